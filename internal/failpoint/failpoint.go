@@ -1,0 +1,43 @@
+// Package failpoint lets a test stop this very process, or make it fail, at a
+// named place. Points are armed by the environment of the process alone
+// (FREEHOLD_FAILPOINTS="move/copy/begin=kill;other=error"); unarmed, a point
+// is one map look-up. The habit and the naming follow etcd's robustness tests.
+package failpoint
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+var armed = sync.OnceValue(func() map[string]string {
+	return parse(os.Getenv("FREEHOLD_FAILPOINTS"))
+})
+
+func parse(s string) map[string]string {
+	m := map[string]string{}
+	for _, part := range strings.Split(s, ";") {
+		if name, action, ok := strings.Cut(strings.TrimSpace(part), "="); ok {
+			m[name] = action
+		}
+	}
+	return m
+}
+
+// Hit is called at a place worth failing at. Armed with "kill" it ends the
+// process as kill -9 does; with "error" it returns an error; else nil.
+func Hit(name string) error {
+	switch armed()[name] {
+	case "":
+		return nil
+	case "kill":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // the signal is on its way; run no further statement
+	case "error":
+		return fmt.Errorf("failpoint %s", name)
+	default:
+		return fmt.Errorf("failpoint %s: unknown action (want kill or error)", name)
+	}
+}
