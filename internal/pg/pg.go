@@ -1,0 +1,94 @@
+// Package pg holds the few things that every package talking to Postgres
+// needs: quoting, SQLSTATEs, and connecting without leaking a password.
+//
+// Values travel as parameters. [Ident] is for names, which can't; [Literal]
+// only for utility statements that take no parameters.
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freehold-db/freehold/internal/secret"
+)
+
+// Ident quotes one identifier (a database, role, column …) for use in SQL text.
+// A qualified name is Ident(schema) + "." + Ident(name).
+func Ident(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// ErrNUL refuses a text that Postgres cannot hold.
+var ErrNUL = errors.New("text contains a NUL byte")
+
+// Literal quotes a string for utility statements that take no parameters
+// (ALTER ROLE … PASSWORD, CREATE SUBSCRIPTION … CONNECTION). It is correct
+// whatever standard_conforming_strings says: a text with a backslash becomes an
+// E'' literal. It refuses a NUL byte with [ErrNUL] and text that is not UTF-8.
+func Literal(s string) (string, error) {
+	if strings.IndexByte(s, 0) >= 0 {
+		return "", ErrNUL
+	}
+	// A stray byte could swallow the closing quote in a multi-byte encoding.
+	if strings.ToValidUTF8(s, "") != s {
+		return "", errors.New("text is not valid UTF-8")
+	}
+	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	if strings.Contains(s, `\`) {
+		return " E" + strings.ReplaceAll(quoted, `\`, `\\`), nil
+	}
+	return quoted, nil
+}
+
+// Code returns the SQLSTATE of err, or "" when err is no answer of a server.
+func Code(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// ConnectTimeout bounds one attempt of [Connect], above what ctx says.
+const ConnectTimeout = 10 * time.Second
+
+// Config describes a connection to host (a name, an address, or a directory of
+// a unix socket). It reads no environment variable, no service file and no
+// password file: what a connection is must not depend on who runs us.
+// Statements run without a named prepared statement, so that the connection
+// may go through a PgBouncer in transaction pooling.
+func Config(host string, port uint16, database string, login secret.Login) (*pgx.ConnConfig, error) {
+	// ParseConfig is the only way to make a config; an explicit value of every
+	// setting it would take from the environment keeps the environment out.
+	c, err := pgx.ParseConfig("host=/nowhere port=1 user=nobody password=none dbname=nothing sslmode=disable " +
+		"passfile=/nonexistent application_name=freehold target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
+	if err != nil {
+		return nil, fmt.Errorf("postgres config: %w", err)
+	}
+	c.Host, c.Port, c.Database = host, port, database
+	c.User, c.Password = login.User, login.Password
+	c.Fallbacks = nil
+	c.ConnectTimeout = ConnectTimeout
+	c.DialFunc = (&net.Dialer{Timeout: ConnectTimeout, KeepAlive: 30 * time.Second}).DialContext
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return c, nil
+}
+
+// Connect opens a connection as [Config] describes it, within ctx and
+// [ConnectTimeout]. Its error names host, database and user, never the password.
+func Connect(ctx context.Context, host string, port uint16, database string, login secret.Login) (*pgx.Conn, error) {
+	c, err := Config(host, port, database, login)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s:%d: %w", host, port, err)
+	}
+	return conn, nil
+}
