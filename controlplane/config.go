@@ -1,0 +1,68 @@
+// Package controlplane assembles one replica of the control plane: catalog,
+// step engine, operations, publishing, audit and the admin API. Any number of
+// replicas may run on one catalog; work is claimed by lease.
+//
+// Import law: controlplane and everything below it never import dataplane.
+package controlplane
+
+import (
+	"time"
+)
+
+// Config is everything a replica needs to know. It is read from a YAML file
+// and overridden by environment variables; nothing secret is ever a flag.
+type Config struct {
+	// Name of this replica, unique in the fleet; default host name and process ID.
+	Name string `yaml:"name" env:"FREEHOLD_NAME"`
+	// Listen is the admin API's address, e.g. 127.0.0.1:7400.
+	Listen string `yaml:"listen" env:"FREEHOLD_LISTEN"`
+	// CatalogDSN is the catalog database (migrated at start), AuditDSN the audit database of its own.
+	CatalogDSN string `yaml:"catalog_dsn" env:"FREEHOLD_CATALOG_DSN"`
+	AuditDSN   string `yaml:"audit_dsn" env:"FREEHOLD_AUDIT_DSN"`
+	NATSURL    string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
+	// NATSReplicas of the KV buckets: 1 in development, 3 in a cluster.
+	NATSReplicas int `yaml:"nats_replicas" env:"FREEHOLD_NATS_REPLICAS"`
+	// SecretsDir is the embedded encrypted secret store.
+	SecretsDir string `yaml:"secrets_dir" env:"FREEHOLD_SECRETS_DIR"`
+	// MigrationsDir holds the application schema every tenant gets: goose SQL files.
+	MigrationsDir string `yaml:"migrations_dir" env:"FREEHOLD_MIGRATIONS_DIR"`
+	// TokensFile lists the admin API's bearer tokens as JSON: [{"name","role","sha256"}] (hex of SHA-256 of the token).
+	TokensFile string `yaml:"tokens_file" env:"FREEHOLD_TOKENS_FILE"`
+	// PGBinDir is where pg_dump, pg_restore and psql are; empty: look for them.
+	PGBinDir string `yaml:"pg_bin_dir" env:"FREEHOLD_PG_BINDIR"`
+
+	// WarmPool is how many ready databases are kept on each active shard.
+	WarmPool int `yaml:"warm_pool" env:"FREEHOLD_WARM_POOL"`
+	// TenantConnections bounds the logins of one tenant at its shard.
+	TenantConnections int           `yaml:"tenant_connections" env:"FREEHOLD_TENANT_CONNECTIONS"`
+	StatementTimeout  time.Duration `yaml:"statement_timeout" env:"FREEHOLD_STATEMENT_TIMEOUT"`
+	IdleInTxTimeout   time.Duration `yaml:"idle_in_transaction_timeout" env:"FREEHOLD_IDLE_IN_TRANSACTION_TIMEOUT"`
+	// DeleteGrace is how long a deleted tenant is restorable; MoveGrace how long a move's source is kept.
+	DeleteGrace time.Duration `yaml:"delete_grace" env:"FREEHOLD_DELETE_GRACE"`
+	MoveGrace   time.Duration `yaml:"move_grace" env:"FREEHOLD_MOVE_GRACE"`
+	// Workers is how many operations this replica runs at once.
+	Workers int `yaml:"workers" env:"FREEHOLD_WORKERS"`
+	// LeaseFor is how long a worker's lease lasts without renewal; takeover needs at most this and a poll.
+	LeaseFor time.Duration `yaml:"lease_for" env:"FREEHOLD_LEASE_FOR"`
+}
+
+// Defaults fills what is zero.
+func (c *Config) Defaults() {
+	def(&c.Listen, "127.0.0.1:7400")
+	def(&c.NATSReplicas, 1)
+	def(&c.WarmPool, 4)
+	def(&c.TenantConnections, 40)
+	def(&c.StatementTimeout, 30*time.Second)
+	def(&c.IdleInTxTimeout, 30*time.Second)
+	def(&c.DeleteGrace, 7*24*time.Hour)
+	def(&c.MoveGrace, 10*time.Minute)
+	def(&c.Workers, 4)
+	def(&c.LeaseFor, 5*time.Second)
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}

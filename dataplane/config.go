@@ -1,0 +1,70 @@
+// Package dataplane assembles one stateless node: gateway, REST, router, shard
+// map and its feed. Any node serves any tenant.
+//
+// Import law: dataplane and everything below it never import controlplane.
+package dataplane
+
+import (
+	"time"
+
+	"github.com/freehold-db/freehold/router"
+)
+
+// Config is everything a node needs to know. It is read from a YAML file and
+// overridden by environment variables; nothing secret is ever a flag.
+type Config struct {
+	// Name of this node, unique in the fleet; default host name and process ID.
+	Name string `yaml:"name" env:"FREEHOLD_NAME"`
+	// Listen is the REST API's address, e.g. 127.0.0.1:7500.
+	Listen  string `yaml:"listen" env:"FREEHOLD_LISTEN"`
+	NATSURL string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
+	// ControlURL is the admin API, asked for placements that the KV bucket does not have.
+	ControlURL string `yaml:"control_url" env:"FREEHOLD_CONTROL_URL"`
+	// ControlTokenFile holds the bearer token (role node) for ControlURL.
+	ControlTokenFile string `yaml:"control_token_file" env:"FREEHOLD_CONTROL_TOKEN_FILE"`
+	// SecretsDir is the embedded encrypted secret store with the tenants' logins.
+	SecretsDir string `yaml:"secrets_dir" env:"FREEHOLD_SECRETS_DIR"`
+
+	// Issuer and Audience are what a token's iss and aud must be; JWKSURL is where the issuer's keys are.
+	Issuer   string `yaml:"issuer" env:"FREEHOLD_ISSUER"`
+	Audience string `yaml:"audience" env:"FREEHOLD_AUDIENCE"`
+	JWKSURL  string `yaml:"jwks_url" env:"FREEHOLD_JWKS_URL"`
+	// Algorithms pins the signature algorithms accepted; default EdDSA, ES256, RS256.
+	Algorithms []string `yaml:"algorithms" env:"FREEHOLD_ALGORITHMS"`
+	// Domain, when set, makes `<tenant>.<domain>` a claim about the tenant that must agree with the token.
+	Domain string `yaml:"domain" env:"FREEHOLD_DOMAIN"`
+
+	// MapSize bounds the shard map's cached placements.
+	MapSize int `yaml:"map_size" env:"FREEHOLD_MAP_SIZE"`
+	// MaxBody bounds a request's body in bytes; MaxRows an answer's rows.
+	MaxBody int64 `yaml:"max_body" env:"FREEHOLD_MAX_BODY"`
+	MaxRows int   `yaml:"max_rows" env:"FREEHOLD_MAX_ROWS"`
+	// RatePerTenant is requests per second per tenant at this node (0: unlimited), Burst its bucket.
+	RatePerTenant float64       `yaml:"rate_per_tenant" env:"FREEHOLD_RATE_PER_TENANT"`
+	Burst         int           `yaml:"burst" env:"FREEHOLD_BURST"`
+	RequestFor    time.Duration `yaml:"request_for" env:"FREEHOLD_REQUEST_FOR"`
+	DrainFor      time.Duration `yaml:"drain_for" env:"FREEHOLD_DRAIN_FOR"`
+
+	Router router.Config `yaml:"router"`
+}
+
+// Defaults fills what is zero.
+func (c *Config) Defaults() {
+	def(&c.Listen, "127.0.0.1:7500")
+	def(&c.Audience, "freehold")
+	def(&c.MapSize, 1_000_000)
+	def(&c.MaxBody, 1<<20)
+	def(&c.MaxRows, 10_000)
+	def(&c.RequestFor, 30*time.Second)
+	def(&c.DrainFor, 10*time.Second)
+	if len(c.Algorithms) == 0 {
+		c.Algorithms = []string{"EdDSA", "ES256", "RS256"}
+	}
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
