@@ -1,0 +1,372 @@
+// Package pgserver runs Postgres and PgBouncer as child processes from the
+// machine's own packages, as an unprivileged user when we are root. The
+// development fleet and the tests stand on it; production brings its own servers.
+//
+// Import law: of this module, pgserver imports internal packages only.
+package pgserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Config describes one Postgres server on the loopback interface.
+type Config struct {
+	// Dir keeps everything of this server. If the server's account can't reach
+	// it, the state is kept below /var/tmp and Dir records where.
+	Dir string
+	// Port to listen on; 0 takes a free one.
+	Port int
+	// Superuser is the bootstrap login; default "freehold_admin".
+	Superuser string
+	// Password of the superuser. Required.
+	Password string
+	// Settings are written to freehold.conf at each start, e.g. "wal_level": "logical".
+	Settings map[string]string
+	// HBA are the lines of pg_hba.conf; default [OpenHBA]. See [ShardHBA].
+	HBA []string
+	// FastUnsafe gives up durability for speed: for tests that throw the data away.
+	FastUnsafe bool
+	// DieWithParent ends the server when our process dies (on Linux).
+	DieWithParent bool
+	// LogFile is appended to; default "postgres.log" in the state directory.
+	LogFile string
+	// StartTimeout bounds how long Start waits, crash recovery included; default 60 s.
+	StartTimeout time.Duration
+}
+
+// OpenHBA lets every role in over loopback with its password.
+func OpenHBA() []string {
+	return []string{
+		"local all all scram-sha-256",
+		"host all all 127.0.0.1/32 scram-sha-256",
+		"host all all ::1/128 scram-sha-256",
+		"host replication all 127.0.0.1/32 scram-sha-256",
+	}
+}
+
+// ShardHBA is the second wall around a tenant's database, behind the CONNECT
+// privilege: platform logins may go anywhere, every other login only to the
+// database whose anchor role (of the same name) it is a member of.
+func ShardHBA(platform ...string) []string {
+	var lines []string
+	for _, address := range []string{"", "127.0.0.1/32", "::1/128"} {
+		kind := "host"
+		if address == "" {
+			kind = "local"
+		}
+		for _, role := range platform {
+			lines = append(lines, fmt.Sprintf("%s all %q %s scram-sha-256", kind, role, address))
+		}
+		lines = append(lines, fmt.Sprintf("%s samerole all %s scram-sha-256", kind, address))
+	}
+	return append(lines, "local all all reject", "host all all all reject")
+}
+
+// Postgres is one server. Its methods are for one goroutine at a time, except
+// Pid, Done and Kill.
+type Postgres struct {
+	guarded
+	cfg   Config
+	place place
+	port  int
+}
+
+// New prepares the state directory and finds where it is; it starts nothing.
+func New(cfg Config) (*Postgres, error) {
+	if cfg.Superuser == "" {
+		cfg.Superuser = "freehold_admin"
+	}
+	if cfg.Password == "" {
+		return nil, errors.New("postgres: a password is required")
+	}
+	if cfg.StartTimeout == 0 {
+		cfg.StartTimeout = time.Minute
+	}
+	if cfg.HBA == nil {
+		cfg.HBA = OpenHBA()
+	}
+	pl, err := newPlace(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.LogFile == "" {
+		cfg.LogFile = filepath.Join(pl.dir, "postgres.log")
+	}
+	return &Postgres{cfg: cfg, place: pl, port: cfg.Port}, nil
+}
+
+func (p *Postgres) data() string { return filepath.Join(p.place.dir, "data") }
+
+// Init creates the cluster unless it is there already. One that an earlier,
+// interrupted Init left half-made is made anew.
+func (p *Postgres) Init(ctx context.Context) error {
+	ready := filepath.Join(p.place.dir, "initialised")
+	if _, err := os.Stat(ready); err == nil {
+		return nil
+	}
+	if err := os.RemoveAll(p.data()); err != nil {
+		return err
+	}
+	initdb, err := Program("initdb")
+	if err != nil {
+		return err
+	}
+	if err := p.place.write("pw", p.cfg.Password+"\n"); err != nil {
+		return err
+	}
+	pwfile := filepath.Join(p.place.dir, "pw")
+	defer os.Remove(pwfile) //nolint:errcheck // removed again at the next Init if not now
+	ctype := "C.UTF-8"
+	if runtime.GOOS == "darwin" {
+		ctype = "UTF-8"
+	}
+	args := []string{"-D", p.data(), "-U", p.cfg.Superuser, "-A", "scram-sha-256", "--pwfile", pwfile,
+		"-E", "UTF8", "--locale=C", "--lc-ctype=" + ctype, "--no-instructions"}
+	if p.cfg.FastUnsafe {
+		args = append(args, "--no-sync")
+	}
+	if err := p.run(ctx, initdb, args...); err != nil {
+		return fmt.Errorf("initdb: %w", err)
+	}
+	conf, err := os.OpenFile(filepath.Join(p.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = conf.WriteString("\ninclude_if_exists = '../freehold.conf'\n")
+	if err := errors.Join(err, conf.Close()); err != nil {
+		return err
+	}
+	return p.place.write("initialised", time.Now().UTC().Format(time.RFC3339)+"\n")
+}
+
+// run executes a program to its end as the server's account.
+func (p *Postgres) run(ctx context.Context, path string, args ...string) error {
+	cmd := launch{path: path, args: args, dir: p.place.dir, acct: p.place.acct}.command()
+	bound := exec.CommandContext(ctx, path)
+	bound.Args, bound.Dir, bound.Env, bound.SysProcAttr = cmd.Args, cmd.Dir, cmd.Env, cmd.SysProcAttr
+	var out bytes.Buffer
+	bound.Stdout, bound.Stderr = &out, &out
+	bound.WaitDelay = 5 * time.Second
+	if err := bound.Run(); err != nil {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(out.String()))
+	}
+	return nil
+}
+
+func (p *Postgres) settings() map[string]string {
+	s := map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"unix_socket_directories": p.place.sockets,
+		"hba_file":                filepath.Join(p.place.dir, "hba.conf"),
+		"password_encryption":     "scram-sha-256",
+		"logging_collector":       "off",
+		"log_line_prefix":         "%m [%p] %u@%d ",
+		"timezone":                "UTC",
+		"log_timezone":            "UTC",
+	}
+	if p.cfg.FastUnsafe {
+		// synchronous_commit stays on: a walsender sends only what is flushed,
+		// and without fsync a flush costs nothing.
+		s["fsync"], s["full_page_writes"] = "off", "off"
+	}
+	maps.Copy(s, p.cfg.Settings)
+	s["port"] = strconv.Itoa(p.port)
+	return s
+}
+
+func (p *Postgres) configure() error {
+	var b strings.Builder
+	b.WriteString("# Written at each start.\n")
+	s := p.settings()
+	for _, k := range slices.Sorted(maps.Keys(s)) {
+		fmt.Fprintf(&b, "%s = '%s'\n", k, strings.ReplaceAll(s[k], "'", "''"))
+	}
+	return errors.Join(
+		p.place.prepareSockets(),
+		p.place.write("freehold.conf", b.String()),
+		p.place.write("hba.conf", strings.Join(p.cfg.HBA, "\n")+"\n"),
+	)
+}
+
+// Start starts the server and returns when it answers. A server that an
+// earlier life of ours left running in the directory is stopped first, a
+// stale postmaster.pid is removed. It fails with [ErrPortInUse] if the port
+// asked for is taken, else with the end of the server's log.
+func (p *Postgres) Start(ctx context.Context) error {
+	if p.Pid() != 0 {
+		return nil
+	}
+	if err := evict(ctx, filepath.Join(p.data(), "postmaster.pid"), p.data(), syscall.SIGINT, syscall.SIGQUIT); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.StartTimeout)
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		err := p.startOnce(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errOrphans) && attempt < 50:
+			// Sessions of a killed postmaster notice its death and go; wait for them.
+			if serr := sleep(ctx, 200*time.Millisecond); serr != nil {
+				return err
+			}
+		case errors.Is(err, ErrPortInUse) && p.cfg.Port == 0 && attempt < 50:
+			p.port = 0
+		default:
+			return err
+		}
+	}
+}
+
+// errOrphans: sessions of a postmaster that was killed still hold its shared memory.
+var errOrphans = errors.New("sessions of the killed server are still there")
+
+func (p *Postgres) startOnce(ctx context.Context) error {
+	if p.port == 0 {
+		port, err := FreePort()
+		if err != nil {
+			return err
+		}
+		p.port = port
+	} else if !portFree(p.port) {
+		return fmt.Errorf("postgres: port %d: %w", p.port, ErrPortInUse)
+	}
+	if err := p.configure(); err != nil {
+		return err
+	}
+	path, err := Program("postgres")
+	if err != nil {
+		return err
+	}
+	l := launch{path: path, args: []string{"-D", p.data()}, dir: p.place.dir, acct: p.place.acct, log: p.cfg.LogFile}
+	if p.cfg.DieWithParent {
+		l.dieWithParent = syscall.SIGQUIT // ends all sessions too; SIGKILL would leave them
+	}
+	mark := logMark(p.cfg.LogFile)
+	proc, err := l.start()
+	if err != nil {
+		return err
+	}
+	p.set(proc)
+	if err := waitReady(ctx, proc, p.DSN("postgres")); err != nil {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_ = proc.stop(stopCtx, syscall.SIGQUIT, syscall.SIGKILL)
+		tail := logTail(p.cfg.LogFile, mark)
+		switch {
+		case lostPort(tail):
+			return fmt.Errorf("postgres: port %d: %w", p.port, ErrPortInUse)
+		case strings.Contains(tail, "pre-existing shared memory block"):
+			return fmt.Errorf("postgres in %s: %w", p.place.dir, errOrphans)
+		}
+		return fmt.Errorf("postgres in %s did not start: %w; its log ends:\n%s", p.place.dir, err, tail)
+	}
+	return nil
+}
+
+// waitReady polls until a session can be opened, the process ends, or ctx does.
+func waitReady(ctx context.Context, proc *process, dsn string) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		conn, err := pgx.Connect(try, dsn)
+		if err == nil {
+			_ = conn.Close(try)
+		}
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-proc.done:
+			return fmt.Errorf("it ended: %w", errors.Join(proc.err, errors.New("see its log")))
+		case <-ctx.Done():
+			return fmt.Errorf("not ready in time: %w (last: %w)", ctx.Err(), err)
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// Stop ends all sessions and shuts the server down cleanly ("fast" shutdown).
+// When ctx ends first it is shut down at once and recovers at the next start.
+// Stopping what does not run is no error.
+func (p *Postgres) Stop(ctx context.Context) error {
+	proc := p.get()
+	if proc == nil {
+		return nil
+	}
+	return proc.stop(ctx, syscall.SIGINT, syscall.SIGQUIT)
+}
+
+// Evict ends a server that an earlier life of ours left running in Dir.
+func (p *Postgres) Evict(ctx context.Context) error {
+	return evict(ctx, filepath.Join(p.data(), "postmaster.pid"), p.data(), syscall.SIGINT, syscall.SIGQUIT)
+}
+
+// Destroy stops the server and removes its state for good.
+func (p *Postgres) Destroy(ctx context.Context) error {
+	err := errors.Join(p.Stop(ctx), p.Evict(ctx))
+	if err != nil {
+		return err
+	}
+	return p.place.destroy()
+}
+
+// Port is the port it listens on, known after Start.
+func (p *Postgres) Port() int { return p.port }
+
+// Host is the address it listens on.
+func (p *Postgres) Host() string { return "127.0.0.1" }
+
+// SocketDir is the directory of its unix socket.
+func (p *Postgres) SocketDir() string { return p.place.sockets }
+
+// Superuser is the name of its bootstrap login.
+func (p *Postgres) Superuser() string { return p.cfg.Superuser }
+
+// DSN is a URL with the superuser's login, for the named database. It holds the password.
+func (p *Postgres) DSN(database string) string {
+	return dsn(p.cfg.Superuser, p.cfg.Password, p.Host(), p.port, database)
+}
+
+func dsn(user, password, host string, port int, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(user, password),
+		Host: net.JoinHostPort(host, strconv.Itoa(port)), Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+// exists tells a missing file from every other trouble.
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package pgserver
+
+import "syscall"
+
+// Only Linux can tie a child's life to ours; elsewhere the next start evicts what was left.
+func setParentDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}
