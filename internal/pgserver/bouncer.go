@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
 )
@@ -207,7 +205,7 @@ func (b *Bouncer) startOnce(ctx context.Context) error {
 		return err
 	}
 	b.set(proc)
-	if err := b.waitConsole(ctx, proc); err != nil {
+	if err := waitReady(ctx, proc, b.AdminDSN()); err != nil {
 		_ = b.Kill()
 		tail := logTail(b.cfg.LogFile, mark)
 		if lostPort(tail) {
@@ -216,33 +214,6 @@ func (b *Bouncer) startOnce(ctx context.Context) error {
 		return fmt.Errorf("pgbouncer in %s did not start: %w; its log ends:\n%s", b.place.dir, err, tail)
 	}
 	return nil
-}
-
-// waitConsole polls until the console answers with this very process's pid file written.
-func (b *Bouncer) waitConsole(ctx context.Context, proc *process) error {
-	cfg, err := pgx.ParseConfig(b.AdminDSN())
-	if err != nil {
-		return err
-	}
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	for {
-		try, cancel := context.WithTimeout(ctx, 2*time.Second)
-		conn, err := pgx.ConnectConfig(try, cfg)
-		if err == nil {
-			_ = conn.Close(try)
-		}
-		cancel()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-proc.done:
-			return fmt.Errorf("it ended: %w", errors.Join(proc.err, errors.New("see its log")))
-		case <-ctx.Done():
-			return fmt.Errorf("not ready in time: %w (last: %w)", ctx.Err(), err)
-		case <-time.After(25 * time.Millisecond):
-		}
-	}
 }
 
 // Stop ends it at once; client connections are closed. Stopping what does not run is no error.

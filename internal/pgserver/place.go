@@ -124,9 +124,25 @@ func newPlace(named string) (place, error) {
 	return p, nil
 }
 
+// ErrStateGone: the state was kept outside the named directory and is no
+// longer there. Removing the named directory starts afresh.
+var ErrStateGone = errors.New("the state of this server is gone")
+
 func (p place) resolve() (string, error) {
 	real, err := filepath.EvalSymlinks(p.named)
 	if err != nil {
+		return "", err
+	}
+	record := filepath.Join(real, locationFile)
+	b, err := os.ReadFile(record)
+	if err == nil {
+		dir := strings.TrimSpace(string(b))
+		if err := p.mine(dir); err != nil {
+			return "", fmt.Errorf("%w (it was at %s): %w", ErrStateGone, dir, err)
+		}
+		return dir, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	if p.acct.canEnter(real) {
@@ -134,15 +150,6 @@ func (p place) resolve() (string, error) {
 			return "", err
 		}
 		return real, os.Chmod(real, 0o700) //nolint:gosec // a directory
-	}
-	record := filepath.Join(real, locationFile)
-	if b, err := os.ReadFile(record); err == nil {
-		dir := strings.TrimSpace(string(b))
-		if err := p.mine(dir); err == nil {
-			return dir, nil
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("relocated to %s: %w", dir, err)
-		}
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "freehold-")
 	if err != nil {

@@ -24,7 +24,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freehold-db/freehold/internal/pg"
 )
 
 // Config describes one Postgres server on the loopback interface.
@@ -287,7 +289,7 @@ func (p *Postgres) startOnce(ctx context.Context) error {
 func waitReady(ctx context.Context, proc *process, dsn string) error {
 	for {
 		try, cancel := context.WithTimeout(ctx, 2*time.Second)
-		conn, err := pgx.Connect(try, dsn)
+		conn, err := pgconn.Connect(try, dsn)
 		if err == nil {
 			_ = conn.Close(try)
 		}
@@ -295,15 +297,21 @@ func waitReady(ctx context.Context, proc *process, dsn string) error {
 		if err == nil {
 			return nil
 		}
+		if strings.HasPrefix(pg.Code(err), "28") { // refused, not unready: waiting will not help
+			return err
+		}
 		select {
 		case <-proc.done:
-			return fmt.Errorf("it ended: %w", errors.Join(proc.err, errors.New("see its log")))
+			return errEnded
 		case <-ctx.Done():
 			return fmt.Errorf("not ready in time: %w (last: %w)", ctx.Err(), err)
 		case <-time.After(25 * time.Millisecond):
 		}
 	}
 }
+
+// errEnded: the process ended before it answered.
+var errEnded = errors.New("it ended by itself")
 
 func sleep(ctx context.Context, d time.Duration) error {
 	select {
@@ -323,6 +331,16 @@ func (p *Postgres) Stop(ctx context.Context) error {
 		return nil
 	}
 	return proc.stop(ctx, syscall.SIGINT, syscall.SIGQUIT)
+}
+
+// Abort shuts the server down at once; it recovers at the next start. Unlike
+// after Kill, no session outlives it.
+func (p *Postgres) Abort(ctx context.Context) error {
+	proc := p.get()
+	if proc == nil {
+		return nil
+	}
+	return proc.stop(ctx, syscall.SIGQUIT, syscall.SIGKILL)
 }
 
 // Evict ends a server that an earlier life of ours left running in Dir.

@@ -96,7 +96,7 @@ func (h *harness) close() error {
 		err = errors.Join(err, s.close(ctx))
 	}
 	if h.server != nil {
-		_ = h.server.Kill()
+		err = errors.Join(err, h.server.Abort(ctx))
 	}
 	return errors.Join(err, os.RemoveAll(h.dir))
 }

@@ -120,5 +120,5 @@ func (s *ShardServer) close(ctx context.Context) error {
 	if s.Bouncer != nil {
 		err = s.Bouncer.Destroy(ctx)
 	}
-	return errors.Join(err, s.Postgres.Kill(), s.Postgres.Destroy(ctx))
+	return errors.Join(err, s.Postgres.Abort(ctx), s.Postgres.Destroy(ctx))
 }

@@ -1,0 +1,70 @@
+package pgserver
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/internal/secret"
+)
+
+func console(t *testing.T, b *Bouncer, command string) []*pgconn.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, err := pgconn.Connect(ctx, b.AdminDSN())
+	require.NoError(t, err)
+	defer conn.Close(ctx) //nolint:errcheck // a test
+	results, err := conn.Exec(ctx, command).ReadAll()
+	require.NoError(t, err)
+	return results
+}
+
+func TestBouncerRoutesAndRestarts(t *testing.T) {
+	t.Parallel()
+	base := enterable(t)
+	p := newServer(t, Config{Dir: filepath.Join(base, "pg"), HBA: ShardHBA("freehold_admin", "freehold_bouncer")})
+	require.NoError(t, p.Start(t.Context()))
+	query(t, p.DSN("postgres"), "SELECT 1::text")
+
+	cfg := BouncerConfig{Dir: filepath.Join(base, "b"), BackendHost: p.SocketDir(), BackendPort: p.Port(),
+		Auth: secret.Login{Password: "auth"}, Admin: secret.Login{Password: "admin"}, DieWithParent: true}
+	b, err := NewBouncer(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Destroy(context.Background())) })
+	require.NoError(t, b.Start(t.Context()))
+
+	// As the control plane does it: replace the file, RELOAD, look.
+	tmp := b.RoutesFile() + ".new"
+	require.NoError(t, os.WriteFile(tmp, []byte("t_00000000000000aa = host=127.0.0.1 port=1 auth_user=freehold_bouncer\n"), 0o644)) //nolint:gosec // no secret
+	require.NoError(t, os.Rename(tmp, b.RoutesFile()))
+	console(t, b, "RELOAD")
+	routed := func() bool {
+		for _, row := range console(t, b, "SHOW DATABASES")[0].Rows {
+			if string(row[0]) == "t_00000000000000aa" {
+				return string(row[2]) == "1"
+			}
+		}
+		return false
+	}
+	require.Eventually(t, routed, 5*time.Second, 20*time.Millisecond)
+
+	port := b.Port()
+	require.NoError(t, b.Kill())
+	require.NoError(t, b.Start(t.Context()), "its pid file is stale now")
+	require.Equal(t, port, b.Port())
+	require.True(t, routed(), "routes outlive it")
+
+	// An earlier life's PgBouncer is stopped by the next.
+	next, err := NewBouncer(cfg)
+	require.NoError(t, err)
+	require.NoError(t, next.Start(t.Context()))
+	require.Zero(t, b.Pid())
+	require.NoError(t, next.Stop(t.Context()))
+	require.NoError(t, next.Stop(t.Context()), "stopping twice")
+}
