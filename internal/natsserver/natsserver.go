@@ -1,0 +1,143 @@
+// Package natsserver runs a NATS server with JetStream inside this process,
+// for the development fleet and for tests. Production runs a NATS cluster.
+//
+// It is no system of record: whatever its store loses (writes are synced to
+// disk in intervals, not one by one) is published again from the catalog.
+//
+// Import law: natsserver imports no other package of this module.
+package natsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// startFor bounds how long a server may take to open its store and listen.
+const startFor = 20 * time.Second
+
+// Config says where the server keeps its state and where it listens.
+type Config struct {
+	// Dir holds the JetStream store. A later server started on the same Dir resumes it.
+	Dir string
+	// Port on loopback; 0 picks a free one. Give the earlier Port to be found again after a restart.
+	Port int
+	// Token, when set, must be presented by every client; [Server.URL] carries it.
+	Token string
+	// Log takes the server's warnings and errors; nil is slog.Default().
+	Log *slog.Logger
+}
+
+// Server is a running server. It is stopped once with Stop; stopping again does nothing.
+type Server struct {
+	ns    *server.Server
+	port  int
+	token string
+}
+
+// Start returns when clients can connect and JetStream is ready. It fails when
+// the port is taken, the store is unreadable, or ctx ends first.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("natsserver: no directory given")
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("natsserver: %w", err)
+	}
+	port := cfg.Port
+	if port == 0 {
+		port = server.RANDOM_PORT
+	} else if err := portFree(ctx, port); err != nil {
+		return nil, fmt.Errorf("natsserver: %w", err) // asked here because the server itself only logs it
+	}
+	log := cfg.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	ns, err := server.NewServer(&server.Options{
+		ServerName: "freehold-dev", Host: "127.0.0.1", Port: port, Authorization: cfg.Token,
+		JetStream: true, StoreDir: cfg.Dir, JetStreamMaxStore: 4 << 30, JetStreamMaxMemory: 64 << 20,
+		SyncAlways: false, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: 1 << 20,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("natsserver: %w", err)
+	}
+	ns.SetLoggerV2(logger{log.With("part", "nats")}, false, false, false)
+	ns.Start()
+	s := &Server{ns: ns, token: cfg.Token}
+	if err := s.ready(ctx); err != nil {
+		ns.Shutdown()
+		return nil, err
+	}
+	s.port = ns.Addr().(*net.TCPAddr).Port
+	return s, nil
+}
+
+func (s *Server) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startFor)
+	defer cancel()
+	for !s.ns.ReadyForConnections(50*time.Millisecond) || !s.ns.JetStreamEnabled() {
+		if !s.ns.Running() {
+			return errors.New("natsserver: server gave up starting; its log says why")
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("natsserver: not ready: %w", err)
+		}
+	}
+	return nil
+}
+
+// Port is where the server listens on loopback.
+func (s *Server) Port() int { return s.port }
+
+// URL is what clients connect to. It carries the token when there is one, so treat it as a secret then.
+func (s *Server) URL() string {
+	u := url.URL{Scheme: "nats", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))}
+	if s.token != "" {
+		u.User = url.User(s.token)
+	}
+	return u.String()
+}
+
+// Stop ends the server and returns when its store is closed, or with ctx's error when that comes first.
+func (s *Server) Stop(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.ns.Shutdown()
+		s.ns.WaitForShutdown()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("natsserver: stop: %w", ctx.Err())
+	}
+}
+
+func portFree(ctx context.Context, port int) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// logger passes what matters on to slog: notices of a development server are noise.
+type logger struct{ *slog.Logger }
+
+func (l logger) Noticef(format string, v ...any) { l.Debug(fmt.Sprintf(format, v...)) }
+func (l logger) Warnf(format string, v ...any)   { l.Warn(fmt.Sprintf(format, v...)) }
+func (l logger) Errorf(format string, v ...any)  { l.Error(fmt.Sprintf(format, v...)) }
+func (l logger) Fatalf(format string, v ...any)  { l.Error(fmt.Sprintf(format, v...)) }
+func (l logger) Debugf(string, ...any)           {}
+func (l logger) Tracef(string, ...any)           {}
