@@ -1,0 +1,86 @@
+package fault
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// restPrefix is where clients expect PostgREST's shape; everywhere else it is problem+json.
+const restPrefix = "/rest/v1"
+
+// Write answers a request with err and ends its handler chain. Under /rest/v1
+// the body has PostgREST's shape, elsewhere it is application/problem+json. A
+// 5xx is logged with its cause. When an answer has begun already, Write only logs.
+func Write(c *gin.Context, err error) {
+	f := From(err)
+	c.Abort()
+	logFault(c, f)
+	if c.Writer.Written() {
+		return
+	}
+	h := c.Writer.Header()
+	for name, values := range f.Header {
+		h[name] = values
+	}
+	if f.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64((f.RetryAfter+time.Second-1)/time.Second), 10))
+	}
+	if f.Status == http.StatusUnauthorized && h.Get("WWW-Authenticate") == "" {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	contentType, shape := "application/json; charset=utf-8", any(f)
+	if path := c.Request.URL.Path; path != restPrefix && !strings.HasPrefix(path, restPrefix+"/") {
+		contentType, shape = "application/problem+json", problemOf(f, path)
+	}
+	body, err := json.Marshal(shape)
+	if err != nil { // strings and an int
+		panic("fault: " + err.Error())
+	}
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	c.Writer.WriteHeader(f.Status)
+	_, _ = c.Writer.Write(body) // the one who would read of an error is gone
+}
+
+// problemDocument is f as RFC 9457 wants it, with the code and the hint beside.
+type problemDocument struct {
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Code      string `json:"code"`
+	Detail    string `json:"detail"`
+	Hint      string `json:"hint,omitempty"`
+	Instance  string `json:"instance"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+func problemOf(f *Fault, path string) problemDocument {
+	detail := f.Message
+	if f.Details != "" {
+		detail += ": " + f.Details
+	}
+	return problemDocument{
+		Type: "urn:freehold:problem:" + f.Code, Title: http.StatusText(f.Status), Status: f.Status,
+		Code: f.Code, Detail: detail, Hint: f.Hint, Instance: path, RequestID: f.ID,
+	}
+}
+
+func logFault(c *gin.Context, f *Fault) {
+	if f.Status < http.StatusInternalServerError {
+		return
+	}
+	level := slog.LevelWarn
+	if f.ID != "" {
+		level = slog.LevelError
+	}
+	slog.Default().Log(c.Request.Context(), level, "request failed",
+		"status", f.Status, "code", f.Code, "error_id", f.ID, "method", c.Request.Method, "err", f.Unwrap())
+}
