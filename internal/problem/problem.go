@@ -1,132 +1,115 @@
-// Package problem is the error format of every HTTP answer that is not in
-// PostgREST's own shape: application/problem+json, RFC 9457.
+// Package problem is the one shape in which Freehold's APIs say what went
+// wrong: RFC 9457 problem+json with a stable code and a hint.
 //
-// Import law: problem imports no other package of this module.
+// What a person reads (Detail, Hint) is written for that person; what the log
+// keeps is another text. An unknown error becomes [Internal], which says
+// nothing but the ID to look for in the log.
 package problem
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
-	"strings"
 )
 
-// ContentType of a problem document.
+// ContentType of every problem.
 const ContentType = "application/problem+json"
 
-// maxBody bounds what Parse reads of an answer.
-const maxBody = 1 << 20
-
-// Problem is one error as a client reads it. It is an error itself, so that a
-// client can return what Parse made of an answer. It holds nothing internal:
-// what the log keeps goes to the log.
+// Problem is one refusal or failure, as a value and as a document. Code is
+// stable and what programs decide on; Status, Title and Detail may be reworded.
 type Problem struct {
-	// Type is a URI that names the kind of problem; empty means about:blank.
-	Type string `json:"type,omitempty"`
-	// Title is the same for every problem of the kind; Write fills in the status text when empty.
-	Title string `json:"title"`
-	// Status is the HTTP status; Write takes 500 for zero.
-	Status int `json:"status"`
-	// Code is the stable word a program decides on, e.g. tenant_mismatch.
-	Code string `json:"code,omitempty"`
-	// Detail says what happened this time, Hint what to do about it.
+	// Type is a URN made of Code, so that a type names exactly one code.
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	Hint   string `json:"hint,omitempty"`
-	// Instance is the path asked for; RequestID finds the request in the log.
-	Instance  string `json:"instance,omitempty"`
+	// Code names the kind of problem: lower case words joined by '_'.
+	Code string `json:"code"`
+	// Hint says what to do next.
+	Hint string `json:"hint,omitempty"`
+	// RequestID is the ID under which the log has this request.
 	RequestID string `json:"request_id,omitempty"`
-	// Errors lists single faults of a request, e.g. one per field.
-	Errors []Fault `json:"errors,omitempty"`
+	// Errors points at the places of the request that are wrong.
+	Errors []Place `json:"errors,omitempty"`
 }
 
-// Fault is one fault among several in a request.
-type Fault struct {
-	// Field is where: a JSON pointer or a parameter's name.
-	Field  string `json:"field,omitempty"`
-	Detail string `json:"detail"`
+// Place is one wrong place of a request.
+type Place struct {
+	// Pointer is a JSON Pointer (RFC 6901) as a URI fragment into the body, or empty.
+	Pointer string `json:"pointer,omitempty"`
+	// Parameter is the name of a query parameter, path parameter or header, or empty.
+	Parameter string `json:"parameter,omitempty"`
+	Detail    string `json:"detail"`
 }
 
-// Error makes a sentence of it: detail (else title), faults, then the hint.
-func (p *Problem) Error() string {
-	var b strings.Builder
-	if b.WriteString(p.Detail); p.Detail == "" {
-		b.WriteString(p.Title)
+// New makes a problem. The title is the status' standard text.
+func New(status int, code, detail, hint string) *Problem {
+	return &Problem{
+		Type: "urn:freehold:problem:" + code, Title: http.StatusText(status),
+		Status: status, Code: code, Detail: detail, Hint: hint,
 	}
-	for _, f := range p.Errors {
-		fmt.Fprintf(&b, "; %s: %s", f.Field, f.Detail)
-	}
-	if p.Hint != "" {
-		fmt.Fprintf(&b, " (%s)", p.Hint)
-	}
-	return b.String()
 }
 
-// Is lets errors.Is match on the code: errors.Is(err, &problem.Problem{Code: "not_found"}).
-func (p *Problem) Is(target error) bool {
-	t, ok := target.(*Problem)
-	return ok && t.Code != "" && t.Code == p.Code
+// Internal is all that a stranger learns about an error nobody foresaw.
+func Internal() *Problem {
+	return New(http.StatusInternalServerError, "internal",
+		"something failed that should not have",
+		"try again; if it stays, look for the request ID in the control plane's log")
 }
 
-// Code is the code of the problem wrapped in err, or "".
-func Code(err error) string {
-	var p *Problem
-	if errors.As(err, &p) {
-		return p.Code
-	}
-	return ""
-}
-
-// Write answers with p. It must come before any other write of the answer.
-func Write(w http.ResponseWriter, p Problem) {
-	if p.Status == 0 {
-		p.Status = http.StatusInternalServerError
-	}
-	if p.Title == "" {
-		p.Title = http.StatusText(p.Status)
-	}
-	body, err := json.Marshal(p)
-	if err != nil { // strings and ints cannot fail
-		panic(err)
-	}
-	h := w.Header()
-	h.Set("Content-Type", ContentType)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	h.Del("Content-Length")
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // the client may be gone; nobody is left to tell
-}
-
-// Parse turns a refusing answer (status 400 and above) into a *Problem and
-// returns nil for any other. An answer that is no problem document (a proxy's
-// page, say) becomes one that carries its status and the beginning of its
-// text. The body is read but not closed.
-func Parse(resp *http.Response) error {
-	if resp.StatusCode < 400 {
-		return nil
-	}
-	p := &Problem{Status: resp.StatusCode, Title: http.StatusText(resp.StatusCode), RequestID: resp.Header.Get("X-Request-Id")}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-	if err != nil {
-		p.Detail = "answer broke off: " + err.Error()
-		return p
-	}
-	if mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); mt == ContentType || mt == "application/json" {
-		if q := *p; json.Unmarshal(body, &q) == nil {
-			q.Status = resp.StatusCode // the wire, not the document, decides
-			return &q
-		}
-	}
-	p.Detail = fmt.Sprintf("HTTP %d: %s", resp.StatusCode, clip(strings.TrimSpace(string(body)), 300))
+// At adds a wrong place of the body and returns p.
+func (p *Problem) At(pointer, detail string) *Problem {
+	p.Errors = append(p.Errors, Place{Pointer: "#" + pointer, Detail: detail})
 	return p
 }
 
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
+// Param adds a wrong parameter or header and returns p.
+func (p *Problem) Param(name, detail string) *Problem {
+	p.Errors = append(p.Errors, Place{Parameter: name, Detail: detail})
+	return p
+}
+
+// Error is the detail, and the code where there is none.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return p.Code
 	}
-	return strings.ToValidUTF8(s[:n], "") + "…"
+	return p.Detail
+}
+
+// Write sends p as the answer. Errors of the connection are not reported: the
+// one who would read of them is gone.
+func Write(w http.ResponseWriter, p *Problem) {
+	body, err := json.Marshal(p)
+	if err != nil { // a Problem has only strings and ints
+		panic(fmt.Sprintf("problem: %v", err))
+	}
+	h := w.Header()
+	h.Set("Content-Type", ContentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body)
+}
+
+// maxBody bounds what Read takes from a stranger.
+const maxBody = 1 << 20
+
+// Read makes a Problem of an answer with an error status. An answer that is no
+// problem+json (a proxy's page, say) becomes one with the code "http_<status>".
+func Read(resp *http.Response) *Problem {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err == nil && (mediaType == ContentType || mediaType == "application/json") {
+		var p Problem
+		if json.Unmarshal(body, &p) == nil && p.Code != "" {
+			p.Status = resp.StatusCode
+			return &p
+		}
+	}
+	return New(resp.StatusCode, fmt.Sprintf("http_%d", resp.StatusCode),
+		fmt.Sprintf("the server answered %s", resp.Status),
+		"check that the URL is Freehold's and that nothing in between answers for it")
 }
