@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/internal/secret"
 )
 
@@ -151,7 +152,7 @@ func (b *Bouncer) pidFile() string { return filepath.Join(b.place.dir, "pgbounce
 
 // Evict ends a PgBouncer that an earlier life of ours left running in Dir.
 func (b *Bouncer) Evict(ctx context.Context) error {
-	return evict(ctx, b.pidFile(), b.iniFile(), syscall.SIGTERM, syscall.SIGKILL)
+	return process.Evict(ctx, b.pidFile(), b.iniFile(), syscall.SIGTERM, syscall.SIGKILL)
 }
 
 // Start starts PgBouncer and returns when its console answers. It fails with
@@ -177,12 +178,12 @@ func (b *Bouncer) Start(ctx context.Context) error {
 
 func (b *Bouncer) startOnce(ctx context.Context) error {
 	if b.port == 0 {
-		port, err := FreePort()
+		port, err := process.FreePort()
 		if err != nil {
 			return err
 		}
 		b.port = port
-	} else if !portFree(b.port) {
+	} else if !process.PortFree(b.port) {
 		return fmt.Errorf("pgbouncer: port %d: %w", b.port, ErrPortInUse)
 	}
 	if err := b.configure(); err != nil {
@@ -194,21 +195,21 @@ func (b *Bouncer) startOnce(ctx context.Context) error {
 	}
 	// PgBouncer does not raise its own limit of open files; a shell can, and
 	// exec keeps the pid.
-	l := launch{path: "/bin/sh", args: []string{"-c", `ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$0" -q "$1"`, path, b.iniFile()},
-		dir: b.place.dir, acct: b.place.acct, log: b.cfg.LogFile}
+	cmd := b.place.command("/bin/sh", "-c", `ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$0" -q "$1"`, path, b.iniFile())
+	cmd.Log = b.cfg.LogFile
 	if b.cfg.DieWithParent {
-		l.dieWithParent = syscall.SIGTERM
+		cmd.DieWith = syscall.SIGTERM
 	}
-	mark := logMark(b.cfg.LogFile)
-	proc, err := l.start()
+	mark := process.LogMark(b.cfg.LogFile)
+	proc, err := cmd.Start()
 	if err != nil {
 		return err
 	}
 	b.set(proc)
 	if err := waitReady(ctx, proc, b.AdminDSN()); err != nil {
 		_ = b.Kill()
-		tail := logTail(b.cfg.LogFile, mark)
-		if lostPort(tail) {
+		tail := process.LogTail(b.cfg.LogFile, mark)
+		if process.LostPort(tail) {
 			return fmt.Errorf("pgbouncer: port %d: %w", b.port, ErrPortInUse)
 		}
 		return fmt.Errorf("pgbouncer in %s did not start: %w; its log ends:\n%s", b.place.dir, err, tail)
@@ -222,7 +223,7 @@ func (b *Bouncer) Stop(ctx context.Context) error {
 	if proc == nil {
 		return nil
 	}
-	return proc.stop(ctx, syscall.SIGTERM, syscall.SIGKILL)
+	return proc.Stop(ctx, syscall.SIGTERM, syscall.SIGKILL)
 }
 
 // Destroy stops it and removes its state for good.

@@ -6,7 +6,6 @@
 package pgserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -27,6 +25,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/process"
 )
 
 // Config describes one Postgres server on the loopback interface.
@@ -145,8 +144,8 @@ func (p *Postgres) Init(ctx context.Context) error {
 	if p.cfg.FastUnsafe {
 		args = append(args, "--no-sync")
 	}
-	if err := p.run(ctx, initdb, args...); err != nil {
-		return fmt.Errorf("initdb: %w", err)
+	if _, err := p.place.command(initdb, args...).Run(ctx); err != nil {
+		return err
 	}
 	conf, err := os.OpenFile(filepath.Join(p.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -157,20 +156,6 @@ func (p *Postgres) Init(ctx context.Context) error {
 		return err
 	}
 	return p.place.write("initialised", time.Now().UTC().Format(time.RFC3339)+"\n")
-}
-
-// run executes a program to its end as the server's account.
-func (p *Postgres) run(ctx context.Context, path string, args ...string) error {
-	cmd := launch{path: path, args: args, dir: p.place.dir, acct: p.place.acct}.command()
-	bound := exec.CommandContext(ctx, path)
-	bound.Args, bound.Dir, bound.Env, bound.SysProcAttr = cmd.Args, cmd.Dir, cmd.Env, cmd.SysProcAttr
-	var out bytes.Buffer
-	bound.Stdout, bound.Stderr = &out, &out
-	bound.WaitDelay = 5 * time.Second
-	if err := bound.Run(); err != nil {
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(out.String()))
-	}
-	return nil
 }
 
 func (p *Postgres) settings() map[string]string {
@@ -216,7 +201,7 @@ func (p *Postgres) Start(ctx context.Context) error {
 	if p.Pid() != 0 {
 		return nil
 	}
-	if err := evict(ctx, filepath.Join(p.data(), "postmaster.pid"), p.data(), syscall.SIGINT, syscall.SIGQUIT); err != nil {
+	if err := p.Evict(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.StartTimeout)
@@ -244,12 +229,12 @@ var errOrphans = errors.New("sessions of the killed server are still there")
 
 func (p *Postgres) startOnce(ctx context.Context) error {
 	if p.port == 0 {
-		port, err := FreePort()
+		port, err := process.FreePort()
 		if err != nil {
 			return err
 		}
 		p.port = port
-	} else if !portFree(p.port) {
+	} else if !process.PortFree(p.port) {
 		return fmt.Errorf("postgres: port %d: %w", p.port, ErrPortInUse)
 	}
 	if err := p.configure(); err != nil {
@@ -259,12 +244,13 @@ func (p *Postgres) startOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l := launch{path: path, args: []string{"-D", p.data()}, dir: p.place.dir, acct: p.place.acct, log: p.cfg.LogFile}
+	cmd := p.place.command(path, "-D", p.data())
+	cmd.Log = p.cfg.LogFile
 	if p.cfg.DieWithParent {
-		l.dieWithParent = syscall.SIGQUIT // ends all sessions too; SIGKILL would leave them
+		cmd.DieWith = syscall.SIGQUIT // ends all sessions too; SIGKILL would leave them
 	}
-	mark := logMark(p.cfg.LogFile)
-	proc, err := l.start()
+	mark := process.LogMark(p.cfg.LogFile)
+	proc, err := cmd.Start()
 	if err != nil {
 		return err
 	}
@@ -272,10 +258,10 @@ func (p *Postgres) startOnce(ctx context.Context) error {
 	if err := waitReady(ctx, proc, p.DSN("postgres")); err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		_ = proc.stop(stopCtx, syscall.SIGQUIT, syscall.SIGKILL)
-		tail := logTail(p.cfg.LogFile, mark)
+		_ = proc.Stop(stopCtx, syscall.SIGQUIT, syscall.SIGKILL)
+		tail := process.LogTail(p.cfg.LogFile, mark)
 		switch {
-		case lostPort(tail):
+		case process.LostPort(tail):
 			return fmt.Errorf("postgres: port %d: %w", p.port, ErrPortInUse)
 		case strings.Contains(tail, "pre-existing shared memory block"):
 			return fmt.Errorf("postgres in %s: %w", p.place.dir, errOrphans)
@@ -286,7 +272,7 @@ func (p *Postgres) startOnce(ctx context.Context) error {
 }
 
 // waitReady polls until a session can be opened, the process ends, or ctx does.
-func waitReady(ctx context.Context, proc *process, dsn string) error {
+func waitReady(ctx context.Context, proc *process.Process, dsn string) error {
 	for {
 		try, cancel := context.WithTimeout(ctx, 2*time.Second)
 		conn, err := pgconn.Connect(try, dsn)
@@ -301,7 +287,7 @@ func waitReady(ctx context.Context, proc *process, dsn string) error {
 			return err
 		}
 		select {
-		case <-proc.done:
+		case <-proc.Done():
 			return errEnded
 		case <-ctx.Done():
 			return fmt.Errorf("not ready in time: %w (last: %w)", ctx.Err(), err)
@@ -330,7 +316,7 @@ func (p *Postgres) Stop(ctx context.Context) error {
 	if proc == nil {
 		return nil
 	}
-	return proc.stop(ctx, syscall.SIGINT, syscall.SIGQUIT)
+	return proc.Stop(ctx, syscall.SIGINT, syscall.SIGQUIT)
 }
 
 // Abort shuts the server down at once; it recovers at the next start. Unlike
@@ -340,12 +326,12 @@ func (p *Postgres) Abort(ctx context.Context) error {
 	if proc == nil {
 		return nil
 	}
-	return proc.stop(ctx, syscall.SIGQUIT, syscall.SIGKILL)
+	return proc.Stop(ctx, syscall.SIGQUIT, syscall.SIGKILL)
 }
 
 // Evict ends a server that an earlier life of ours left running in Dir.
 func (p *Postgres) Evict(ctx context.Context) error {
-	return evict(ctx, filepath.Join(p.data(), "postmaster.pid"), p.data(), syscall.SIGINT, syscall.SIGQUIT)
+	return process.Evict(ctx, filepath.Join(p.data(), "postmaster.pid"), p.data(), syscall.SIGINT, syscall.SIGQUIT)
 }
 
 // Destroy stops the server and removes its state for good.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -100,17 +99,6 @@ func TestStartEvictsWhatAnEarlierLifeLeft(t *testing.T) {
 	require.Zero(t, first.Pid())
 	require.NotEqual(t, pid, second.Pid())
 	require.NoError(t, second.Abort(t.Context()))
-}
-
-// A pid file whose pid now belongs to another program is only a stale file.
-func TestStalePidOfAnotherProgramIsLeftAlone(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "postmaster.pid")
-	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "%d\n/elsewhere\n", os.Getppid()), 0o600))
-	require.NoError(t, evict(t.Context(), file, "/no/such/data", syscall.SIGINT, syscall.SIGQUIT))
-	require.NoFileExists(t, file)
-	require.True(t, alive(os.Getppid()))
-	require.NoError(t, evict(t.Context(), file, "/no/such/data", syscall.SIGINT, syscall.SIGQUIT), "no file at all")
 }
 
 func TestStartSaysWhyItFails(t *testing.T) {

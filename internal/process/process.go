@@ -1,4 +1,9 @@
-package pgserver
+// Package process runs child processes: started apart from our terminal, as
+// another account if asked, logged to a file, stopped politely and then less
+// so, and found again by their pid file when an earlier life of ours left them.
+//
+// Import law: process imports no other package of this module.
+package process
 
 import (
 	"bytes"
@@ -12,64 +17,72 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
 
-// process is one running child. Its life is one: launched, exited.
-type process struct {
+// Command says what to run. Nothing secret belongs into Args.
+type Command struct {
+	Path string
+	Args []string
+	// Dir is the working directory: one that the child's account can enter.
+	Dir string
+	// Env is the child's whole environment; nil: ours.
+	Env []string
+	// Account to run as; nil: ours.
+	Account *syscall.Credential
+	// Log takes the child's output; it is appended to.
+	Log string
+	// DieWith is sent to the child when our process dies (Linux only); 0: nothing.
+	DieWith syscall.Signal
+}
+
+// Process is one child. Its life is one: started, ended.
+type Process struct {
 	pid  int
 	done chan struct{} // closed when the child has been reaped
 	err  error         // how it ended; read after done
 }
 
-type launch struct {
-	path          string
-	args          []string
-	dir           string // working directory: one that the account can enter
-	acct          account
-	log           string // appended to
-	dieWithParent syscall.Signal
+func (c Command) cmd() *exec.Cmd {
+	return &exec.Cmd{Path: c.Path, Args: append([]string{c.Path}, c.Args...), Dir: c.Dir, Env: c.Env,
+		SysProcAttr: &syscall.SysProcAttr{
+			Setpgid:    true, // a terminal's Ctrl-C is ours to pass on, in order
+			Credential: c.Account,
+		}}
 }
 
-func (l launch) command() *exec.Cmd {
-	cmd := &exec.Cmd{Path: l.path, Args: append([]string{l.path}, l.args...), Dir: l.dir}
-	cmd.Env = environ()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is ours to pass on, in order
-	if l.acct.switched {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(l.acct.uid), Gid: uint32(l.acct.gid)} //nolint:gosec // IDs of an existing account
+// Run runs a command to its end and returns what it printed. Its error
+// includes that. When ctx ends the command is killed.
+func (c Command) Run(ctx context.Context) (string, error) {
+	plain := c.cmd()
+	cmd := exec.CommandContext(ctx, c.Path)
+	cmd.Args, cmd.Dir, cmd.Env, cmd.SysProcAttr = plain.Args, plain.Dir, plain.Env, plain.SysProcAttr
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	text := strings.TrimSpace(string(out))
+	if err != nil {
+		return text, fmt.Errorf("%s: %w: %s", filepath.Base(c.Path), err, text)
 	}
-	return cmd
+	return text, nil
 }
 
-// environ drops what would change how Postgres's programs behave.
-func environ() []string {
-	var env []string
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "LANG") {
-			env = append(env, kv)
-		}
-	}
-	return append(env, "LC_ALL=C")
-}
-
-// start launches the child. The child's death is awaited on the very thread
+// Start launches the child. The child's death is awaited on the very thread
 // that made it, because Linux ties Pdeathsig to that thread's life.
-func (l launch) start() (*process, error) {
-	logFile, err := os.OpenFile(l.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+func (c Command) Start() (*Process, error) {
+	logFile, err := os.OpenFile(c.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer logFile.Close() //nolint:errcheck // the child has its own descriptor
-	cmd := l.command()
+	cmd := c.cmd()
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	setParentDeathSignal(cmd.SysProcAttr, l.dieWithParent)
+	setParentDeathSignal(cmd.SysProcAttr, c.DieWith)
 
-	p := &process{done: make(chan struct{})}
+	p := &Process{done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		if l.dieWithParent != 0 {
+		if c.DieWith != 0 {
 			runtime.LockOSThread() // never unlocked: the thread ends with the child
 		}
 		if err := cmd.Start(); err != nil {
@@ -82,12 +95,27 @@ func (l launch) start() (*process, error) {
 		close(p.done)
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w", l.path, err)
+		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
 	return p, nil
 }
 
-func (p *process) exited() bool {
+// Pid is the process ID, which may belong to somebody else once the child has ended.
+func (p *Process) Pid() int { return p.pid }
+
+// Done is closed when the child has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err says how the child ended; nil for exit status 0, and before it ended.
+func (p *Process) Err() error {
+	if p.Ended() {
+		return p.err
+	}
+	return nil
+}
+
+// Ended tells whether the child has ended.
+func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
 		return true
@@ -96,9 +124,9 @@ func (p *process) exited() bool {
 	}
 }
 
-// stop sends polite, then rude when ctx ends or after 30 s, and SIGKILL 5 s after that.
-func (p *process) stop(ctx context.Context, polite, rude syscall.Signal) error {
-	if p.exited() {
+// Stop sends polite, then rude when ctx ends or after 30 s, and SIGKILL 5 s after that.
+func (p *Process) Stop(ctx context.Context, polite, rude syscall.Signal) error {
+	if p.Ended() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -120,10 +148,22 @@ func (p *process) stop(ctx context.Context, polite, rude syscall.Signal) error {
 	return fmt.Errorf("process %d did not stop when asked and was killed", p.pid)
 }
 
-// evict ends a process that an earlier life of ours left behind, found by its
+// Kill ends the child as kill -9 does and waits until it is reaped.
+func (p *Process) Kill() error {
+	if p.Ended() {
+		return nil
+	}
+	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	<-p.done
+	return nil
+}
+
+// Evict ends a process that an earlier life of ours left behind, found by its
 // pid file. A pid that meanwhile belongs to something else is left alone:
 // marker must be part of the command line.
-func evict(ctx context.Context, pidFile, marker string, polite, rude syscall.Signal) error {
+func Evict(ctx context.Context, pidFile, marker string, polite, rude syscall.Signal) error {
 	b, err := os.ReadFile(pidFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -133,7 +173,7 @@ func evict(ctx context.Context, pidFile, marker string, polite, rude syscall.Sig
 	}
 	first, _, _ := strings.Cut(string(b), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	if err == nil && pid > 1 && strings.Contains(commandLine(pid), marker) {
+	if err == nil && pid > 1 && strings.Contains(CommandLine(pid), marker) {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		if err := endStranger(ctx, pid, polite, rude); err != nil {
@@ -150,7 +190,7 @@ func evict(ctx context.Context, pidFile, marker string, polite, rude syscall.Sig
 func endStranger(ctx context.Context, pid int, polite, rude syscall.Signal) error {
 	_ = syscall.Kill(pid, polite)
 	escalate := time.After(10 * time.Second)
-	for alive(pid) {
+	for Alive(pid) {
 		select {
 		case <-escalate:
 			_ = syscall.Kill(pid, rude)
@@ -162,7 +202,8 @@ func endStranger(ctx context.Context, pid int, polite, rude syscall.Signal) erro
 	return nil
 }
 
-func alive(pid int) bool {
+// Alive tells whether there is such a process.
+func Alive(pid int) bool {
 	if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
 		return false
 	}
@@ -175,8 +216,8 @@ func alive(pid int) bool {
 	return true
 }
 
-// commandLine is what the process was started with, or "" if it is gone.
-func commandLine(pid int) string {
+// CommandLine is what the process was started with, or "" if it is gone.
+func CommandLine(pid int) string {
 	if b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline")); err == nil {
 		return string(bytes.ReplaceAll(b, []byte{0}, []byte{' '}))
 	}
@@ -192,8 +233,8 @@ func commandLine(pid int) string {
 	return string(out)
 }
 
-// logMark remembers how long a log was, so that an error shows only what came after.
-func logMark(path string) int64 {
+// LogMark remembers how long a log was, so that an error shows only what came after.
+func LogMark(path string) int64 {
 	st, err := os.Stat(path)
 	if err != nil {
 		return 0
@@ -201,8 +242,8 @@ func logMark(path string) int64 {
 	return st.Size()
 }
 
-// logTail returns the last lines written to the log since mark.
-func logTail(path string, mark int64) string {
+// LogTail returns the last lines written to the log since mark.
+func LogTail(path string, mark int64) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return "(no log: " + err.Error() + ")"
@@ -224,51 +265,4 @@ func logTail(path string, mark int64) string {
 		lines = lines[len(lines)-20:]
 	}
 	return strings.Join(lines, "\n")
-}
-
-// guarded holds the current process of a server.
-type guarded struct {
-	mu   sync.Mutex
-	proc *process
-}
-
-func (g *guarded) get() *process {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.proc
-}
-
-func (g *guarded) set(p *process) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.proc = p
-}
-
-// Pid is the process ID, or 0 when it is not running.
-func (g *guarded) Pid() int {
-	if p := g.get(); p != nil && !p.exited() {
-		return p.pid
-	}
-	return 0
-}
-
-// Done is closed when the process that was last started has ended; nil before the first start.
-func (g *guarded) Done() <-chan struct{} {
-	if p := g.get(); p != nil {
-		return p.done
-	}
-	return nil
-}
-
-// Kill ends the process as kill -9 does and waits until it is reaped. Killing what does not run is no error.
-func (g *guarded) Kill() error {
-	p := g.get()
-	if p == nil || p.exited() {
-		return nil
-	}
-	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return err
-	}
-	<-p.done
-	return nil
 }

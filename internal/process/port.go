@@ -1,4 +1,4 @@
-package pgserver
+package process
 
 import (
 	"errors"
@@ -19,14 +19,15 @@ var ErrPortInUse = errors.New("port is in use")
 func FreePort() (int, error) {
 	for range 100 {
 		port := 15000 + rand.IntN(15000) //nolint:gosec // no secret
-		if portFree(port) {
+		if PortFree(port) {
 			return port, nil
 		}
 	}
 	return 0, fmt.Errorf("no free port found in 15000-30000: %w", ErrPortInUse)
 }
 
-func portFree(port int) bool {
+// PortFree tells whether a port of 127.0.0.1 could be listened on just now.
+func PortFree(port int) bool {
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // a local bind does not block
 	if err != nil {
 		return false
@@ -34,7 +35,7 @@ func portFree(port int) bool {
 	return l.Close() == nil
 }
 
-// lostPort reads from a server's log that somebody else took its port.
-func lostPort(log string) bool {
+// LostPort reads from a server's log that somebody else took its port.
+func LostPort(log string) bool {
 	return strings.Contains(log, "Address already in use") || strings.Contains(log, "address already in use")
 }
