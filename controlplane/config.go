@@ -6,6 +6,7 @@
 package controlplane
 
 import (
+	"log/slog"
 	"time"
 )
 
@@ -44,6 +45,10 @@ type Config struct {
 	Workers int `yaml:"workers" env:"FREEHOLD_WORKERS"`
 	// LeaseFor is how long a worker's lease lasts without renewal; takeover needs at most this and a poll.
 	LeaseFor time.Duration `yaml:"lease_for" env:"FREEHOLD_LEASE_FOR"`
+
+	// Log takes this server's log lines; nil: [slog.Default]. The development
+	// fleet runs several servers in one process, each with a log of its own.
+	Log *slog.Logger `yaml:"-"`
 }
 
 // Defaults fills what is zero.

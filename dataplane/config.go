@@ -5,6 +5,7 @@
 package dataplane
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/freehold-db/freehold/router"
@@ -46,6 +47,10 @@ type Config struct {
 	DrainFor      time.Duration `yaml:"drain_for" env:"FREEHOLD_DRAIN_FOR"`
 
 	Router router.Config `yaml:"router"`
+
+	// Log takes this server's log lines; nil: [slog.Default]. The development
+	// fleet runs several servers in one process, each with a log of its own.
+	Log *slog.Logger `yaml:"-"`
 }
 
 // Defaults fills what is zero.

@@ -26,6 +26,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
+	"github.com/freehold-db/freehold/internal/secret"
 )
 
 const (
@@ -38,7 +39,8 @@ const (
 
 // harness is the state of one test binary.
 type harness struct {
-	dir string
+	dir  string
+	auth secret.Login // of every shard's PgBouncer
 
 	mu     sync.Mutex
 	server *pgserver.Postgres
@@ -64,7 +66,7 @@ func Run(run func() int) int {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		return 1
 	}
-	h := &harness{dir: dir, shards: map[string]*ShardServer{}}
+	h := &harness{dir: dir, auth: secret.Login{User: "freehold_bouncer", Password: pg.NewPassword()}, shards: map[string]*ShardServer{}}
 	current.Store(h)
 	code := run()
 	if err := h.close(); err != nil {

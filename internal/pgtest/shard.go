@@ -22,7 +22,8 @@ type ShardServer struct {
 	Admin secret.Login
 	// Console is the login of PgBouncer's console.
 	Console secret.Login
-	// Auth is the login freehold_bouncer, which runs PgBouncer's lookups.
+	// Auth is the login freehold_bouncer, which runs PgBouncer's lookups. All
+	// shards share it: after a move one shard's PgBouncer logs in at another's Postgres.
 	Auth secret.Login
 }
 
@@ -82,7 +83,7 @@ func (h *harness) startShard() (*ShardServer, error) {
 	s := &ShardServer{
 		Admin:   secret.Login{User: "freehold_admin", Password: pg.NewPassword()},
 		Console: secret.Login{User: "freehold_bouncer_admin", Password: pg.NewPassword()},
-		Auth:    secret.Login{User: "freehold_bouncer", Password: pg.NewPassword()},
+		Auth:    h.auth,
 	}
 	settings := pgserver.ShardSettings()
 	settings["shared_buffers"] = "64MB"
