@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,4 +25,15 @@ type AuditRecord struct {
 
 // AppendAudit writes r in tx, so that a change and its record are committed
 // together; a relay carries it to the audit log (see package audit).
-func (s *Store) AppendAudit(ctx context.Context, tx pgx.Tx, r AuditRecord) error { return errTODO }
+func (s *Store) AppendAudit(ctx context.Context, tx pgx.Tx, r AuditRecord) error {
+	record, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("audit record %s of %s: %w", r.Action, r.Object, err)
+	}
+	_, err = tx.Exec(ctx, `insert into audit_outbox (record) values (
+		case when $2 then jsonb_set($1::jsonb, '{Time}', to_jsonb(clock_timestamp())) else $1::jsonb end)`, record, r.Time.IsZero())
+	if err != nil {
+		return fmt.Errorf("audit record %s of %s: %w", r.Action, r.Object, Classify(err))
+	}
+	return nil
+}
