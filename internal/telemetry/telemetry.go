@@ -74,6 +74,12 @@ func Setup(ctx context.Context, service, name string) (shutdown func(context.Con
 	return shutdown, nil
 }
 
+// Tracing tells whether [Setup] made spans go anywhere, so that hot paths need not make them in vain.
+func Tracing() bool {
+	_, real := otel.GetTracerProvider().(*trace.TracerProvider)
+	return real
+}
+
 // asked tells whether the environment names an exporter for the signal.
 // autoexport alone would push to localhost:4318 unasked.
 func asked(signal string) bool {

@@ -1,0 +1,119 @@
+// Package gateway is the door of a data-plane node: it refuses requests that
+// are not plain HTTP, finds out by the bearer token who asks, binds the request
+// to that token's tenant and to no other, bounds what a tenant may ask for, and
+// measures all of it. What is behind the door comes in as handlers.
+//
+// The tenant is the token's claim, and nothing else. A subdomain or an
+// X-Tenant-ID header can only agree with it; where one disagrees the request is
+// refused and logged as an attempt to cross tenants.
+//
+// Import law: of this module, gateway imports its own sub-packages,
+// dataplane/fault, shardmap and internal packages only.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/freehold-db/freehold/dataplane/fault"
+	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+)
+
+// Config is what a gateway needs.
+type Config struct {
+	Verifier *bearer.Verifier
+	// Domain, when set, makes `<tenant>.<Domain>` a claim that must agree with the token.
+	Domain string
+	// MaxBody bounds a request's body in bytes.
+	MaxBody int64
+	// RequestFor bounds a request from its head to the end of its answer.
+	RequestFor time.Duration
+	// RatePerTenant is requests per second (0: unlimited), Burst how many at once.
+	RatePerTenant float64
+	Burst         int
+	// Ready returns why the node cannot serve, or nil. It is asked by /readyz.
+	Ready func() error
+	// Bind attaches an identity to the context that handlers get.
+	Bind func(context.Context, *bearer.Identity) context.Context
+	// Registry takes the gateway's metrics and is served under /metrics.
+	Registry *prometheus.Registry
+	Log      *slog.Logger
+}
+
+// Gateway is an http.Handler.
+type Gateway struct {
+	cfg      Config
+	engine   *gin.Engine
+	api      *gin.RouterGroup
+	limits   *limiter
+	watch    *observer
+	draining atomic.Bool
+}
+
+// New builds a gateway without routes but /healthz, /readyz and /metrics.
+func New(cfg Config) (*Gateway, error) {
+	if cfg.Verifier == nil || cfg.Bind == nil || cfg.Ready == nil || cfg.Registry == nil || cfg.Log == nil {
+		return nil, errors.New("gateway: configuration is incomplete")
+	}
+	cfg.Domain = strings.ToLower(strings.Trim(cfg.Domain, "."))
+	limits, err := newLimiter(cfg.RatePerTenant, cfg.Burst)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{cfg: cfg, limits: limits, watch: newObserver(cfg.Registry, cfg.Log)}
+
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	e.RedirectTrailingSlash, e.RedirectFixedPath = false, false
+	e.HandleMethodNotAllowed = true
+	e.ForwardedByClientIP = false
+	if err := e.SetTrustedProxies(nil); err != nil {
+		return nil, err
+	}
+	e.Use(g.watch.observe, g.strict)
+	e.NoRoute(func(c *gin.Context) {
+		fault.Write(c, fault.New(http.StatusNotFound, "no_such_path", "There is nothing at this path").
+			WithHint("Tables are under /rest/v1/."))
+	})
+	e.NoMethod(func(c *gin.Context) {
+		fault.Write(c, fault.New(http.StatusMethodNotAllowed, "method_not_allowed", "This path does not take the method "+c.Request.Method))
+	})
+	e.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	e.GET("/readyz", g.readyz)
+	e.GET("/metrics", gin.WrapH(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
+	g.engine = e
+	g.api = e.Group("/", g.authenticate, g.limit)
+	return g, nil
+}
+
+// API is where handlers register routes. Their requests are authenticated,
+// bound to a tenant, and within its limits.
+func (g *Gateway) API() *gin.RouterGroup { return g.api }
+
+// ServeHTTP serves one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.ServeHTTP(w, r) }
+
+// Drain makes /readyz answer 503 and each answer end its connection, so that
+// clients leave by themselves before the listener closes.
+func (g *Gateway) Drain() { g.draining.Store(true) }
+
+func (g *Gateway) readyz(c *gin.Context) {
+	err := g.cfg.Ready()
+	if g.draining.Load() {
+		err = errors.New("draining")
+	}
+	if err != nil {
+		c.String(http.StatusServiceUnavailable, "not ready: %s\n", err)
+		return
+	}
+	c.String(http.StatusOK, "ready\n")
+}

@@ -1,0 +1,346 @@
+package gateway_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/dataplane/fault"
+	"github.com/freehold-db/freehold/dataplane/gateway"
+	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/internal/issuer"
+	"github.com/freehold-db/freehold/internal/telemetry"
+)
+
+type boundKey struct{}
+
+// door is a gateway before one handler that answers with the tenant it was bound to.
+type door struct {
+	*gateway.Gateway
+	url    string
+	issuer *issuer.Server
+	log    *syncBuffer
+	ready  error
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
+	t.Helper()
+	iss, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = iss.Stop(context.Background()) })
+	d := &door{issuer: iss, log: &syncBuffer{}}
+	log := slog.New(slog.NewTextHandler(d.log, nil))
+	keys := bearer.NewKeys(iss.URL(), iss.JWKSURL(), log)
+	require.NoError(t, keys.Refresh(t.Context()))
+	v, err := bearer.NewVerifier(keys, issuer.Audience, []string{"EdDSA", "ES256", "RS256"})
+	require.NoError(t, err)
+	cfg := gateway.Config{
+		Verifier: v, MaxBody: 1000, RequestFor: 5 * time.Second, Registry: telemetry.NewRegistry(), Log: log,
+		Ready: func() error { return d.ready },
+		Bind: func(ctx context.Context, id *bearer.Identity) context.Context {
+			return context.WithValue(ctx, boundKey{}, string(id.Tenant))
+		},
+	}
+	for _, f := range adjust {
+		f(&cfg)
+	}
+	d.Gateway, err = gateway.New(cfg)
+	require.NoError(t, err)
+	d.API().Any("/rest/v1/:table", func(c *gin.Context) {
+		if _, err := io.ReadAll(c.Request.Body); err != nil {
+			fault.Write(c, err)
+			return
+		}
+		switch c.Param("table") {
+		case "panic":
+			panic("secret of the house")
+		case "half":
+			_, _ = c.Writer.WriteString("half")
+			panic("secret of the house")
+		}
+		deadline, ok := c.Request.Context().Deadline()
+		require.True(t, ok && time.Until(deadline) <= 5*time.Second)
+		c.String(http.StatusOK, "%s", c.Request.Context().Value(boundKey{}))
+	})
+	srv := httptest.NewUnstartedServer(d)
+	srv.Config = gateway.NewServer(d, 5*time.Second)
+	srv.Start()
+	t.Cleanup(srv.Close)
+	d.url = srv.URL
+	return d
+}
+
+func (d *door) token(t *testing.T, tenant string) string {
+	t.Helper()
+	tok, err := d.issuer.Mint(issuer.Claims{Tenant: "acme", Role: issuer.RoleEditor})
+	if tenant != "acme" {
+		tok, err = d.issuer.Mint(issuer.Claims{Tenant: "rival", Role: issuer.RoleEditor})
+	}
+	require.NoError(t, err)
+	return tok
+}
+
+type answer struct {
+	status int
+	body   string
+	header http.Header
+}
+
+func (d *door) get(t *testing.T, path string, adjust ...func(*http.Request)) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.url+path, nil)
+	require.NoError(t, err)
+	for _, f := range adjust {
+		f(req)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return answer{resp.StatusCode, string(body), resp.Header}
+}
+
+func with(name, value string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Add(name, value) }
+}
+
+func host(h string) func(*http.Request) { return func(r *http.Request) { r.Host = h } }
+
+func TestTenantIsTheTokens(t *testing.T) {
+	t.Parallel()
+	d := open(t, func(c *gateway.Config) { c.Domain = "db.example.com" })
+	mine := with("Authorization", "Bearer "+d.token(t, "acme"))
+
+	for name, f := range map[string]func(*http.Request){
+		"nothing beside the token":  func(*http.Request) {},
+		"agreeing header":           with("X-Tenant-ID", "acme"),
+		"agreeing subdomain":        host("acme.db.example.com"),
+		"with port and in capitals": host("ACME.db.example.com.:7500"),
+		"the domain itself":         host("db.example.com"),
+		"another domain":            host("rival.example.com"),
+	} {
+		a := d.get(t, "/rest/v1/t", mine, f)
+		require.Equal(t, 200, a.status, name)
+		require.Equal(t, "acme", a.body, name)
+	}
+	for name, f := range map[string]func(*http.Request){
+		"header":                 with("X-Tenant-ID", "rival"),
+		"empty header":           with("X-Tenant-ID", ""),
+		"list in the header":     with("X-Tenant-ID", "acme,rival"),
+		"two headers":            func(r *http.Request) { r.Header["X-Tenant-Id"] = []string{"acme", "rival"} },
+		"two agreeing headers":   func(r *http.Request) { r.Header["X-Tenant-Id"] = []string{"acme", "acme"} },
+		"header in capitals":     with("X-Tenant-ID", "ACME"),
+		"subdomain":              host("rival.db.example.com"),
+		"subdomain of subdomain": host("acme.rival.db.example.com"),
+		"rival's subdomain, own header": func(r *http.Request) {
+			r.Host = "rival.db.example.com"
+			r.Header.Set("X-Tenant-ID", "acme")
+		},
+	} {
+		a := d.get(t, "/rest/v1/t", mine, f)
+		require.Equal(t, 403, a.status, name)
+		require.Contains(t, a.body, `"tenant_mismatch"`, name)
+	}
+	require.Contains(t, d.log.String(), "refused cross-tenant attempt")
+	require.Contains(t, d.log.String(), "claimed=rival")
+	require.Contains(t, d.get(t, "/metrics").body, `freehold_http_requests_refused_total{reason="tenant_mismatch"} 9`)
+}
+
+func TestTokenIsNeeded(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	tok := d.token(t, "acme")
+	for name, f := range map[string]func(*http.Request){
+		"none":         func(*http.Request) {},
+		"other scheme": with("Authorization", "Basic "+tok),
+		"bare":         with("Authorization", tok),
+		"empty":        with("Authorization", "Bearer "),
+		"two headers": func(r *http.Request) {
+			r.Header["Authorization"] = []string{"Bearer " + tok, "Bearer " + d.token(t, "rival")}
+		},
+		"in another header": with("apikey", tok),
+		"garbage":           with("Authorization", "Bearer a.b.c"),
+		"too long":          with("Authorization", "Bearer "+strings.Repeat("a", 9000)),
+	} {
+		a := d.get(t, "/rest/v1/t", f)
+		require.Equal(t, 401, a.status, name)
+		require.NotEmpty(t, a.header.Get("WWW-Authenticate"), name)
+		require.Contains(t, a.body, `"code":"PGRST30`, name)
+	}
+	require.Equal(t, 401, d.get(t, "/rest/v1/t?token="+tok).status, "a token in the URL ends up in logs")
+	require.Equal(t, 200, d.get(t, "/rest/v1/t", with("Authorization", "bEARER "+tok)).status)
+}
+
+func TestRateLimitIsPerTenant(t *testing.T) {
+	t.Parallel()
+	d := open(t, func(c *gateway.Config) { c.RatePerTenant, c.Burst = 0.01, 3 })
+	acme, rival := with("Authorization", "Bearer "+d.token(t, "acme")), with("Authorization", "Bearer "+d.token(t, "rival"))
+	for left := 2; left >= 0; left-- {
+		a := d.get(t, "/rest/v1/t", acme)
+		require.Equal(t, 200, a.status)
+		require.Equal(t, `"tenant";q=3;w=300`, a.header.Get("RateLimit-Policy"))
+		require.Contains(t, a.header.Get("RateLimit"), fmt.Sprintf(`"tenant";r=%d;`, left))
+	}
+	a := d.get(t, "/rest/v1/t", acme)
+	require.Equal(t, 429, a.status)
+	require.Contains(t, a.body, `"rate_limited"`)
+	require.NotEmpty(t, a.header.Get("Retry-After"))
+	require.Contains(t, a.header.Get("RateLimit"), `"tenant";r=0;`)
+	require.Equal(t, 200, d.get(t, "/rest/v1/t", rival).status)
+}
+
+func TestBodyIsBounded(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	post := func(body io.Reader) int {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+"/rest/v1/t", body)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+d.token(t, "acme"))
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	require.Equal(t, 200, post(strings.NewReader(strings.Repeat("x", 1000))))
+	require.Equal(t, 413, post(strings.NewReader(strings.Repeat("x", 1001))))
+	require.Equal(t, 413, post(io.MultiReader(strings.NewReader(strings.Repeat("x", 2000)))), "chunked")
+}
+
+// raw sends text as it is and returns the status lines of all that is answered until the connection ends.
+func (d *door) raw(t *testing.T, text string) (statuses []string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	_, err = io.WriteString(conn, text)
+	require.NoError(t, err)
+	r := bufio.NewReader(conn)
+	for {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return statuses
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		statuses = append(statuses, resp.Status)
+		if resp.Close {
+			return statuses
+		}
+	}
+}
+
+func TestAmbiguousHTTPIsRefused(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	auth := "Authorization: Bearer " + d.token(t, "acme") + "\r\n"
+	const smuggled = "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n\r\n"
+	for name, text := range map[string]string{
+		"absolute target":     "GET http://rival.db.example.com/rest/v1/t HTTP/1.1\r\nHost: acme.db.example.com\r\n" + auth + "Connection: close\r\n\r\n",
+		"two lengths":         "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"two hosts":           "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\nHost: g\r\n" + auth + "\r\n",
+		"no host":             "GET /rest/v1/t HTTP/1.1\r\n" + auth + "\r\n",
+		"unknown encoding":    "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+		"space before colon":  "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length : 1\r\n\r\na",
+		"negative length":     "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: -1\r\n\r\n",
+		"signed length":       "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: +1\r\n\r\na",
+		"headers beyond size": "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: " + strings.Repeat("x", 30_000) + "\r\n\r\n",
+	} {
+		got := d.raw(t, text)
+		require.Len(t, got, 1, name)
+		require.Regexp(t, "^(4..|501)", got[0], name)
+	}
+	// Both lengths: the chunked one holds, and what comes behind on the same connection is never served.
+	got := d.raw(t, "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n"+auth+"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+smuggled)
+	require.Len(t, got, 1)
+}
+
+func TestPanicIsOpaque(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	auth := with("Authorization", "Bearer "+d.token(t, "acme"))
+	a := d.get(t, "/rest/v1/panic", auth)
+	require.Equal(t, 500, a.status)
+	require.NotContains(t, a.body, "secret")
+	require.Contains(t, d.log.String(), "secret of the house")
+
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.url+"/rest/v1/half", nil)
+	require.NoError(t, err)
+	auth(req)
+	resp, err := http.DefaultClient.Do(req)
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	require.Error(t, err, "half an answer must not look like a whole one")
+	require.Contains(t, d.get(t, "/metrics").body, "freehold_http_requests_under_way 1\n", "only the one for the metrics")
+}
+
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	d.ready = errors.New("no keys")
+	require.Equal(t, 200, d.get(t, "/healthz").status)
+	a := d.get(t, "/readyz")
+	require.Equal(t, 503, a.status)
+	require.Contains(t, a.body, "no keys")
+	d.ready = nil
+	require.Equal(t, 200, d.get(t, "/readyz").status)
+	d.Drain()
+	require.Equal(t, 503, d.get(t, "/readyz").status)
+	require.Equal(t, 200, d.get(t, "/healthz").status)
+	require.Equal(t, 200, d.get(t, "/rest/v1/t", with("Authorization", "Bearer "+d.token(t, "acme"))).status, "still served while draining")
+}
+
+func TestErrorsHaveOneShapePerPath(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	a := d.get(t, "/nothing/here")
+	require.Equal(t, 404, a.status)
+	require.Equal(t, "application/problem+json", a.header.Get("Content-Type"))
+	a = d.get(t, "/rest/v1/t/u")
+	require.Equal(t, 404, a.status)
+	require.Contains(t, a.header.Get("Content-Type"), "application/json")
+	require.NotContains(t, d.get(t, "/metrics").body, "nothing", "what a client makes up is no label")
+}
+
+func TestRequestID(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	require.Equal(t, "abc-1", d.get(t, "/healthz", with("X-Request-Id", "abc-1")).header.Get("X-Request-Id"))
+	made := d.get(t, "/healthz", with("X-Request-Id", `a"b`)).header.Get("X-Request-Id")
+	require.NotEmpty(t, made)
+	require.NotContains(t, made, `"`)
+	require.NotEqual(t, made, d.get(t, "/healthz").header.Get("X-Request-Id"))
+}

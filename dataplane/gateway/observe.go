@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
+
+	"github.com/freehold-db/freehold/dataplane/fault"
+	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/internal/telemetry"
+)
+
+const (
+	// One in sampleEvery good requests is logged; slow and refused-by-us ones always are.
+	sampleEvery = 1000
+	slow        = time.Second
+	// crossingsPerSecond bounds the log lines somebody can cause by trying; the counter has them all.
+	crossingsPerSecond = 10
+)
+
+// observer measures requests. Metrics carry no tenant (see internal/telemetry);
+// spans and log lines do.
+type observer struct {
+	log       *slog.Logger
+	duration  *prometheus.HistogramVec
+	underway  prometheus.Gauge
+	refused   *prometheus.CounterVec
+	tracer    trace.Tracer // nil when nothing records
+	seen      atomic.Uint64
+	crossings *rate.Limiter
+}
+
+func newObserver(reg prometheus.Registerer, log *slog.Logger) *observer {
+	o := &observer{
+		log: log, crossings: rate.NewLimiter(crossingsPerSecond, crossingsPerSecond),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "freehold_http_request_duration_seconds", Help: "Time from a request's head to the end of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"route", "method", "status"}),
+		underway: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "freehold_http_requests_under_way", Help: "Requests being served now.",
+		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "freehold_http_requests_refused_total", Help: "Requests turned away at the door, by reason.",
+		}, []string{"reason"}),
+	}
+	reg.MustRegister(o.duration, o.underway, o.refused)
+	if telemetry.Tracing() {
+		o.tracer = otel.Tracer("github.com/freehold-db/freehold/dataplane/gateway")
+	}
+	return o
+}
+
+// observe is the outermost handler.
+func (o *observer) observe(c *gin.Context) {
+	start := time.Now()
+	id := requestID(c.Request)
+	c.Header("X-Request-Id", id)
+	o.underway.Inc()
+	var span trace.Span
+	if o.tracer != nil {
+		span = o.begin(c)
+	}
+	defer func() {
+		cut := o.recovered(c, recover())
+		o.underway.Dec()
+		o.record(c, id, time.Since(start), span)
+		if cut {
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	c.Next()
+}
+
+func (o *observer) begin(c *gin.Context) trace.Span {
+	ctx := otel.GetTextMapPropagator().Extract(c.Request.Context(), propagation.HeaderCarrier(c.Request.Header))
+	ctx, span := o.tracer.Start(ctx, method(c)+" "+route(c), trace.WithSpanKind(trace.SpanKindServer))
+	c.Request = c.Request.WithContext(ctx)
+	return span
+}
+
+// recovered turns a panic into an opaque 500. When the answer has begun the
+// connection must be cut instead, so that half of it cannot pass for all of it.
+func (o *observer) recovered(c *gin.Context, p any) (cut bool) {
+	if p == nil {
+		return false
+	}
+	if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) { // that one is meant
+		o.log.ErrorContext(c.Request.Context(), "panic", "route", route(c), "panic", p, "stack", string(debug.Stack()))
+		if !c.Writer.Written() {
+			fault.Write(c, errors.New("panic"))
+			return false
+		}
+	}
+	return true
+}
+
+func (o *observer) record(c *gin.Context, requestID string, took time.Duration, span trace.Span) {
+	status, rt, m := c.Writer.Status(), route(c), method(c)
+	o.duration.WithLabelValues(rt, m, strconv.Itoa(status)).Observe(took.Seconds())
+	if span != nil {
+		span.SetAttributes(attribute.String("http.route", rt), attribute.String("http.request.method", m),
+			attribute.Int("http.response.status_code", status), attribute.String("freehold.request_id", requestID))
+		if id := identity(c); id != nil {
+			span.SetAttributes(attribute.String("freehold.tenant", string(id.Tenant)))
+		}
+		if status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+	}
+	if status < http.StatusInternalServerError && took < slow && o.seen.Add(1)%sampleEvery != 0 {
+		return
+	}
+	var tenant string
+	if id := identity(c); id != nil {
+		tenant = string(id.Tenant)
+	}
+	o.log.LogAttrs(c.Request.Context(), slog.LevelInfo, "request", slog.String("request_id", requestID), slog.String("method", m),
+		slog.String("route", rt), slog.Int("status", status), slog.Duration("took", took), slog.Int("bytes", c.Writer.Size()), slog.String("tenant", tenant))
+}
+
+// crossing logs that the bearer of one tenant's token named another tenant.
+func (o *observer) crossing(c *gin.Context, id *bearer.Identity, claim string) {
+	if !o.crossings.Allow() {
+		return
+	}
+	if len(claim) > 64 {
+		claim = claim[:64]
+	}
+	o.log.LogAttrs(c.Request.Context(), slog.LevelWarn, "refused cross-tenant attempt", slog.String("tenant", string(id.Tenant)),
+		slog.String("claimed", claim), slog.String("subject", id.Subject), slog.String("remote", c.Request.RemoteAddr),
+		slog.String("request_id", c.Writer.Header().Get("X-Request-Id")))
+}
+
+// route is the pattern that matched: what a client makes up is no label.
+func route(c *gin.Context) string {
+	if r := c.FullPath(); r != "" {
+		return r
+	}
+	return "unmatched"
+}
+
+func method(c *gin.Context) string {
+	switch m := c.Request.Method; m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "OTHER"
+}

@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/freehold-db/freehold/dataplane/fault"
+)
+
+// Bounds of a connection. A body may take bodyFor to arrive, an answer as long
+// as a request may take and writeFor on top.
+const (
+	headerFor = 2 * time.Second
+	bodyFor   = 15 * time.Second
+	writeFor  = 5 * time.Second
+	idleFor   = 60 * time.Second
+	maxHeader = 16 << 10
+)
+
+// NewServer returns a server for h with bounds on everything a client can draw out.
+func NewServer(h http.Handler, requestFor time.Duration) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerFor, ReadTimeout: bodyFor, WriteTimeout: requestFor + writeFor,
+		IdleTimeout: idleFor, MaxHeaderBytes: maxHeader,
+	}
+}
+
+// strict refuses requests that two servers in a row could read differently, and bodies that are too large.
+func (g *Gateway) strict(c *gin.Context) {
+	r := c.Request
+	if g.draining.Load() {
+		c.Header("Connection", "close")
+	}
+	// net/http takes the host of an absolute-form target over the Host header
+	// and drops the latter, so a disagreement cannot be seen here any more.
+	if r.URL.Host != "" || r.URL.Scheme != "" {
+		fault.Write(c, fault.New(http.StatusBadRequest, "absolute_target", "The request's target is a whole URL").
+			WithHint("Send the path alone; this is no proxy."))
+		return
+	}
+	// net/http drops a Content-Length beside Transfer-Encoding without a word.
+	// Ending the connection, as RFC 9112 §6.1 wants it, takes away what could
+	// have been smuggled behind the body.
+	if len(r.TransferEncoding) > 0 {
+		c.Header("Connection", "close")
+	}
+	if r.ContentLength > g.cfg.MaxBody {
+		c.Header("Connection", "close") // rather than reading the rest
+		fault.Write(c, &http.MaxBytesError{Limit: g.cfg.MaxBody})
+		return
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = http.MaxBytesReader(c.Writer, r.Body, g.cfg.MaxBody)
+	}
+}
+
+// Request IDs are a random start per process and a count: they find a request
+// in the log and need not be secret.
+var (
+	requestPrefix = func() string {
+		var b [6]byte
+		_, _ = rand.Read(b[:]) // never fails: the runtime ends the process first
+		return hex.EncodeToString(b[:]) + "-"
+	}()
+	requestCount atomic.Uint64
+)
+
+// requestID takes the client's if it is harmless, and makes one otherwise.
+func requestID(r *http.Request) string {
+	if id := r.Header.Get("X-Request-Id"); id != "" && len(id) <= 64 && harmless(id) {
+		return id
+	}
+	return requestPrefix + strconv.FormatUint(requestCount.Add(1), 36)
+}
+
+func harmless(s string) bool {
+	for i := range len(s) {
+		b := s[i]
+		if (b < '0' || b > '9') && (b < 'a' || b > 'z') && (b < 'A' || b > 'Z') && b != '-' && b != '_' && b != '.' {
+			return false
+		}
+	}
+	return true
+}
