@@ -2,8 +2,11 @@ package shard
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/internal/pg"
 )
 
 // Fence keeps every login but superusers out of the database and returns when
@@ -11,12 +14,91 @@ import (
 // until Unfence. conn is an admin connection to any database of the shard,
 // outside a transaction. Fencing twice is no error. If it fails, the database
 // may be fenced or not: Unfence or repeat.
-func Fence(ctx context.Context, conn *pgx.Conn, database string) error { return errTODO }
+//
+// Why this order is enough: a starting session takes a lock on its database,
+// then reads the connection limit, then shows up in pg_stat_activity, then
+// lets the lock go, all before its first statement. One that takes the lock
+// after our ALTER has committed reads the limit 0 and is refused. One that had
+// it before is seen holding it by the first look below; when that one holds it no more it
+// has either gone or is in pg_stat_activity.
+func Fence(ctx context.Context, conn *pgx.Conn, database string) error {
+	if err := limitConnections(ctx, conn, database, 0); err != nil {
+		return err
+	}
+	starting, err := startingSessions(ctx, conn, database)
+	if err != nil {
+		return err
+	}
+	if len(starting) > 0 {
+		err := poll(ctx, func() (bool, error) {
+			now, err := startingSessions(ctx, conn, database)
+			for s := range starting {
+				if !now[s] {
+					delete(starting, s)
+				}
+			}
+			return len(starting) == 0, err
+		})
+		if err != nil {
+			return fmt.Errorf("fence %s: %d sessions are still starting: %w", database, len(starting), err)
+		}
+	}
+	left := 0
+	err = poll(ctx, func() (bool, error) {
+		// Strays are told again at each look: a session that was just starting
+		// another transaction can miss nothing, but a new look costs nothing.
+		err := conn.QueryRow(ctx, `
+			SELECT count(pg_catalog.pg_terminate_backend(a.pid))
+			FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+			WHERE a.datname = $1 AND a.backend_type IN ('client backend', 'parallel worker') AND NOT coalesce(r.rolsuper, false)`,
+			database).Scan(&left)
+		return left == 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("fence %s: %d sessions are left: %w", database, left, err)
+	}
+	return nil
+}
+
+// startingSessions are those holding the lock that a session takes on its
+// database while it starts. A virtual transaction is never used again, unlike a pid.
+func startingSessions(ctx context.Context, conn *pgx.Conn, database string) (map[string]bool, error) {
+	rows, err := conn.Query(ctx, `
+		SELECT DISTINCT l.virtualtransaction || ' ' || l.pid
+		FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.objid
+		WHERE l.locktype = 'object' AND l.database = 0 AND l.classid = 'pg_catalog.pg_database'::regclass
+		  AND l.objsubid = 0 AND d.datname = $1 AND l.pid <> pg_catalog.pg_backend_pid()`, database)
+	if err != nil {
+		return nil, fmt.Errorf("fence %s: starting sessions: %w", database, err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("fence %s: starting sessions: %w", database, err)
+	}
+	set := make(map[string]bool, len(names))
+	for _, n := range names {
+		set[n] = true
+	}
+	return set, nil
+}
 
 // Unfence lets logins in again. A database that is not there is an error (3D000).
-func Unfence(ctx context.Context, conn *pgx.Conn, database string) error { return errTODO }
+func Unfence(ctx context.Context, conn *pgx.Conn, database string) error {
+	return limitConnections(ctx, conn, database, -1)
+}
+
+func limitConnections(ctx context.Context, conn *pgx.Conn, database string, limit int) error {
+	if _, err := conn.Exec(ctx, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", pg.Ident(database), limit)); err != nil {
+		return fmt.Errorf("connection limit of %s to %d: %w", database, limit, err)
+	}
+	return nil
+}
 
 // Fenced tells whether logins are kept out. A database that is not there is an error (3D000).
 func Fenced(ctx context.Context, conn *pgx.Conn, database string) (bool, error) {
-	return false, errTODO
+	limit, err := connectionLimit(ctx, conn, database)
+	if err != nil {
+		return false, err
+	}
+	return limit == 0, nil
 }

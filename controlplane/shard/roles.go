@@ -2,24 +2,42 @@ package shard
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
-var errTODO = errors.New("not written yet")
-
+// closeFor bounds clean-up that must happen whatever became of the caller's context.
 const closeFor = 2 * time.Second
 
-// Roles of the database X; see the table in docs/architecture.md.
-func AnchorRole(database string) string { return database }             // NOLOGIN, owns nothing: every login of X is a member
-func OwnerRole(database string) string  { return database + "_owner" }  // NOLOGIN, owns schema and objects
-func RWRole(database string) string     { return database + "_rw" }     // NOLOGIN, what a writing request becomes
-func RORole(database string) string     { return database + "_ro" }     // NOLOGIN, what a reading request becomes
-func AuthLogin(database string) string  { return database + "_auth_a" } // LOGIN of the data plane
+// The roles of a database X. Names are opaque and global: a move keeps them.
+
+// AnchorRole can't log in and owns nothing; every login of X is a member, which
+// is what pg_hba.conf and PgBouncer's lookup go by.
+func AnchorRole(database string) string { return database }
+
+// OwnerRole can't log in; it owns the schema and its objects.
+func OwnerRole(database string) string { return database + "_owner" }
+
+// RWRole can't log in; it is what a writing request becomes.
+func RWRole(database string) string { return database + "_rw" }
+
+// RORole can't log in; it is what a reading request becomes.
+func RORole(database string) string { return database + "_ro" }
+
+// AuthLogin is the data plane's login. By itself it may do nothing but become RWRole or RORole.
+func AuthLogin(database string) string { return database + "_auth_a" }
+
+// tempPrefix begins the temporary logins of people.
+func tempPrefix(database string) string { return database + "_tmp_" }
+
+// roleFilter selects the roles of one database, given as $1; no other role can have such a name.
+const roleFilter = `rolname ~ ('^' || $1 || '(_owner|_rw|_ro|_auth_[ab]|_tmp_[0-9a-f]{8})?$')`
 
 // Limits of one tenant at its shard. Zero leaves a limit out.
 type Limits struct {
@@ -30,44 +48,137 @@ type Limits struct {
 
 // CreateRoles makes the roles of a database; verifier is what Postgres stores
 // for the password of [AuthLogin] (pg.ScramVerifier). Roles that are there are
-// brought to the same shape and verifier.
+// brought to the same shape and verifier. The timeouts of limits are bound to
+// the database, so they need it there: they are set by [SetLimits].
 func CreateRoles(ctx context.Context, conn *pgx.Conn, database, verifier string, limits Limits) error {
-	return errTODO
+	if !shardmap.ValidDatabase(database) {
+		return fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, database)
+	}
+	if !strings.HasPrefix(verifier, "SCRAM-SHA-256$") {
+		return fmt.Errorf("roles of %s: not a SCRAM verifier", database) // never let a password through
+	}
+	lit, err := pg.Literal(verifier)
+	if err != nil {
+		return fmt.Errorf("roles of %s: %w", database, err)
+	}
+	there, err := existingRoles(ctx, conn, database)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	define := func(role, attributes string) {
+		verb := "CREATE"
+		if there[role] {
+			verb = "ALTER"
+		}
+		fmt.Fprintf(&b, "%s ROLE %s WITH %s;\n", verb, pg.Ident(role), attributes)
+	}
+	const plain = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS "
+	anchor, owner, rw, ro, auth := AnchorRole(database), OwnerRole(database), RWRole(database), RORole(database), AuthLogin(database)
+	for _, group := range []string{anchor, owner, rw, ro} {
+		define(group, plain+"NOLOGIN")
+	}
+	define(auth, fmt.Sprintf("%sLOGIN NOINHERIT CONNECTION LIMIT %d PASSWORD %s", plain, connections(limits.Connections), lit))
+	fmt.Fprintf(&b, "GRANT %s, %s, %s TO %s;\n", pg.Ident(anchor), pg.Ident(rw), pg.Ident(ro), pg.Ident(auth))
+	if err := script(ctx, conn, b.String()); err != nil {
+		return fmt.Errorf("roles of %s: %w", database, err)
+	}
+	return nil
 }
 
-// CopyRoles copies every role of the database (anchor, owner, rw, ro, all
-// logins) from src's server to dst's, with the stored verifiers byte for byte
-// (PgBouncer logs in with a client key made from them), VALID UNTIL,
-// connection limits, memberships and the roles' own settings. Settings bound
-// to the database need the database there: see [CreateTarget].
-func CopyRoles(ctx context.Context, src, dst *pgx.Conn, database string) error { return errTODO }
+// SetLimits binds the timeouts of limits to the data plane's login in its database.
+func SetLimits(ctx context.Context, conn *pgx.Conn, database string, limits Limits) error {
+	if err := script(ctx, conn, limitsScript(database, limits)); err != nil {
+		return fmt.Errorf("limits of %s: %w", database, err)
+	}
+	return nil
+}
 
-// CreateTarget makes what a move fills at dst: all roles, and the fenced,
-// empty database from freehold_base with the source's database and
-// role-in-database settings and CONNECT for the same logins. src and dst are
-// admin connections to any database of their servers (dst's not to this one). A fenced database of
-// that name at dst is a leftover of a try before and is replaced. Errors: [ErrInUse].
-func CreateTarget(ctx context.Context, src, dst *pgx.Conn, database string) error { return errTODO }
+func limitsScript(database string, limits Limits) string {
+	var b strings.Builder
+	for _, s := range []struct {
+		name string
+		d    time.Duration
+	}{{"statement_timeout", limits.StatementTimeout}, {"idle_in_transaction_session_timeout", limits.IdleInTx}} {
+		where := fmt.Sprintf("ALTER ROLE %s IN DATABASE %s", pg.Ident(AuthLogin(database)), pg.Ident(database))
+		if s.d > 0 {
+			fmt.Fprintf(&b, "%s SET %s = %d;\n", where, s.name, s.d.Milliseconds())
+		} else {
+			fmt.Fprintf(&b, "%s RESET %s;\n", where, s.name)
+		}
+	}
+	return b.String()
+}
+
+func connections(n int) int {
+	if n <= 0 {
+		return -1
+	}
+	return n
+}
+
+func existingRoles(ctx context.Context, conn *pgx.Conn, database string) (map[string]bool, error) {
+	names, err := roleNames(ctx, conn, database)
+	if err != nil {
+		return nil, err
+	}
+	there := make(map[string]bool, len(names))
+	for _, n := range names {
+		there[n] = true
+	}
+	return there, nil
+}
+
+// roleNames lists the roles of a database that are there, logins last.
+func roleNames(ctx context.Context, conn *pgx.Conn, database string) ([]string, error) {
+	if !shardmap.ValidDatabase(database) {
+		return nil, fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, database)
+	}
+	rows, err := conn.Query(ctx, "SELECT rolname::text FROM pg_catalog.pg_roles WHERE "+roleFilter+" ORDER BY rolcanlogin, rolname", database)
+	if err != nil {
+		return nil, fmt.Errorf("roles of %s: %w", database, err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("roles of %s: %w", database, err)
+	}
+	return names, nil
+}
+
+// script runs statements without parameters in one round trip: a simple query
+// of several statements is one transaction.
+func script(ctx context.Context, conn *pgx.Conn, sql string) error {
+	_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
 
 // DropDatabaseAndRoles removes the database, its sessions and its roles. What
 // is not there is no error. Slots and subscriptions of it must be gone.
-func DropDatabaseAndRoles(ctx context.Context, conn *pgx.Conn, database string) error { return errTODO }
-
-// Access says as whom a temporary login works.
-type Access string
-
-const (
-	AccessOwner Access = "owner"
-	AccessRW    Access = "rw"
-	AccessRO    Access = "ro"
-)
-
-// TempLogin makes a login for a person that can connect until ttl has passed
-// and works as the given role.
-func TempLogin(ctx context.Context, conn *pgx.Conn, database string, access Access, ttl time.Duration) (secret.Login, time.Time, error) {
-	return secret.Login{}, time.Time{}, errTODO
+func DropDatabaseAndRoles(ctx context.Context, conn *pgx.Conn, database string) error {
+	if !shardmap.ValidDatabase(database) {
+		return fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, database)
+	}
+	if err := dropDatabase(ctx, conn, database); err != nil {
+		return err
+	}
+	names, err := roleNames(ctx, conn, database)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = pg.Ident(n)
+	}
+	if _, err := conn.Exec(ctx, "DROP ROLE IF EXISTS "+strings.Join(quoted, ", ")); err != nil {
+		return fmt.Errorf("drop roles of %s: %w", database, err)
+	}
+	return nil
 }
 
-// SweepTempLogins ends the sessions of all expired temporary logins of the
-// server and drops them. It returns how many.
-func SweepTempLogins(ctx context.Context, conn *pgx.Conn) (int, error) { return 0, errTODO }
+// dropDatabase drops any database of the server, sessions or not.
+func dropDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
+	if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pg.Ident(name)+" WITH (FORCE)"); err != nil {
+		return fmt.Errorf("drop database %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/internal/pg"
+)
+
+// role is one role of a database as pg_authid holds it.
+type role struct {
+	Name       string
+	CanLogin   bool
+	Inherit    bool
+	Limit      int
+	ValidUntil *string    // as text: 'infinity' is no time
+	Verifier   *string    // stored, never a password in the clear
+	Settings   []string   // of the role in all databases: "name=value"
+	Groups     [][]string // memberships: group, "t" if with admin option
+}
+
+func readRoles(ctx context.Context, conn *pgx.Conn, database string) ([]role, error) {
+	if _, err := roleNames(ctx, conn, database); err != nil { // refuses a malformed name
+		return nil, err
+	}
+	rows, err := conn.Query(ctx, `
+		SELECT a.rolname::text, a.rolcanlogin, a.rolinherit, a.rolconnlimit, a.rolvaliduntil::text, a.rolpassword,
+		  coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = a.oid AND s.setdatabase = 0), '{}'),
+		  coalesce((SELECT array_agg(ARRAY[g.rolname::text, CASE WHEN m.admin_option THEN 't' ELSE 'f' END] ORDER BY g.rolname)
+		    FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_authid g ON g.oid = m.roleid WHERE m.member = a.oid), '{}')
+		FROM pg_catalog.pg_authid a WHERE a.`+roleFilter+` ORDER BY a.rolcanlogin, a.rolname`, database)
+	if err != nil {
+		return nil, fmt.Errorf("roles of %s: %w", database, err)
+	}
+	roles, err := pgx.CollectRows(rows, pgx.RowToStructByPos[role])
+	if err != nil {
+		return nil, fmt.Errorf("roles of %s: %w", database, err)
+	}
+	return roles, nil
+}
+
+// CopyRoles copies every role of the database (anchor, owner, rw, ro, all
+// logins) from src's server to dst's, with the stored verifiers byte for byte
+// (PgBouncer logs in with a client key made from them), VALID UNTIL,
+// connection limits, memberships and the roles' own settings. Settings bound
+// to the database need the database there: see [SyncRoles]. Memberships in
+// roles that are not this database's are not copied.
+func CopyRoles(ctx context.Context, src, dst *pgx.Conn, database string) error {
+	roles, err := readRoles(ctx, src, database)
+	if err != nil {
+		return err
+	}
+	if len(roles) == 0 {
+		return fmt.Errorf("roles of %s: the source has none", database)
+	}
+	there, err := existingRoles(ctx, dst, database)
+	if err != nil {
+		return err
+	}
+	sql, err := rolesScript(roles, there)
+	if err != nil {
+		return fmt.Errorf("copy roles of %s: %w", database, err)
+	}
+	if err := script(ctx, dst, sql); err != nil {
+		return fmt.Errorf("copy roles of %s: %w", database, err)
+	}
+	return nil
+}
+
+// rolesScript makes the roles, then their memberships, on a server that has those in there.
+func rolesScript(roles []role, there map[string]bool) (string, error) {
+	ours := map[string]bool{}
+	for _, r := range roles {
+		ours[r.Name] = true
+	}
+	var b strings.Builder
+	for _, r := range roles {
+		verb := "CREATE"
+		if there[r.Name] {
+			verb = "ALTER"
+		}
+		password := "NULL"
+		if r.Verifier != nil {
+			if !strings.HasPrefix(*r.Verifier, "SCRAM-SHA-256$") {
+				return "", fmt.Errorf("role %s: its verifier is not SCRAM-SHA-256", r.Name) // md5 would be hashed again
+			}
+			lit, err := pg.Literal(*r.Verifier)
+			if err != nil {
+				return "", err
+			}
+			password = lit
+		}
+		until := "infinity"
+		if r.ValidUntil != nil {
+			until = *r.ValidUntil
+		}
+		untilLit, err := pg.Literal(until)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "%s ROLE %s WITH NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS %s %s CONNECTION LIMIT %d PASSWORD %s VALID UNTIL %s;\n",
+			verb, pg.Ident(r.Name), flag(r.CanLogin, "LOGIN"), flag(r.Inherit, "INHERIT"), r.Limit, password, untilLit)
+		if there[r.Name] {
+			fmt.Fprintf(&b, "ALTER ROLE %s RESET ALL;\n", pg.Ident(r.Name))
+		}
+		if err := writeSettings(&b, "ALTER ROLE "+pg.Ident(r.Name), r.Settings); err != nil {
+			return "", err
+		}
+	}
+	for _, r := range roles {
+		for _, g := range r.Groups {
+			if !ours[g[0]] {
+				continue
+			}
+			admin := ""
+			if g[1] == "t" {
+				admin = " WITH ADMIN OPTION"
+			}
+			fmt.Fprintf(&b, "GRANT %s TO %s%s;\n", pg.Ident(g[0]), pg.Ident(r.Name), admin)
+		}
+	}
+	return b.String(), nil
+}
+
+func flag(on bool, word string) string {
+	if on {
+		return word
+	}
+	return "NO" + word
+}
+
+// listSettings are those whose value is a list of names: quoted as one literal
+// they would become one strange name (pg_dumpall knows the same list).
+var listSettings = map[string]bool{
+	"search_path": true, "temp_tablespaces": true, "session_preload_libraries": true,
+	"shared_preload_libraries": true, "local_preload_libraries": true, "unix_socket_directories": true,
+}
+
+// writeSettings writes `<prefix> SET name = value` for each "name=value".
+func writeSettings(b *strings.Builder, prefix string, settings []string) error {
+	for _, s := range settings {
+		name, value, _ := strings.Cut(s, "=")
+		parts := strings.Split(name, ".")
+		for i, p := range parts {
+			parts[i] = pg.Ident(p)
+		}
+		lit := value // a stored list is quoted already, element by element
+		if !listSettings[strings.ToLower(name)] || value == "" {
+			var err error
+			if lit, err = pg.Literal(value); err != nil {
+				return fmt.Errorf("setting %s: %w", name, err)
+			}
+		}
+		fmt.Fprintf(b, "%s SET %s TO %s;\n", prefix, strings.Join(parts, "."), lit)
+	}
+	return nil
+}
+
+// CreateTarget makes what a move fills at dst: all roles, and the fenced,
+// empty database from freehold_base with the source's database and
+// role-in-database settings and CONNECT for the same logins. src and dst are
+// admin connections to any database of their servers (dst's not to this one). A fenced database of
+// that name at dst is a leftover of a try before and is replaced. Errors: [ErrInUse].
+func CreateTarget(ctx context.Context, src, dst *pgx.Conn, database string) error {
+	if err := CopyRoles(ctx, src, dst, database); err != nil {
+		return err
+	}
+	if err := createDatabase(ctx, dst, database, TemplateBase); err != nil {
+		return err
+	}
+	return CopySettings(ctx, src, dst, database)
+}
+
+// SyncRoles brings roles, settings and CONNECT at dst up to src's once more:
+// what was granted, rotated or set since [CreateTarget].
+func SyncRoles(ctx context.Context, src, dst *pgx.Conn, database string) error {
+	if err := CopyRoles(ctx, src, dst, database); err != nil {
+		return err
+	}
+	if err := grantConnect(ctx, dst, database); err != nil {
+		return err
+	}
+	return CopySettings(ctx, src, dst, database)
+}
+
+// CopySettings copies the settings of the database and of its roles in the
+// database (ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET).
+func CopySettings(ctx context.Context, src, dst *pgx.Conn, database string) error {
+	rows, err := src.Query(ctx, `
+		SELECT coalesce(a.rolname::text, ''), s.setconfig FROM pg_catalog.pg_db_role_setting s
+		JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+		LEFT JOIN pg_catalog.pg_authid a ON a.oid = s.setrole
+		WHERE d.datname = $1 AND (s.setrole = 0 OR a.`+roleFilter+`) ORDER BY 1`, database)
+	if err != nil {
+		return fmt.Errorf("settings of %s: %w", database, err)
+	}
+	type setting struct {
+		Role   string
+		Config []string
+	}
+	settings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[setting])
+	if err != nil {
+		return fmt.Errorf("settings of %s: %w", database, err)
+	}
+	var b strings.Builder
+	for _, s := range settings {
+		prefix := "ALTER DATABASE " + pg.Ident(database)
+		if s.Role != "" {
+			prefix = "ALTER ROLE " + pg.Ident(s.Role) + " IN DATABASE " + pg.Ident(database)
+		}
+		if err := writeSettings(&b, prefix, s.Config); err != nil {
+			return fmt.Errorf("settings of %s: %w", database, err)
+		}
+	}
+	if err := script(ctx, dst, b.String()); err != nil {
+		return fmt.Errorf("settings of %s: %w", database, err)
+	}
+	return nil
+}
+
+// timestamp formats t for VALID UNTIL.
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.999999Z07:00") }

@@ -1,0 +1,121 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// baseScript hardens a copy of template0 into [TemplateBase]. A change of it needs a new baseVersion.
+//
+// What a login can see of others through backend statistics and locks is taken
+// away; large objects have no owner role's default privileges and don't
+// travel with logical replication, so there are none.
+const baseScript = `
+SET LOCAL search_path = pg_catalog;
+REVOKE ALL ON DATABASE ` + building + ` FROM PUBLIC;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+ALTER SCHEMA public OWNER TO ` + templateOwner + `;
+CREATE SCHEMA ` + migrationsSchema + ` AUTHORIZATION ` + templateOwner + `;
+CREATE SCHEMA ` + platformSchema + `;
+COMMENT ON SCHEMA ` + platformSchema + ` IS 'kept by the platform; not part of the application';
+CREATE TABLE ` + platformSchema + `.barrier (id uuid PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
+COMMENT ON TABLE ` + platformSchema + `.barrier IS 'a row of a move, seen at the target once all before it is there';
+CREATE FUNCTION ` + platformSchema + `.lookup(login text) RETURNS TABLE (usename name, passwd text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT a.rolname, a.rolpassword FROM pg_catalog.pg_authid a
+  WHERE a.rolname = login AND a.rolcanlogin AND NOT a.rolsuper AND NOT a.rolreplication AND NOT a.rolbypassrls
+    AND (a.rolvaliduntil IS NULL OR a.rolvaliduntil > now())
+    AND EXISTS (SELECT FROM pg_catalog.pg_authid g
+      WHERE g.rolname = current_database() AND pg_catalog.pg_has_role(a.oid, g.oid, 'MEMBER'))
+$$;
+REVOKE ALL ON FUNCTION ` + platformSchema + `.lookup(text) FROM PUBLIC;
+COMMENT ON FUNCTION ` + platformSchema + `.lookup(text) IS 'what PgBouncer asks: the verifier of a login of this very database';
+DO $$
+DECLARE f regprocedure; v regclass;
+BEGIN
+  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND (
+      p.proname ~ '^lo_' OR p.proname IN ('loread', 'lowrite')
+      OR p.proname IN ('pg_stat_get_activity', 'pg_stat_get_wal_senders', 'pg_stat_get_wal_receiver', 'pg_stat_get_subscription',
+        'pg_stat_get_progress_info', 'pg_lock_status', 'pg_prepared_xact', 'pg_get_replication_slots', 'pg_stat_get_replication_slot',
+        'pg_blocking_pids', 'pg_safe_snapshot_blocking_pids', 'pg_tablespace_databases', 'pg_notification_queue_usage',
+        'pg_show_replication_origin_status')
+      OR p.proname ~ '^pg_stat_get_(backend|db)_' OR p.proname = 'pg_tablespace_size')
+  LOOP EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f); END LOOP;
+  FOR v IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind = 'v' AND (
+      c.relname ~ '^pg_stat_(activity|replication|wal_receiver|subscription|ssl|gssapi|progress_|database)'
+      OR c.relname IN ('pg_locks', 'pg_prepared_xacts', 'pg_replication_slots', 'pg_stat_replication_slots', 'pg_replication_origin_status'))
+  LOOP EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', v); END LOOP;
+END $$;
+REVOKE ALL ON pg_catalog.pg_db_role_setting FROM PUBLIC;
+`
+
+// PrepareShard does once per server what isolation needs: PUBLIC may connect
+// to none of its databases, the platform's roles are there. It never changes
+// the password of [BouncerRole]: that is made with PgBouncer's configuration.
+func (f *Fleet) PrepareShard(ctx context.Context, id shardmap.ShardID) error {
+	conn, err := f.Admin(ctx, id, maintenance)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn)
+	return prepare(ctx, conn, id)
+}
+
+func prepare(ctx context.Context, conn *pgx.Conn, id shardmap.ShardID) error {
+	if err := lockSession(ctx, conn, lockPrepare); err != nil {
+		return fmt.Errorf("shard %s: prepare: %w", id, err)
+	}
+	defer unlockSession(ctx, conn, lockPrepare)
+	rows, err := conn.Query(ctx, "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY($1::text[])", []string{BouncerRole, templateOwner})
+	if err != nil {
+		return fmt.Errorf("shard %s: prepare: %w", id, err)
+	}
+	there, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("shard %s: prepare: %w", id, err)
+	}
+	var b strings.Builder
+	has := strings.Join(there, " ")
+	if !strings.Contains(has, BouncerRole) {
+		fmt.Fprintf(&b, "CREATE ROLE %s LOGIN;\n", BouncerRole) // can't log in before it is given a password
+	}
+	if !strings.Contains(has, templateOwner) {
+		fmt.Fprintf(&b, "CREATE ROLE %s NOLOGIN;\n", templateOwner)
+	}
+	const plain = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+	fmt.Fprintf(&b, "ALTER ROLE %s WITH %s;\nALTER ROLE %s WITH %s NOLOGIN;\n", BouncerRole, plain, templateOwner, plain)
+	b.WriteString("REVOKE ALL ON DATABASE postgres FROM PUBLIC;\nREVOKE ALL ON DATABASE template1 FROM PUBLIC;\n")
+	mark, err := pg.Literal(shardMark + string(id))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(&b, "COMMENT ON ROLE %s IS %s;\n", templateOwner, mark)
+	if err := script(ctx, conn, b.String()); err != nil {
+		return fmt.Errorf("shard %s: prepare: %w", id, err)
+	}
+	return nil
+}
+
+// shardMark begins the comment that tells which shard a server is.
+const shardMark = "freehold shard "
+
+// markOf reads which shard the server was prepared as; empty: none yet.
+func markOf(ctx context.Context, conn *pgx.Conn) (shardmap.ShardID, error) {
+	var mark string
+	err := conn.QueryRow(ctx, `
+		SELECT coalesce((SELECT pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles WHERE rolname = $1), '')`, templateOwner).Scan(&mark)
+	if err != nil {
+		return "", fmt.Errorf("which shard is this server: %w", err)
+	}
+	id, ok := strings.CutPrefix(mark, shardMark)
+	if !ok {
+		return "", nil
+	}
+	return shardmap.ShardID(id), nil
+}

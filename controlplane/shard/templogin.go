@@ -1,0 +1,132 @@
+package shard
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// Access says as whom a temporary login works.
+type Access string
+
+const (
+	AccessOwner Access = "owner" // owns the schema: may do anything inside the database
+	AccessRW    Access = "rw"    // reads and writes rows
+	AccessRO    Access = "ro"    // reads rows
+)
+
+// Role is the role of the database that a works as; false for an unknown access.
+func (a Access) Role(database string) (string, bool) {
+	switch a {
+	case AccessOwner:
+		return OwnerRole(database), true
+	case AccessRW:
+		return RWRole(database), true
+	case AccessRO:
+		return RORole(database), true
+	}
+	return "", false
+}
+
+// tempConnections bounds the sessions of one temporary login: pg_restore -j wants several.
+const tempConnections = 10
+
+// TempLogin makes a login for a person that can connect until ttl has passed
+// (by the server's clock) and works as the given role. Its sessions are ended
+// and it is dropped by [SweepTempLogins] after that.
+func TempLogin(ctx context.Context, conn *pgx.Conn, database string, access Access, ttl time.Duration) (secret.Login, time.Time, error) {
+	fail := func(err error) (secret.Login, time.Time, error) {
+		return secret.Login{}, time.Time{}, fmt.Errorf("temporary login to %s: %w", database, err)
+	}
+	if !shardmap.ValidDatabase(database) {
+		return fail(shardmap.ErrInvalidID)
+	}
+	become, ok := access.Role(database)
+	if !ok {
+		return fail(fmt.Errorf("unknown access %q", access))
+	}
+	var now time.Time
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.clock_timestamp()").Scan(&now); err != nil {
+		return fail(err)
+	}
+	until := now.Add(ttl)
+	var suffix [4]byte
+	_, _ = rand.Read(suffix[:]) // never fails
+	login := secret.Login{User: tempPrefix(database) + hex.EncodeToString(suffix[:]), Password: pg.NewPassword()}
+	verifier, err := pg.ScramVerifier(login.Password)
+	if err != nil {
+		return fail(err)
+	}
+	lit, err := pg.Literal(verifier)
+	if err != nil {
+		return fail(err)
+	}
+	user := pg.Ident(login.User)
+	sql := fmt.Sprintf("CREATE ROLE %s WITH LOGIN NOINHERIT CONNECTION LIMIT %d PASSWORD %s VALID UNTIL '%s';\n", user, tempConnections, lit, timestamp(until)) +
+		fmt.Sprintf("GRANT %s, %s TO %s;\n", pg.Ident(AnchorRole(database)), pg.Ident(become), user) +
+		fmt.Sprintf("ALTER ROLE %s SET role = %s;\n", user, pg.Ident(become)) +
+		fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;\n", pg.Ident(database), user)
+	if err := script(ctx, conn, sql); err != nil {
+		return fail(err)
+	}
+	return login, until, nil
+}
+
+// SweepTempLogins ends the sessions of all expired temporary logins of the
+// server and drops them. It returns how many.
+func SweepTempLogins(ctx context.Context, conn *pgx.Conn) (int, error) {
+	type expired struct{ Login, Database string }
+	rows, err := conn.Query(ctx, `
+		SELECT rolname::text, substring(rolname::text FROM 1 FOR 18) FROM pg_catalog.pg_roles
+		WHERE rolname ~ '^t_[0-9a-f]{16}_tmp_[0-9a-f]{8}$' AND rolvaliduntil < pg_catalog.clock_timestamp()`)
+	if err != nil {
+		return 0, fmt.Errorf("expired logins: %w", err)
+	}
+	logins, err := pgx.CollectRows(rows, pgx.RowToStructByPos[expired])
+	if err != nil {
+		return 0, fmt.Errorf("expired logins: %w", err)
+	}
+	for i, l := range logins {
+		if err := dropTempLogin(ctx, conn, l.Login, l.Database); err != nil {
+			return i, err
+		}
+	}
+	return len(logins), nil
+}
+
+func dropTempLogin(ctx context.Context, conn *pgx.Conn, login, database string) error {
+	// NOLOGIN first, so that no new session starts behind the terminated ones.
+	if _, err := conn.Exec(ctx, "ALTER ROLE "+pg.Ident(login)+" NOLOGIN"); err != nil {
+		return fmt.Errorf("expired login %s: %w", login, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := poll(ctx, func() (bool, error) {
+		var n int
+		err := conn.QueryRow(ctx, "SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity WHERE usename = $1", login).Scan(&n)
+		return n == 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("expired login %s: end its sessions: %w", login, err)
+	}
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)", database).Scan(&there); err != nil {
+		return fmt.Errorf("expired login %s: %w", login, err)
+	}
+	sql := ""
+	if there {
+		sql = fmt.Sprintf("REVOKE ALL ON DATABASE %s FROM %s;\n", pg.Ident(database), pg.Ident(login))
+	}
+	if err := script(ctx, conn, sql+"DROP ROLE "+pg.Ident(login)+";\n"); err != nil {
+		return fmt.Errorf("expired login %s: %w", login, err)
+	}
+	return nil
+}
