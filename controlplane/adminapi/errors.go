@@ -1,0 +1,60 @@
+package adminapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/provision"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/problem"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// translation is one row of the table that turns the domain's errors into
+// answers. The texts of these errors are written for people and name the
+// object; every other error's text stays in the log.
+type translation struct {
+	err    error
+	status int
+	code   string
+	hint   string
+}
+
+var translations = []translation{
+	{shardmap.ErrInvalidID, http.StatusBadRequest, "invalid_id", "IDs are lower-case: a letter, then letters, digits and '-'"},
+	{provision.ErrInvalid, http.StatusBadRequest, "invalid_request", "change what the detail names and send it again"},
+	{catalog.ErrNotFound, http.StatusNotFound, "not_found", "list what there is (tenant-ops tenant list, shard list, op list) and check the spelling"},
+	{catalog.ErrExists, http.StatusConflict, "already_exists", "choose another ID; IDs are never used twice, not even after a delete"},
+	{catalog.ErrBusy, http.StatusConflict, "operation_under_way", "wait for the tenant's unfinished operation or cancel it (tenant-ops op list --unfinished), then try again"},
+	{catalog.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency_key_reused", "use a new Idempotency-Key for a different request"},
+	{catalog.ErrNoRoom, http.StatusConflict, "no_room", "add or uncordon a shard, raise its max_databases, or name another shard"},
+	{catalog.ErrConflict, http.StatusConflict, "conflicting_state", "look at the object's state (tenant-ops tenant show, shard show) and bring it into the one needed"},
+	{operation.ErrPastNoReturn, http.StatusConflict, "past_no_return", "its effect is committed; let it finish, then undo it with a new operation (a move back, a restore)"},
+	{operation.ErrFinal, http.StatusConflict, "operation_ended", "there is nothing left to cancel; tenant-ops op show tells how it ended"},
+	{shard.ErrUnfit, http.StatusUnprocessableEntity, "shard_unfit", "change the server as the detail says and add it again"},
+	{catalog.ErrUnavailable, http.StatusServiceUnavailable, "catalog_unavailable", "try again in a moment; with the same Idempotency-Key nothing is done twice"},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, "timeout", "try again; with the same Idempotency-Key nothing is done twice"},
+	{context.Canceled, 499, "caller_left", "the caller left before the answer was there"},
+}
+
+// translate makes a problem of any error: a problem is itself, one that the
+// table knows is said, and all others are opaque.
+func translate(err error) *problem.Problem {
+	var p *problem.Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	for _, t := range translations {
+		if errors.Is(err, t.err) {
+			detail := err.Error()
+			if t.status >= http.StatusInternalServerError {
+				detail = t.err.Error() // what is behind an outage is the log's
+			}
+			return problem.New(t.status, t.code, detail, t.hint)
+		}
+	}
+	return problem.Internal()
+}

@@ -1,0 +1,55 @@
+package adminapi
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/jackc/pgx/v5"
+	"gopkg.in/yaml.v3"
+)
+
+// Document is the API's OpenAPI document, as YAML.
+//
+//go:embed openapi.yaml
+var Document []byte
+
+// documentJSON is the same as JSON. The document is embedded, so that a fault in it is a bug (and a test's to find).
+var documentJSON = sync.OnceValue(func() []byte {
+	var doc map[string]any
+	if err := yaml.Unmarshal(Document, &doc); err != nil {
+		panic(fmt.Sprintf("openapi.yaml: %v", err))
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		panic(fmt.Sprintf("openapi.yaml: %v", err))
+	}
+	return text
+})
+
+// readyFor bounds a look at the catalog.
+const readyFor = 2 * time.Second
+
+// public are the routes without a token: they tell nothing of any tenant.
+func (a *API) public(e *gin.Engine) {
+	e.GET("/healthz", func(c *gin.Context) { a.send(c, http.StatusOK, []byte(`{"status":"ok"}`)) })
+	e.GET("/readyz", func(c *gin.Context) {
+		ctx, cancel := context.WithTimeout(c.Request.Context(), readyFor)
+		defer cancel()
+		if err := a.Catalog.Tx(ctx, func(context.Context, pgx.Tx) error { return nil }); err != nil {
+			a.fail(c, err)
+			return
+		}
+		a.send(c, http.StatusOK, []byte(`{"status":"ready"}`))
+	})
+	e.GET("/openapi.yaml", func(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", Document) })
+	e.GET("/openapi.json", func(c *gin.Context) { c.Data(http.StatusOK, "application/json", documentJSON()) })
+	if a.Metrics != nil {
+		e.GET("/metrics", gin.WrapH(a.Metrics))
+	}
+}

@@ -1,0 +1,299 @@
+package adminapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/internal/problem"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// verb is one row of the API: who may call it and what the audit log calls it.
+type verb struct {
+	method, path string
+	need         Role
+	// nodes lets data-plane nodes in; they get in nowhere else.
+	nodes bool
+	// action names a mutation in the audit log; empty: the verb only reads.
+	action string
+	// unkeyed verbs give an answer that must not be stored (it holds a
+	// password), so an Idempotency-Key is refused.
+	unkeyed bool
+	do      func(a *API, ctx context.Context, c *call) (answer, error)
+}
+
+// verbs is the API. Viewers read; operators do what can be undone; admins also
+// do what can't, or what opens tenants' data.
+var verbs = []verb{
+	{method: "GET", path: "/v1/whoami", need: RoleViewer, do: (*API).whoami},
+
+	{method: "GET", path: "/v1/tenants", need: RoleViewer, do: (*API).listTenants},
+	{method: "POST", path: "/v1/tenants", need: RoleOperator, action: "tenant.create", do: (*API).createTenant},
+	{method: "GET", path: "/v1/tenants/:tenant", need: RoleViewer, do: (*API).getTenant},
+	{method: "DELETE", path: "/v1/tenants/:tenant", need: RoleAdmin, action: "tenant.delete", do: (*API).deleteTenant},
+	{method: "POST", path: "/v1/tenants/:tenant/restore", need: RoleOperator, action: "tenant.restore", do: (*API).restoreTenant},
+	{method: "POST", path: "/v1/tenants/:tenant/suspend", need: RoleOperator, action: "tenant.suspend", do: (*API).suspendTenant},
+	{method: "POST", path: "/v1/tenants/:tenant/resume", need: RoleOperator, action: "tenant.resume", do: (*API).resumeTenant},
+	{method: "POST", path: "/v1/tenants/:tenant/move", need: RoleOperator, action: "tenant.move", do: (*API).moveTenant},
+	{method: "POST", path: "/v1/tenants/:tenant/access", need: RoleAdmin, action: "tenant.access", unkeyed: true, do: (*API).grantAccess},
+
+	{method: "GET", path: "/v1/shards", need: RoleViewer, do: (*API).listShards},
+	{method: "POST", path: "/v1/shards", need: RoleAdmin, action: "shard.add", do: (*API).addShard},
+	{method: "GET", path: "/v1/shards/:shard", need: RoleViewer, do: (*API).getShard},
+	{method: "POST", path: "/v1/shards/:shard/cordon", need: RoleOperator, action: "shard.cordon", do: (*API).cordonShard},
+	{method: "POST", path: "/v1/shards/:shard/uncordon", need: RoleOperator, action: "shard.uncordon", do: (*API).uncordonShard},
+
+	{method: "GET", path: "/v1/shards/:shard/address", need: RoleViewer, nodes: true, do: (*API).shardAddress},
+	{method: "GET", path: "/v1/placements/:tenant", need: RoleViewer, nodes: true, do: (*API).placement},
+
+	{method: "GET", path: "/v1/operations", need: RoleViewer, do: (*API).listOperations},
+	{method: "GET", path: "/v1/operations/:operation", need: RoleViewer, do: (*API).getOperation},
+	{method: "GET", path: "/v1/operations/:operation/watch", need: RoleViewer, do: (*API).watchOperation},
+	{method: "POST", path: "/v1/operations/:operation/cancel", need: RoleOperator, action: "operation.cancel", do: (*API).cancelOperation},
+
+	{method: "GET", path: "/v1/audit", need: RoleViewer, do: (*API).listAudit},
+}
+
+// call is one authenticated request, read and checked as far as all verbs have in common.
+type call struct {
+	who   Principal
+	actor catalog.Actor
+	query url.Values
+	body  []byte
+	// key is the caller's Idempotency-Key, empty if there is none.
+	key    string
+	params gin.Params
+	// object is what the audit log says a refused mutation was about.
+	object string
+	tenant shardmap.TenantID
+	// quiet: nothing would have been changed (a dry run), so a refusal is not recorded.
+	quiet bool
+}
+
+// answer is what a verb found: a document under a status, or a stream.
+type answer struct {
+	status int
+	doc    any
+	stream func(ctx context.Context, w gin.ResponseWriter)
+}
+
+func ok(doc any) (answer, error) { return answer{status: http.StatusOK, doc: doc}, nil }
+
+// cleanUpFor bounds what is done after the caller's own time is over.
+const cleanUpFor = 5 * time.Second
+
+// handler is the way of every request through authentication, role, limits and idempotency to its verb.
+func (a *API) handler(v verb) gin.HandlerFunc {
+	return func(g *gin.Context) {
+		who, err := a.authenticate(g.Request)
+		if err != nil {
+			a.fail(g, err)
+			return
+		}
+		c := &call{who: who, params: g.Params}
+		c.actor = catalog.Actor{Name: who.Name, Role: string(who.Role), RequestID: g.GetString(keyRequestID), Address: host(g.Request.RemoteAddr)}
+		c.object = objectOf(v, g.Params)
+		ctx, cancel := context.WithTimeout(g.Request.Context(), requestFor)
+		defer cancel()
+		ans, stored, err := a.run(ctx, g, v, c)
+		switch {
+		case err != nil:
+			p := a.fail(g, err)
+			if v.action != "" && !c.quiet {
+				a.recordRefusal(ctx, v, c, p)
+			}
+		case ans.stream != nil:
+			ans.stream(g.Request.Context(), g.Writer)
+		case stored != nil:
+			g.Header(api.HeaderReplayed, "true")
+			a.send(g, stored.Status, stored.Body)
+		default:
+			body, err := json.Marshal(ans.doc)
+			if err != nil {
+				a.fail(g, err)
+				return
+			}
+			a.send(g, ans.status, body)
+		}
+	}
+}
+
+func (a *API) send(g *gin.Context, status int, body []byte) {
+	g.Header("Cache-Control", "no-store")
+	g.Header("X-Content-Type-Options", "nosniff")
+	g.Data(status, "application/json", body)
+}
+
+// run does the verb's work, or finds the answer that the same request was given before.
+func (a *API) run(ctx context.Context, g *gin.Context, v verb, c *call) (answer, *catalog.Answer, error) {
+	if !c.who.Role.may(v.need, v.nodes) {
+		return answer{}, nil, problem.New(http.StatusForbidden, "forbidden",
+			"the role "+string(c.who.Role)+" may not do this", "ask someone with the role "+string(v.need)+", or use their token")
+	}
+	if err := c.read(g, v); err != nil {
+		return answer{}, nil, err
+	}
+	if v.action == "" || c.key == "" {
+		ans, err := v.do(a, ctx, c)
+		return ans, nil, err
+	}
+	return a.once(ctx, g.Request, v, c)
+}
+
+// once runs a mutation under its idempotency key: the answer of a success is
+// kept and given again. What was refused or failed changed nothing, so its key
+// is free again. A success whose answer could not be kept is found again by the
+// domain, which knows the key too.
+func (a *API) once(ctx context.Context, r *http.Request, v verb, c *call) (answer, *catalog.Answer, error) {
+	h := sha256.New()
+	for _, part := range [][]byte{[]byte(r.Method), []byte(r.URL.Path), c.body} {
+		_, _ = h.Write(part) // a hash never fails
+		_, _ = h.Write([]byte{0})
+	}
+	hash := h.Sum(nil)
+	stored, err := a.Catalog.BeginRequest(ctx, c.who.Name, c.key, hash)
+	if errors.Is(err, catalog.ErrBusy) {
+		return answer{}, nil, problem.New(http.StatusConflict, "request_under_way", "the same request is being worked on right now",
+			"send it again in a moment, with the same Idempotency-Key, to get its answer")
+	}
+	if err != nil || stored != nil {
+		return answer{}, stored, err
+	}
+	finished := false
+	defer func() {
+		if !finished { // refused, failed or panicked
+			ctx, cancel := detached(ctx)
+			defer cancel()
+			if err := a.Catalog.AbandonRequest(ctx, c.who.Name, c.key, hash); err != nil {
+				a.Log.WarnContext(ctx, "idempotency key not given back; it is free in a minute", "request_id", c.actor.RequestID, "error", err)
+			}
+		}
+	}()
+	ans, err := v.do(a, ctx, c)
+	if err != nil {
+		return answer{}, nil, err
+	}
+	body, err := json.Marshal(ans.doc)
+	if err != nil {
+		return answer{}, nil, err
+	}
+	finished = true
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	if err := a.Catalog.FinishRequest(ctx, c.who.Name, c.key, hash, catalog.Answer{Status: ans.status, Body: body}); err != nil {
+		a.Log.WarnContext(ctx, "answer not kept under its idempotency key", "request_id", c.actor.RequestID, "error", err)
+	}
+	return ans, nil, nil
+}
+
+// keyPattern is what an Idempotency-Key may be: a UUID, a hash, a name.
+var keyPattern = regexp.MustCompile(`^[\x21-\x7e]{1,128}$`)
+
+const maxReason = 500 // bytes
+
+// read takes body, query and headers.
+func (c *call) read(g *gin.Context, v verb) error {
+	query, err := url.ParseQuery(g.Request.URL.RawQuery)
+	if err != nil {
+		return invalidParameter("query", "is not URL-encoded")
+	}
+	c.query = query
+	if v.action == "" {
+		return nil
+	}
+	if err := onlyParameters(query); err != nil { // mutations take everything from the body
+		return err
+	}
+	reason := g.GetHeader(api.HeaderReason)
+	if len(reason) > maxReason || !printable(reason) {
+		return invalidParameter(api.HeaderReason, "is longer than 500 bytes or has characters that are not printable")
+	}
+	c.actor.Reason = reason
+	if keys := g.Request.Header.Values(api.HeaderIdempotencyKey); len(keys) > 0 {
+		if v.unkeyed {
+			return invalidParameter(api.HeaderIdempotencyKey, "is not taken here: the answer holds a password and is kept nowhere")
+		}
+		if len(keys) != 1 || !keyPattern.MatchString(keys[0]) {
+			return invalidParameter(api.HeaderIdempotencyKey, "is not 1 to 128 printable ASCII characters without spaces")
+		}
+		c.key = keys[0]
+	}
+	c.body, err = readBody(g.Writer, g.Request)
+	return err
+}
+
+func printable(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// recordRefusal puts what was asked for and not done into the audit log.
+// Strangers (401) are in the server's log only: they could fill this one.
+func (a *API) recordRefusal(ctx context.Context, v verb, c *call, p *problem.Problem) {
+	outcome := "refused"
+	if p.Status >= http.StatusInternalServerError {
+		outcome = "failed"
+	}
+	details, err := json.Marshal(map[string]any{"status": p.Status, "code": p.Code})
+	if err == nil {
+		err = a.record(ctx, catalog.AuditRecord{Actor: c.actor, Action: v.action, Object: c.object, Tenant: c.tenant, Outcome: outcome, Details: details})
+	}
+	if err != nil {
+		a.Log.ErrorContext(ctx, "refused mutation is not in the audit log", "action", v.action, "actor", c.actor.Name,
+			"object", c.object, "code", p.Code, "request_id", c.actor.RequestID, "error", err)
+	}
+}
+
+func (a *API) record(ctx context.Context, r catalog.AuditRecord) error {
+	r.TraceID = traceID(ctx)
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	return a.Catalog.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return a.Catalog.AppendAudit(ctx, tx, r) })
+}
+
+func traceID(ctx context.Context) string {
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		return sc.TraceID().String()
+	}
+	return ""
+}
+
+// objectOf names what the path is about, whatever a stranger put there. A
+// verb whose object is in the body says so itself once it has read it.
+func objectOf(v verb, params gin.Params) string {
+	for _, p := range params {
+		return p.Key + "/" + clip(p.Value)
+	}
+	kind, _, _ := strings.Cut(v.action, ".")
+	return kind
+}
+
+func host(remote string) string {
+	if h, _, err := net.SplitHostPort(remote); err == nil {
+		return h
+	}
+	return remote
+}
