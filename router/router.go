@@ -8,21 +8,26 @@
 package router
 
 import (
+	"container/list"
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
 // Errors a caller decides on. Each is wrapped with what was being done.
 var (
 	// ErrUnknownTenant: the catalog (or a fresh negative entry) says there is no such tenant.
-	ErrUnknownTenant = errors.New("unknown tenant")
+	ErrUnknownTenant = shardmap.ErrUnknownTenant
 	// ErrUnresolved: the tenant is not cached and neither KV nor the control plane could be asked.
-	ErrUnresolved = errors.New("placement cannot be looked up now")
+	ErrUnresolved = shardmap.ErrUnresolved
 	// ErrSuspended: the tenant is suspended.
 	ErrSuspended = errors.New("tenant is suspended")
 	// ErrDeleted: the tenant is deleted.
@@ -35,6 +40,8 @@ var (
 	ErrUnreachable = errors.New("tenant database cannot be reached")
 	// ErrOutcomeUnknown: the connection broke after a write was sent. It may or may not have been committed and was not retried.
 	ErrOutcomeUnknown = errors.New("outcome of the write is unknown")
+	// ErrClosed: the router is closing; nothing was executed.
+	ErrClosed = errors.New("router is closed")
 )
 
 // Access says whether running a request twice can do harm.
@@ -56,6 +63,33 @@ type Config struct {
 	AcquireFor  time.Duration // longest wait for a free connection; default 5 s
 	HoldFor     time.Duration // longest a request is held during a cutover; default 10 s
 	HeldMax     int           // held requests per tenant; default 1000
+	RetryFor    time.Duration // longest a refused request looks again where its tenant lives; default 10 s
+	ConnectFor  time.Duration // longest a connection may take to open (a paused PgBouncer lets a login wait); default 8 s
+	LeaseFor    time.Duration // a tenant's login is read again after this; default 5 min
+}
+
+func (c Config) withDefaults() Config {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	count := func(n *int, to int) {
+		if *n <= 0 {
+			*n = to
+		}
+	}
+	count(&c.NodeConns, 400)
+	count(&c.ShardConns, 100)
+	count(&c.TenantConns, 8)
+	count(&c.HeldMax, 1000)
+	set(&c.IdleAfter, time.Minute)
+	set(&c.AcquireFor, 5*time.Second)
+	set(&c.HoldFor, 10*time.Second)
+	set(&c.RetryFor, 10*time.Second)
+	set(&c.ConnectFor, 8*time.Second)
+	set(&c.LeaseFor, 5*time.Minute)
+	return c
 }
 
 // Conn is a connection borrowed for one request, logged in as the tenant's
@@ -66,4 +100,125 @@ type Conn struct {
 }
 
 // Session is what Do hands to the function it runs.
+//
+// It must send one transaction at most (one batch with one Sync, or BEGIN to
+// COMMIT), must hand nothing to its own caller before it returns nil, since it
+// may be run again on another connection, and must not keep the connection.
 type Session = func(ctx context.Context, c *Conn) error
+
+// DialFunc opens a network connection, as [net.Dialer.DialContext] does.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Router runs requests on connections to wherever their tenants live. It is
+// safe for concurrent use and has one goroutine of its own, however many
+// tenants there are. [Router.Close] ends it.
+type Router struct {
+	cfg    Config
+	shards *shardmap.Map
+	creds  secret.Store
+	dial   DialFunc
+	stats  counters
+
+	mu      sync.Mutex // everything below, and all of pool, shard and hold
+	pools   map[shardmap.TenantID]*pool
+	servers map[shardmap.ShardID]*server
+	conns   map[*conn]struct{} // open ones, in use or idle
+	open    int                // connections open or being opened, over all shards
+	line    list.List          // of *pool: those with waiting requests, next in turn first
+	closing bool
+	empty   chan struct{} // closed when closing and no connection is left
+
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+// Option changes how a router is made.
+type Option func(*Router)
+
+// WithDialer has connections opened by dial.
+func WithDialer(dial DialFunc) Option { return func(r *Router) { r.dial = dial } }
+
+// New returns a router that finds tenants by m and their logins in creds.
+// Call it before m is in use.
+func New(m *shardmap.Map, creds secret.Store, cfg Config, opts ...Option) *Router {
+	ctx, stop := context.WithCancel(context.Background())
+	r := &Router{
+		cfg: cfg.withDefaults(), shards: m, creds: creds,
+		dial:    (&net.Dialer{Timeout: dialFor, KeepAlive: 15 * time.Second}).DialContext,
+		pools:   map[shardmap.TenantID]*pool{},
+		servers: map[shardmap.ShardID]*server{},
+		conns:   map[*conn]struct{}{},
+		empty:   make(chan struct{}),
+		stop:    stop,
+		stopped: make(chan struct{}),
+	}
+	for _, opt := range opts {
+		opt(r)
+	}
+	m.OnChange(r.placementChanged)
+	go r.reap(ctx)
+	return r
+}
+
+// Do runs one request of a tenant: run gets a connection to where the tenant
+// lives. Turned away there before anything was executed, or with the
+// connection lost under a ReadOnly request, Do looks again where the tenant
+// lives and calls run once more. What run returns on an intact connection is
+// returned as it is. Otherwise the error wraps one of this package's errors, or
+// ctx's.
+func (r *Router) Do(ctx context.Context, tenant shardmap.TenantID, access Access, run Session) error {
+	var look looker // made at the first refusal; the common path pays nothing for it
+	for {
+		if err := r.gate(ctx, tenant); err != nil {
+			return err
+		}
+		place, err := r.shards.Get(ctx, tenant)
+		if err != nil {
+			return err
+		}
+		switch place.State {
+		case shardmap.Active:
+		case shardmap.Suspended:
+			return fmt.Errorf("tenant %s: %w", tenant, ErrSuspended)
+		default:
+			return fmt.Errorf("tenant %s: %w", tenant, ErrDeleted)
+		}
+		v, err := r.attempt(ctx, place, access, run)
+		switch v {
+		case settled:
+			return err
+		case held:
+			continue // to the gate
+		default:
+			if err := look.again(ctx, r, place, v, err); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// attempt runs the request once at one placement.
+func (r *Router) attempt(ctx context.Context, place shardmap.Placement, access Access, run Session) (verdict, error) {
+	c, err := r.acquire(ctx, place)
+	if err == nil {
+		err = r.begin(c)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, errHeld):
+		return held, err
+	case errors.Is(err, errMoved), errors.Is(err, errConnect):
+		return refused, err
+	default:
+		return settled, err
+	}
+	defer r.end(c) // also when run panics; what is not in order then is closed
+	c.wire.handOut()
+	v, err := judge(ctx, run(ctx, &c.Conn), c, access)
+	if v != settled {
+		r.stats.refused.Add(1)
+	} else if errors.Is(err, ErrOutcomeUnknown) {
+		r.stats.unknown.Add(1)
+	}
+	return v, err
+}

@@ -224,6 +224,9 @@ func (m *Map) announce(p Placement) {
 	}
 }
 
+// Known returns the remembered placement of a tenant, asking nobody.
+func (m *Map) Known(tenant TenantID) (Placement, bool) { return m.peek(tenant) }
+
 // peek reads a slot without counting as a use of it.
 func (m *Map) peek(tenant TenantID) (Placement, bool) {
 	e, ok := m.known.Peek(tenant)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +30,7 @@ var ErrNUL = errors.New("text contains a NUL byte")
 // Literal quotes a string for utility statements that take no parameters
 // (ALTER ROLE … PASSWORD, CREATE SUBSCRIPTION … CONNECTION). It is correct
 // whatever standard_conforming_strings says: a text with a backslash becomes an
-// E'' literal. It refuses a NUL byte with [ErrNUL] and text that is not UTF-8.
+// E” literal. It refuses a NUL byte with [ErrNUL] and text that is not UTF-8.
 func Literal(s string) (string, error) {
 	if strings.IndexByte(s, 0) >= 0 {
 		return "", ErrNUL
@@ -57,30 +58,41 @@ func Code(err error) string {
 // ConnectTimeout bounds one attempt of [Connect], above what ctx says.
 const ConnectTimeout = 10 * time.Second
 
-// Config describes a connection to host (a name, an address, or a directory of
-// a unix socket). It reads no environment variable, no service file and no
-// password file: what a connection is must not depend on who runs us.
-// Statements run without a named prepared statement, so that the connection
-// may go through a PgBouncer in transaction pooling.
-func Config(host string, port uint16, database string, login secret.Login) (*pgx.ConnConfig, error) {
-	// ParseConfig is the only way to make a config; an explicit value of every
-	// setting it would take from the environment keeps the environment out.
+// base is a config with nothing of the environment in it. ParseConfig is the
+// only way to make one, and an explicit value of every setting keeps the
+// environment out of it.
+var base = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig("host=/nowhere port=1 user=nobody password=none dbname=nothing sslmode=disable " +
-		"passfile=/nonexistent application_name=freehold target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
+		"passfile=/nonexistent target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
 	if err != nil {
 		return nil, fmt.Errorf("postgres config: %w", err)
 	}
-	c.Host, c.Port, c.Database = host, port, database
-	c.User, c.Password = login.User, login.Password
+	c.RuntimeParams = map[string]string{"application_name": "freehold"}
 	c.Fallbacks = nil
 	c.ConnectTimeout = ConnectTimeout
 	c.DialFunc = (&net.Dialer{Timeout: ConnectTimeout, KeepAlive: 30 * time.Second}).DialContext
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return c, nil
+})
+
+// Config describes a connection to host (a name, an address, or a directory of
+// a unix socket). What it is never depends on PG* variables or a password
+// file. Statements run unprepared, so that the connection may go through a
+// PgBouncer in transaction pooling; set DefaultQueryExecMode for another way.
+func Config(host string, port uint16, database string, login secret.Login) (*pgx.ConnConfig, error) {
+	b, err := base()
+	if err != nil {
+		return nil, err
+	}
+	c := b.Copy()
+	c.Host, c.Port, c.Database = host, port, database
+	c.User, c.Password = login.User, login.Password
+	return c, nil
 }
 
 // Connect opens a connection as [Config] describes it, within ctx and
-// [ConnectTimeout]. Its error names host, database and user, never the password.
+// [ConnectTimeout]. Its error names host, database and user, never the
+// password, and holds no config that could be printed.
 func Connect(ctx context.Context, host string, port uint16, database string, login secret.Login) (*pgx.Conn, error) {
 	c, err := Config(host, port, database, login)
 	if err != nil {
@@ -88,7 +100,17 @@ func Connect(ctx context.Context, host string, port uint16, database string, log
 	}
 	conn, err := pgx.ConnectConfig(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s:%d: %w", host, port, err)
+		return nil, fmt.Errorf("connect to database %s at %s:%d as %s: %w", database, host, port, login.User, ConnectCause(err))
 	}
 	return conn, nil
+}
+
+// ConnectCause strips the driver's wrapper, which carries the whole config,
+// password included, off a failed connection attempt.
+func ConnectCause(err error) error {
+	var wrapper *pgconn.ConnectError
+	if errors.As(err, &wrapper) {
+		return wrapper.Unwrap()
+	}
+	return err
 }

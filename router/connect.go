@@ -1,0 +1,132 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+const (
+	dialFor    = 2 * time.Second        // to reach a PgBouncer's socket, without the login
+	shutFor    = time.Second            // to say good-bye to one
+	rereadGap  = 250 * time.Millisecond // between two reads of a login after refusals
+	leaseGrace = 12                     // leases that a login stays good for when the store is away
+)
+
+// lease is a tenant's login as it was read.
+type lease struct {
+	login    secret.Login
+	database string
+	read     time.Time
+	doubted  bool // a server refused it since
+}
+
+// connect opens a connection for a seat that was granted, and gives the seat
+// back if it can't. Nothing is executed by that, so every refusal is an
+// errConnect: look again.
+func (r *Router) connect(ctx context.Context, p *pool, place shardmap.Placement) (*conn, error) {
+	c, err := r.dialUp(ctx, p, place)
+	r.mu.Lock()
+	if err == nil {
+		r.conns[c] = struct{}{}
+		r.mu.Unlock()
+		return c, nil
+	}
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) && p.login != nil {
+		p.login.doubted = true // PgBouncer's words for a wrong login are many: doubt it at any refusal
+	}
+	gone := r.unseat(p, place.Shard)
+	r.mu.Unlock()
+	shut(gone)
+	r.stats.dialErrors.Add(1)
+	if refusal == nil && ctx.Err() == nil && errors.Is(err, errConnect) {
+		_, _ = r.shards.RefreshShard(ctx, place.Shard) // perhaps it is elsewhere by now
+	}
+	return nil, err
+}
+
+// dialUp looks up all that a connection takes and opens it.
+func (r *Router) dialUp(ctx context.Context, p *pool, place shardmap.Placement) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ConnectFor)
+	defer cancel()
+	login, err := r.login(ctx, p, place.Database)
+	if err != nil {
+		return nil, err
+	}
+	shard, err := r.shards.Shard(ctx, place.Shard)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pg.Config(shard.Host, shard.Port, place.Database, login)
+	if err != nil {
+		return nil, err
+	}
+	var w *wire
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := r.dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		opened := newWire(nc)
+		if w == nil { // later calls are cancel requests
+			w = opened
+		}
+		return opened, nil
+	}
+	config.ConnectTimeout = 0 // ctx bounds it
+	r.stats.dials.Add(1)
+	pgc, err := pgconn.ConnectConfig(ctx, &config.Config)
+	if err != nil {
+		return nil, fmt.Errorf("tenant %s on shard %s: %w: %w", place.Tenant, place.Shard, errConnect, pg.ConnectCause(err))
+	}
+	return &conn{Conn: Conn{PG: pgc, Placement: place}, wire: w, pool: p}, nil
+}
+
+// login returns the data plane's login to a database: from the lease, or read
+// again when that has run out or a server refused it. While the secret store
+// is away a lease is good for leaseGrace times its length.
+func (r *Router) login(ctx context.Context, p *pool, database string) (secret.Login, error) {
+	r.mu.Lock()
+	l := p.login
+	if l != nil && l.database != database {
+		l = nil
+	}
+	var age time.Duration
+	doubted := false
+	if l != nil {
+		age, doubted = time.Since(l.read), l.doubted
+	}
+	r.mu.Unlock()
+	if l != nil && age < r.cfg.LeaseFor && (!doubted || age < rereadGap) {
+		return l.login, nil
+	}
+	fresh, _, err := r.creds.Get(ctx, secret.DatabaseAuth(database))
+	if err != nil {
+		if l != nil && !errors.Is(err, secret.ErrNotFound) && age < leaseGrace*r.cfg.LeaseFor {
+			return l.login, nil
+		}
+		return secret.Login{}, fmt.Errorf("tenant %s: %w: login: %w", p.tenant, ErrUnreachable, err)
+	}
+	r.mu.Lock()
+	p.login = &lease{login: fresh, database: database, read: time.Now()}
+	r.mu.Unlock()
+	return fresh, nil
+}
+
+// shut closes connections that are out of the books. Each gets a good-bye, so
+// that PgBouncer frees its side at once.
+func shut(gone []*conn) {
+	for _, c := range gone {
+		_ = c.wire.SetDeadline(time.Now().Add(shutFor))
+		_ = c.PG.Close(context.Background())
+	}
+}

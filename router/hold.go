@@ -1,0 +1,132 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// hold keeps a tenant's requests at the gate while its placement flips. It
+// ends at its release, at a placement newer than epoch, or when its bound has
+// passed; never is it needed for truth. Guarded by Router.mu.
+type hold struct {
+	id      string
+	epoch   shardmap.Epoch
+	bound   *time.Timer
+	over    chan struct{} // closed when the hold ends
+	drained chan struct{} // closed when no request of the tenant is under way
+	quiet   bool          // drained is closed
+	waiting int           // requests at the gate
+}
+
+func (h *hold) drain() {
+	if !h.quiet {
+		h.quiet = true
+		close(h.drained)
+	}
+}
+
+// Hold keeps new requests of a tenant back, closes its idle connections, and
+// returns a channel that is closed when no request of it is under way. A hold
+// for an epoch that is history holds nothing; one that is there already, by its
+// ID, is not prolonged; another ID takes its place.
+func (r *Router) Hold(h shardmap.Hold) (drained <-chan struct{}) {
+	known, _ := r.shards.Known(h.Tenant)
+	r.mu.Lock()
+	p := r.pool(h.Tenant)
+	gone := r.advance(p, known.Epoch)
+	done := make(chan struct{})
+	switch {
+	case p.epoch > h.Epoch || h.For <= 0 || r.closing:
+		close(done)
+		drained = done
+	case p.hold != nil && p.hold.id == h.ID:
+		drained = p.hold.drained
+	default:
+		gone = append(gone, r.holdPool(p, h, done)...)
+		drained = done
+	}
+	r.mu.Unlock()
+	shut(gone)
+	return drained
+}
+
+func (r *Router) holdPool(p *pool, h shardmap.Hold, drained chan struct{}) (gone []*conn) {
+	next := &hold{id: h.ID, epoch: h.Epoch, over: make(chan struct{}), drained: drained}
+	if was := p.hold; was != nil { // who waits at the gate waits on
+		was.bound.Stop()
+		next.over, next.waiting = was.over, was.waiting
+	} else {
+		r.stats.holds.Add(1)
+	}
+	next.bound = time.AfterFunc(min(h.For, r.cfg.HoldFor), func() { r.liftIf(p, next) })
+	p.hold = next
+	if p.busy == 0 {
+		next.drain()
+	}
+	return r.vacate(p, errHeld)
+}
+
+// Release ends the hold with that ID, if there is one.
+func (r *Router) Release(tenant shardmap.TenantID, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.pools[tenant]; p != nil && p.hold != nil && p.hold.id == id {
+		r.lift(p)
+	}
+}
+
+func (r *Router) liftIf(p *pool, h *hold) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.hold == h {
+		r.lift(p)
+	}
+}
+
+// lift ends p's hold. Called under mu.
+func (r *Router) lift(p *pool) {
+	p.hold.bound.Stop()
+	close(p.hold.over)
+	p.hold = nil
+}
+
+// gate lets a request of a tenant pass, after its hold if there is one.
+func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID) error {
+	r.mu.Lock()
+	p := r.pools[tenant]
+	if p == nil || p.hold == nil {
+		r.mu.Unlock()
+		return nil
+	}
+	if p.hold.waiting >= r.cfg.HeldMax {
+		r.mu.Unlock()
+		r.stats.busy.Add(1)
+		return fmt.Errorf("tenant %s: %w: %d requests are held while it is moved", tenant, ErrBusy, r.cfg.HeldMax)
+	}
+	p.hold.waiting++
+	over := p.hold.over
+	r.mu.Unlock()
+	r.stats.held.Add(1)
+	defer r.stats.held.Add(-1)
+
+	patience := time.NewTimer(r.cfg.HoldFor)
+	defer patience.Stop()
+	var err error
+	select {
+	case <-over:
+		return nil
+	case <-patience.C:
+		err = fmt.Errorf("tenant %s: %w: held for %v", tenant, ErrHoldExpired, r.cfg.HoldFor)
+	case <-ctx.Done():
+		err = fmt.Errorf("tenant %s: %w: %w", tenant, ErrHoldExpired, ctx.Err())
+	}
+	r.mu.Lock()
+	if p.hold != nil && p.hold.over == over {
+		p.hold.waiting--
+	}
+	r.mu.Unlock()
+	return err
+}

@@ -1,0 +1,66 @@
+package router
+
+import (
+	"net"
+	"sync/atomic"
+	"syscall"
+)
+
+// wire is the network connection under a borrowed connection. It knows what
+// went over it since the connection was handed out: whether anything was sent
+// (if not, nothing can have been executed) and how the first answer began. The
+// driver's own SafeToRetry can't tell: a connection that broke with a
+// statement on its way may report "conn closed", which counts as safe there.
+type wire struct {
+	net.Conn
+	sent  atomic.Bool
+	first atomic.Uint32 // type byte of the first message received; 0: none
+
+	raw   syscall.RawConn // nil: cannot be looked at
+	look  func(fd uintptr) bool
+	peek  [1]byte
+	quiet bool
+}
+
+func newWire(c net.Conn) *wire {
+	w := &wire{Conn: c}
+	if s, ok := c.(syscall.Conn); ok {
+		w.raw, _ = s.SyscallConn()
+	}
+	w.look = func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), w.peek[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		w.quiet = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
+		return true
+	}
+	return w
+}
+
+// handOut forgets what went over the wire so far.
+func (w *wire) handOut() {
+	w.sent.Store(false)
+	w.first.Store(0)
+}
+
+func (w *wire) Write(b []byte) (int, error) {
+	w.sent.Store(true) // before the attempt: a failed write may have sent a part
+	return w.Conn.Write(b)
+}
+
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if n > 0 && w.first.Load() == 0 {
+		w.first.Store(uint32(b[0]))
+	}
+	return n, err
+}
+
+// idleSound tells, without a round trip, whether an idle connection is as it
+// should be: open, with nothing to read. PgBouncer speaks to an idle client
+// only to part from it (an error, then the end).
+func (w *wire) idleSound() bool {
+	if w.raw == nil {
+		return true
+	}
+	w.quiet = false
+	return w.raw.Read(w.look) == nil && w.quiet
+}
