@@ -1,0 +1,107 @@
+// Package shardtest gives tests a fleet of real shards, prepared and with
+// templates of the sample application. The test binary's TestMain must call
+// pgtest.Main.
+package shardtest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// Fleet is a shard.Fleet over shards of the test, without a catalog.
+type Fleet struct {
+	*shard.Fleet
+	Secrets secret.Store
+	Rows    Rows
+}
+
+// Rows stands in for the catalog's table of shards.
+type Rows map[shardmap.ShardID]catalog.Shard
+
+// GetShard implements shard.Shards.
+func (r Rows) GetShard(_ context.Context, id shardmap.ShardID) (catalog.Shard, error) {
+	s, ok := r[id]
+	if !ok {
+		return s, fmt.Errorf("shard %s: %w", id, catalog.ErrNotFound)
+	}
+	return s, nil
+}
+
+// Row describes a test shard as the catalog would.
+func Row(id shardmap.ShardID, s *pgtest.ShardServer) catalog.Shard {
+	return catalog.Shard{ID: id, State: catalog.ShardActive, PostgresHost: s.Host(), PostgresPort: s.PGPort(),
+		BouncerHost: s.Host(), BouncerPort: s.BouncerPort(), RoutesFile: s.RoutesFile()}
+}
+
+var mu sync.Mutex // preparing a shared shard, by tests in parallel
+
+// New returns a fleet of the test binary's shared shards of these names,
+// prepared, with templates made from the migrations in dir.
+func New(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
+	t.Helper()
+	mu.Lock()
+	defer mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	secrets, err := secret.OpenDir(t.TempDir())
+	require.NoError(t, err)
+	f := &Fleet{Secrets: secrets, Rows: Rows{}}
+	f.Fleet = shard.New(f.Rows, secrets)
+	for _, id := range ids {
+		server := pgtest.SharedShard(t, string(id))
+		f.Rows[id] = Row(id, server)
+		_, err = secrets.Put(ctx, secret.ShardAdmin(string(id)), server.Admin, 0)
+		require.NoError(t, err)
+		_, err = secrets.Put(ctx, secret.ShardBouncer(string(id)), server.Console, 0)
+		require.NoError(t, err)
+		require.NoError(t, f.PrepareShard(ctx, id))
+		_, err = f.EnsureTemplates(ctx, id, dir)
+		require.NoError(t, err)
+	}
+	return f
+}
+
+// Database makes a tenant database as provisioning does, open, and returns its
+// data plane login. It is dropped when the test ends.
+func (f *Fleet) Database(t testing.TB, on shardmap.ShardID, database string) secret.Login {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	login := secret.Login{User: shard.AuthLogin(database), Password: pg.NewPassword(), Generation: 1}
+	verifier, err := pg.ScramVerifier(login.Password)
+	require.NoError(t, err)
+	conn, err := f.Admin(ctx, on, "postgres")
+	require.NoError(t, err)
+	defer conn.Close(ctx) //nolint:errcheck // nothing is lost with it
+	limits := shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 30 * time.Second}
+	require.NoError(t, shard.CreateRoles(ctx, conn, database, verifier, limits))
+	require.NoError(t, f.CreateDatabase(ctx, on, database, shard.TemplateApp, limits))
+	require.NoError(t, shard.Unfence(ctx, conn, database))
+	_, err = f.Secrets.Put(ctx, secret.DatabaseAuth(database), login, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Drop(t, on, database) })
+	return login
+}
+
+// Drop removes a database and its roles from a shard.
+func (f *Fleet) Drop(t testing.TB, on shardmap.ShardID, database string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := f.Admin(ctx, on, "postgres")
+	require.NoError(t, err)
+	defer conn.Close(ctx) //nolint:errcheck // nothing is lost with it
+	require.NoError(t, shard.DropDatabaseAndRoles(ctx, conn, database))
+}

@@ -1,0 +1,81 @@
+package shard_test
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/internal/pg"
+)
+
+func TestTemplatesFollowTheMigrations(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, "", "templates")
+	dir := t.TempDir()
+	write := func(name, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	tables := func() []string {
+		conn := admin(t, f, "templates", shard.TemplateApp)
+		var names []string
+		require.NoError(t, conn.QueryRow(ctx, "SELECT coalesce(array_agg(tablename::text ORDER BY tablename), '{}') FROM pg_tables WHERE schemaname = 'public'").Scan(&names))
+		require.NoError(t, conn.Close(ctx))
+		return names
+	}
+	require.Empty(t, tables())
+
+	write("00001_a.sql", "-- +goose Up\nCREATE TABLE a (id int PRIMARY KEY);\n")
+	s, err := f.EnsureTemplates(ctx, "templates", dir)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), s.Version)
+	require.Equal(t, []string{"a"}, tables())
+
+	// A migration that fails leaves the template as it was, and one as superuser fails.
+	write("00002_b.sql", "-- +goose Up\nCREATE ROLE intruder SUPERUSER;\n")
+	_, err = f.EnsureTemplates(ctx, "templates", dir)
+	require.ErrorContains(t, err, "00002_b.sql")
+	require.Equal(t, "42501", pg.Code(err))
+	require.Equal(t, []string{"a"}, tables())
+
+	write("00002_b.sql", "-- +goose Up\nCREATE TABLE b (id int PRIMARY KEY);\n")
+	s, err = f.EnsureTemplates(ctx, "templates", dir)
+	require.NoError(t, err)
+	require.Equal(t, int64(2), s.Version)
+	require.Equal(t, []string{"a", "b"}, tables())
+
+	write("nonsense.sql", "-- +goose Up\nSELECT 1;\n")
+	_, err = f.EnsureTemplates(ctx, "templates", dir)
+	require.ErrorContains(t, err, "nonsense.sql")
+}
+
+// Creations and rebuilds by several replicas at once get in nobody's way.
+func TestTemplatesAreRebuiltWhileCreationsRun(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, "", "templates")
+	dirs := []string{t.TempDir(), t.TempDir()}
+	for i, dir := range dirs {
+		text := "-- +goose Up\nCREATE TABLE v" + string(rune('0'+i)) + " (id int PRIMARY KEY);\n"
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "00001_v.sql"), []byte(text), 0o600))
+	}
+	var wg sync.WaitGroup
+	for replica := range 2 {
+		wg.Go(func() {
+			for i := range 3 {
+				if _, err := f.EnsureTemplates(ctx, "templates", dirs[(i+replica)%2]); err != nil {
+					t.Errorf("replica %d: %v", replica, err)
+				}
+			}
+		})
+		wg.Go(func() {
+			for range 3 {
+				f.Database(t, "templates", newName(t))
+			}
+		})
+	}
+	wg.Wait()
+}
