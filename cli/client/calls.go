@@ -1,0 +1,233 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// Whoami says who the token belongs to.
+func (c *Client) Whoami(ctx context.Context) (api.Identity, error) {
+	var out api.Identity
+	return out, c.get(ctx, "/v1/whoami", nil, &out)
+}
+
+// TenantFilter narrows a list; zero fields don't.
+type TenantFilter struct {
+	State, Shard string
+	Contains     string // in ID or display name
+	Purged       bool   // list purged ones too
+}
+
+// Tenants lists by ID, page after page; an error ends the list.
+func (c *Client) Tenants(ctx context.Context, f TenantFilter) iter.Seq2[api.Tenant, error] {
+	q := url.Values{}
+	set(q, "state", f.State)
+	set(q, "shard", f.Shard)
+	set(q, "q", f.Contains)
+	setBool(q, "purged", f.Purged)
+	return pages[api.Tenant](ctx, c, "/v1/tenants", q)
+}
+
+// Tenant shows one.
+func (c *Client) Tenant(ctx context.Context, id string) (api.Tenant, error) {
+	var out api.Tenant
+	return out, c.get(ctx, tenantPath(id), nil, &out)
+}
+
+// CreateTenant makes one. The operation is over already when a ready database was at hand.
+func (c *Client) CreateTenant(ctx context.Context, in api.CreateTenant, ch Change) (api.Operation, error) {
+	var out api.Operation
+	return out, c.change(ctx, http.MethodPost, "/v1/tenants", in, ch, &out)
+}
+
+// DeleteTenant closes one; restorable for its grace period.
+func (c *Client) DeleteTenant(ctx context.Context, id string, ch Change) (api.Operation, error) {
+	var out api.Operation
+	return out, c.change(ctx, http.MethodDelete, tenantPath(id), nil, ch, &out)
+}
+
+// RestoreTenant brings a deleted one back.
+func (c *Client) RestoreTenant(ctx context.Context, id string, ch Change) (api.Operation, error) {
+	return c.tenantVerb(ctx, id, "restore", ch)
+}
+
+// SuspendTenant closes one to requests.
+func (c *Client) SuspendTenant(ctx context.Context, id string, ch Change) (api.Operation, error) {
+	return c.tenantVerb(ctx, id, "suspend", ch)
+}
+
+// ResumeTenant opens a suspended one.
+func (c *Client) ResumeTenant(ctx context.Context, id string, ch Change) (api.Operation, error) {
+	return c.tenantVerb(ctx, id, "resume", ch)
+}
+
+func (c *Client) tenantVerb(ctx context.Context, id, verb string, ch Change) (api.Operation, error) {
+	var out api.Operation
+	return out, c.change(ctx, http.MethodPost, tenantPath(id)+"/"+verb, nil, ch, &out)
+}
+
+// MoveTenant starts an online move.
+func (c *Client) MoveTenant(ctx context.Context, id string, in api.MoveTenant, ch Change) (api.Operation, error) {
+	in.DryRun = false
+	var out api.Operation
+	return out, c.change(ctx, http.MethodPost, tenantPath(id)+"/move", in, ch, &out)
+}
+
+// PlanMove says what a move would do and changes nothing.
+func (c *Client) PlanMove(ctx context.Context, id string, in api.MoveTenant) (api.Plan, error) {
+	in.DryRun = true
+	var out api.Plan
+	return out, c.call(ctx, http.MethodPost, tenantPath(id)+"/move", nil, in, nil, true, &out)
+}
+
+// GrantAccess makes a temporary login. It is not sent again by itself: each call makes another.
+func (c *Client) GrantAccess(ctx context.Context, id string, in api.GrantAccess, reason string) (api.Access, error) {
+	h := http.Header{}
+	if reason != "" {
+		h.Set(api.HeaderReason, reason)
+	}
+	var out api.Access
+	return out, c.call(ctx, http.MethodPost, tenantPath(id)+"/access", nil, in, h, false, &out)
+}
+
+// Shards lists by ID; an error ends the list.
+func (c *Client) Shards(ctx context.Context, state string) iter.Seq2[api.Shard, error] {
+	q := url.Values{}
+	set(q, "state", state)
+	return pages[api.Shard](ctx, c, "/v1/shards", q)
+}
+
+// Shard shows one.
+func (c *Client) Shard(ctx context.Context, id string) (api.Shard, error) {
+	var out api.Shard
+	return out, c.get(ctx, shardPath(id), nil, &out)
+}
+
+// AddShard registers a server.
+func (c *Client) AddShard(ctx context.Context, in api.AddShard, ch Change) (api.Shard, error) {
+	var out api.Shard
+	return out, c.change(ctx, http.MethodPost, "/v1/shards", in, ch, &out)
+}
+
+// CordonShard keeps new tenants away from a shard.
+func (c *Client) CordonShard(ctx context.Context, id string, ch Change) (api.Shard, error) {
+	var out api.Shard
+	return out, c.change(ctx, http.MethodPost, shardPath(id)+"/cordon", nil, ch, &out)
+}
+
+// UncordonShard lets it take tenants again.
+func (c *Client) UncordonShard(ctx context.Context, id string, ch Change) (api.Shard, error) {
+	var out api.Shard
+	return out, c.change(ctx, http.MethodPost, shardPath(id)+"/uncordon", nil, ch, &out)
+}
+
+// Placement says where a tenant lives, as committed.
+func (c *Client) Placement(ctx context.Context, id string) (shardmap.Placement, error) {
+	var out shardmap.Placement
+	return out, c.get(ctx, "/v1/placements/"+url.PathEscape(id), nil, &out)
+}
+
+// ShardAddress says where a shard's PgBouncer listens.
+func (c *Client) ShardAddress(ctx context.Context, id string) (shardmap.Shard, error) {
+	var out shardmap.Shard
+	return out, c.get(ctx, shardPath(id)+"/address", nil, &out)
+}
+
+// OperationFilter narrows a list; zero fields don't.
+type OperationFilter struct {
+	Kind, Tenant string
+	States       []string
+	Unfinished   bool
+}
+
+// Operations lists newest first; an error ends the list.
+func (c *Client) Operations(ctx context.Context, f OperationFilter) iter.Seq2[api.Operation, error] {
+	q := url.Values{}
+	set(q, "kind", f.Kind)
+	set(q, "tenant", f.Tenant)
+	set(q, "state", strings.Join(f.States, ","))
+	setBool(q, "unfinished", f.Unfinished)
+	return pages[api.Operation](ctx, c, "/v1/operations", q)
+}
+
+// Operation shows one with its journal.
+func (c *Client) Operation(ctx context.Context, id string) (api.Operation, error) {
+	var out api.Operation
+	return out, c.get(ctx, operationPath(id), nil, &out)
+}
+
+// CancelOperation asks to end one; what it did is undone.
+func (c *Client) CancelOperation(ctx context.Context, id string, ch Change) (api.Operation, error) {
+	var out api.Operation
+	return out, c.change(ctx, http.MethodPost, operationPath(id)+"/cancel", nil, ch, &out)
+}
+
+// AuditFilter narrows a list; zero fields don't.
+type AuditFilter struct {
+	Tenant, Actor, Action string
+	From, Until           time.Time
+}
+
+// Audit lists the audit log newest first; an error ends the list.
+func (c *Client) Audit(ctx context.Context, f AuditFilter) iter.Seq2[api.AuditEntry, error] {
+	q := url.Values{}
+	set(q, "tenant", f.Tenant)
+	set(q, "actor", f.Actor)
+	set(q, "action", f.Action)
+	for name, t := range map[string]time.Time{"from": f.From, "until": f.Until} {
+		if !t.IsZero() {
+			q.Set(name, t.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	return pages[api.AuditEntry](ctx, c, "/v1/audit", q)
+}
+
+// pageSize is how much of a list is asked for at once.
+const pageSize = 500
+
+func pages[T any](ctx context.Context, c *Client, path string, q url.Values) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		q.Set("limit", strconv.Itoa(pageSize))
+		for {
+			var page api.Page[T]
+			if err := c.get(ctx, path, q, &page); err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, item := range page.Items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if page.NextCursor == "" {
+				return
+			}
+			q.Set("cursor", page.NextCursor)
+		}
+	}
+}
+
+func set(q url.Values, name, value string) {
+	if value != "" {
+		q.Set(name, value)
+	}
+}
+
+func setBool(q url.Values, name string, value bool) {
+	if value {
+		q.Set(name, "true")
+	}
+}
+
+func tenantPath(id string) string    { return "/v1/tenants/" + url.PathEscape(id) }
+func shardPath(id string) string     { return "/v1/shards/" + url.PathEscape(id) }
+func operationPath(id string) string { return "/v1/operations/" + url.PathEscape(id) }
