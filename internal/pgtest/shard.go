@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -41,10 +40,6 @@ func (s *ShardServer) Host() string { return s.Postgres.Host() }
 func (s *ShardServer) RoutesFile() string { return s.Bouncer.RoutesFile() }
 
 var shards atomic.Int64
-
-// fleetAuth is one password for all shards, as a fleet has it: after a move the
-// source's PgBouncer asks the target's Postgres.
-var fleetAuth = sync.OnceValue(pg.NewPassword)
 
 // Shard starts a shard of the test's own; it is stopped and removed when the test ends.
 func Shard(t testing.TB) *ShardServer {
