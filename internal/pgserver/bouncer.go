@@ -31,6 +31,8 @@ type BouncerConfig struct {
 	Auth secret.Login
 	// Admin is the login of the console; default user "freehold_bouncer_admin".
 	Admin secret.Login
+	// Known are further logins that it checks itself instead of looking them up, such as the superuser.
+	Known []secret.Login
 	// Settings of the section [pgbouncer] that replace or add to ours.
 	Settings map[string]string
 	// DieWithParent ends it when our process dies (on Linux).
@@ -70,7 +72,12 @@ func NewBouncer(cfg BouncerConfig) (*Bouncer, error) {
 	return &Bouncer{cfg: cfg, place: pl, port: cfg.Port}, nil
 }
 
-func (b *Bouncer) iniFile() string { return filepath.Join(b.place.dir, "pgbouncer.ini") }
+const (
+	iniFile = "pgbouncer.ini"
+	pidFile = "pgbouncer.pid"
+)
+
+func (b *Bouncer) iniFile() string { return filepath.Join(b.place.dir, iniFile) }
 
 // RoutesFile is the file of explicit entries, included in PgBouncer's section
 // [databases] before the wildcard. It holds no secret. Whoever replaces it
@@ -116,12 +123,14 @@ func (b *Bouncer) configure() error {
 	if err != nil {
 		return fmt.Errorf("pgbouncer: admin password: %w", err)
 	}
-	users := fmt.Sprintf("%s %s\n%s %s\n", quoteUserlist(b.cfg.Auth.User), quoteUserlist(b.cfg.Auth.Password),
-		quoteUserlist(b.cfg.Admin.User), quoteUserlist(verifier))
+	users := userLine(b.cfg.Admin.User, verifier) + userLine(b.cfg.Auth.User, b.cfg.Auth.Password)
+	for _, l := range b.cfg.Known {
+		users += userLine(l.User, l.Password)
+	}
 	return errors.Join(
 		b.place.prepareSockets(),
 		b.prepareRoutes(),
-		b.place.write("pgbouncer.ini", ini.String()),
+		b.place.write(iniFile, ini.String()),
 		b.place.write("userlist.txt", users),
 	)
 }
@@ -146,13 +155,30 @@ func (b *Bouncer) prepareRoutes() error {
 	return b.place.acct.own(b.RoutesFile())
 }
 
-func quoteUserlist(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+func userLine(user, password string) string {
+	quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+	return quote(user) + " " + quote(password) + "\n"
+}
 
-func (b *Bouncer) pidFile() string { return filepath.Join(b.place.dir, "pgbouncer.pid") }
+func (b *Bouncer) pidFile() string { return filepath.Join(b.place.dir, pidFile) }
 
 // Evict ends a PgBouncer that an earlier life of ours left running in Dir.
-func (b *Bouncer) Evict(ctx context.Context) error {
-	return process.Evict(ctx, b.pidFile(), b.iniFile(), syscall.SIGTERM, syscall.SIGKILL)
+func (b *Bouncer) Evict(ctx context.Context) error { return evictBouncer(ctx, b.place) }
+
+// EvictBouncer ends the PgBouncer that an earlier life of ours left running in dir, if any.
+func EvictBouncer(ctx context.Context, dir string) error {
+	pl, err := newPlace(dir)
+	if errors.Is(err, ErrStateGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return evictBouncer(ctx, pl)
+}
+
+func evictBouncer(ctx context.Context, pl place) error {
+	return process.Evict(ctx, filepath.Join(pl.dir, pidFile), filepath.Join(pl.dir, iniFile), syscall.SIGTERM, syscall.SIGKILL)
 }
 
 // Start starts PgBouncer and returns when its console answers. It fails with
@@ -246,10 +272,10 @@ func (b *Bouncer) SocketDir() string { return b.place.sockets }
 // AdminDSN is a URL of the console with the admin login. It holds the password.
 // The console speaks the simple protocol only.
 func (b *Bouncer) AdminDSN() string {
-	return dsn(b.cfg.Admin.User, b.cfg.Admin.Password, b.Host(), b.port, "pgbouncer")
+	return DSN(b.cfg.Admin, b.Host(), b.port, "pgbouncer")
 }
 
 // DSN is a URL for a login to a database through this PgBouncer.
 func (b *Bouncer) DSN(l secret.Login, database string) string {
-	return dsn(l.User, l.Password, b.Host(), b.port, database)
+	return DSN(l, b.Host(), b.port, database)
 }

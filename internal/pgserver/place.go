@@ -211,3 +211,16 @@ func (p place) destroy() error {
 	}
 	return errors.Join(err, os.RemoveAll(p.named))
 }
+
+// Remove removes the state kept for a server in dir, wherever it really is.
+// The server must not run; see [EvictPostgres] and [EvictBouncer].
+func Remove(dir string) error {
+	p, err := newPlace(dir)
+	if errors.Is(err, ErrStateGone) {
+		return os.RemoveAll(dir)
+	}
+	if err != nil {
+		return err
+	}
+	return p.destroy()
+}

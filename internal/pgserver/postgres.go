@@ -26,6 +26,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/process"
+	"github.com/freehold-db/freehold/internal/secret"
 )
 
 // Config describes one Postgres server on the loopback interface.
@@ -330,8 +331,23 @@ func (p *Postgres) Abort(ctx context.Context) error {
 }
 
 // Evict ends a server that an earlier life of ours left running in Dir.
-func (p *Postgres) Evict(ctx context.Context) error {
-	return process.Evict(ctx, filepath.Join(p.data(), "postmaster.pid"), p.data(), syscall.SIGINT, syscall.SIGQUIT)
+func (p *Postgres) Evict(ctx context.Context) error { return evictPostgres(ctx, p.place) }
+
+// EvictPostgres ends the Postgres server that an earlier life of ours left running in dir, if any.
+func EvictPostgres(ctx context.Context, dir string) error {
+	pl, err := newPlace(dir)
+	if errors.Is(err, ErrStateGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return evictPostgres(ctx, pl)
+}
+
+func evictPostgres(ctx context.Context, pl place) error {
+	data := filepath.Join(pl.dir, "data")
+	return process.Evict(ctx, filepath.Join(data, "postmaster.pid"), data, syscall.SIGINT, syscall.SIGQUIT)
 }
 
 // Destroy stops the server and removes its state for good.
@@ -357,11 +373,12 @@ func (p *Postgres) Superuser() string { return p.cfg.Superuser }
 
 // DSN is a URL with the superuser's login, for the named database. It holds the password.
 func (p *Postgres) DSN(database string) string {
-	return dsn(p.cfg.Superuser, p.cfg.Password, p.Host(), p.port, database)
+	return DSN(secret.Login{User: p.cfg.Superuser, Password: p.cfg.Password}, p.Host(), p.port, database)
 }
 
-func dsn(user, password, host string, port int, database string) string {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(user, password),
+// DSN is a URL for a login to a server of ours. It holds the password.
+func DSN(l secret.Login, host string, port int, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(l.User, l.Password),
 		Host: net.JoinHostPort(host, strconv.Itoa(port)), Path: "/" + database, RawQuery: "sslmode=disable"}
 	return u.String()
 }

@@ -35,6 +35,8 @@ type Command struct {
 	Log string
 	// DieWith is sent to the child when our process dies (Linux only); 0: nothing.
 	DieWith syscall.Signal
+	// NewSession takes the child out of our terminal's session, so that it outlives it.
+	NewSession bool
 }
 
 // Process is one child. Its life is one: started, ended.
@@ -47,7 +49,8 @@ type Process struct {
 func (c Command) cmd() *exec.Cmd {
 	return &exec.Cmd{Path: c.Path, Args: append([]string{c.Path}, c.Args...), Dir: c.Dir, Env: c.Env,
 		SysProcAttr: &syscall.SysProcAttr{
-			Setpgid:    true, // a terminal's Ctrl-C is ours to pass on, in order
+			Setpgid:    !c.NewSession, // a terminal's Ctrl-C is ours to pass on, in order
+			Setsid:     c.NewSession,
 			Credential: c.Account,
 		}}
 }
