@@ -1,0 +1,44 @@
+// Package e2e drives a whole fleet through its public surfaces: the REST API,
+// the admin API, the CLI, and the databases themselves.
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/freehold-db/freehold/cli/dev"
+	"github.com/freehold-db/freehold/test/fleet"
+)
+
+// shared is one fleet for the tests that only add tenants of their own to it.
+var shared *fleet.Fleet
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	binary, err := fleet.BuildBinary()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer fleet.Remove()
+	dir, err := os.MkdirTemp("", "freehold-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a left-over in the temporary directory
+	f, stop, err := fleet.Up(dev.Options{Shards: 2, Nodes: 1}, binary, dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	shared = f
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping the fleet:", err)
+		return 1
+	}
+	return code
+}
