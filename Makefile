@@ -1,0 +1,66 @@
+# `make` alone lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN     := bin/tenant-ops
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+LDFLAGS := -X github.com/freehold-db/freehold/cli.version=$(VERSION)
+CPUS    := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# Packages tested side by side: each may run several Postgres servers.
+P       := $(shell echo $$(( $(CPUS) > 4 ? 4 : $(CPUS) )))
+LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/tenant-ops
+	@deploy/install/deps.sh run
+	go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cli/tenant-ops
+
+.PHONY: demo
+demo: build ## watch tenants move between servers under traffic (3 minutes, ends by itself)
+	@$(BIN) demo
+
+.PHONY: dev
+dev: build ## start a fleet in ./.dev if none runs, and show it working
+	@deploy/dev/tour.sh $(BIN)
+
+.PHONY: test
+test: ## run every test with the race detector, on real servers (15 minutes at most)
+	@deploy/install/deps.sh test
+	go test -race -timeout 15m -p $(P) ./...
+
+.PHONY: lint
+lint: ## vet and lint
+	@deploy/install/deps.sh run
+	go vet ./...
+	go run $(LINT) run ./...
+
+.PHONY: bench
+bench: ## measure, and print the targets beside the results
+	@deploy/install/deps.sh run
+	go test -run '^$$' -bench . -benchmem -timeout 30m -p 1 ./shardmap/... ./router/... ./dataplane/... ./test/bench/...
+
+SOAK ?= 10m
+.PHONY: soak
+soak: ## kill parts under traffic for a while (SOAK=10m)
+	@deploy/install/deps.sh test
+	FREEHOLD_SOAK=$(SOAK) go test -race -count=1 -v -timeout 0 -run Soak ./test/chaos/...
+
+FUZZ ?= 20s
+.PHONY: fuzz
+fuzz: ## fuzz every parser for a while each (FUZZ=20s)
+	@deploy/install/deps.sh run
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+	  grep -oE '^func Fuzz[A-Za-z0-9_]*' "$$file" | while read -r _ name; do \
+	    echo "--- $$(dirname "$$file") $$name"; \
+	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) "$$(dirname "$$file")"; \
+	  done; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist
