@@ -93,8 +93,9 @@ func (r *Router) lift(p *pool) {
 	p.hold = nil
 }
 
-// gate lets a request of a tenant pass, after its hold if there is one.
-func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID) error {
+// gate lets a request of a tenant pass, after its hold if there is one. until
+// is when the request's patience ends, over all holds that it meets; the first sets it.
+func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID, until *time.Time) error {
 	r.mu.Lock()
 	p := r.pools[tenant]
 	if p == nil || p.hold == nil {
@@ -112,7 +113,10 @@ func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID) error {
 	r.stats.held.Add(1)
 	defer r.stats.held.Add(-1)
 
-	patience := time.NewTimer(r.cfg.HoldFor)
+	if until.IsZero() {
+		*until = time.Now().Add(r.cfg.HoldFor)
+	}
+	patience := time.NewTimer(time.Until(*until))
 	defer patience.Stop()
 	var err error
 	select {

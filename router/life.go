@@ -82,7 +82,7 @@ func (r *Router) Close(ctx context.Context) error {
 	shut(gone)
 	select {
 	case <-r.empty:
-		return nil
+		return r.awaitCleanUp(ctx)
 	case <-ctx.Done():
 	}
 	r.mu.Lock()
@@ -100,5 +100,24 @@ func (r *Router) announceEmpty() {
 	case <-r.empty:
 	default:
 		close(r.empty)
+	}
+}
+
+// cleanUp has Close wait for what the driver still does, in the background and for
+// seconds at most, about a connection that broke: it cancels the statement.
+func (r *Router) cleanUp(c *conn) {
+	if c.PG.IsClosed() {
+		r.cleanups.Go(func() { <-c.PG.CleanupDone() })
+	}
+}
+
+func (r *Router) awaitCleanUp(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { r.cleanups.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("router: close: broken connections are still being cleaned up: %w", ctx.Err())
 	}
 }

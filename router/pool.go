@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/freehold-db/freehold/shardmap"
@@ -212,11 +213,11 @@ func (r *Router) drop(c *conn) {
 	if c.idle != nil {
 		r.server(c.Placement.Shard).idle.Remove(c.idle)
 		c.idle = nil
-		for i, other := range c.pool.idle {
-			if other == c {
-				c.pool.idle = append(c.pool.idle[:i], c.pool.idle[i+1:]...)
-				break
-			}
+		p := c.pool
+		i := slices.Index(p.idle, c)
+		p.idle = slices.Delete(p.idle, i, i+1) // clears the freed slot too: a closed connection is kept by nothing
+		if len(p.idle) == 0 {
+			p.idle = nil
 		}
 	}
 	delete(r.conns, c)
@@ -338,6 +339,7 @@ func (r *Router) end(c *conn) {
 	if sound {
 		gone = r.park(c)
 	} else {
+		r.cleanUp(c)
 		r.drop(c)
 		gone = append(r.serve(), c)
 	}

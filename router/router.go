@@ -128,6 +128,8 @@ type Router struct {
 	closing bool
 	empty   chan struct{} // closed when closing and no connection is left
 
+	cleanups sync.WaitGroup // of broken connections, by the driver
+
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
@@ -167,9 +169,10 @@ func New(m *shardmap.Map, creds secret.Store, cfg Config, opts ...Option) *Route
 // returned as it is. Otherwise the error wraps one of this package's errors, or
 // ctx's.
 func (r *Router) Do(ctx context.Context, tenant shardmap.TenantID, access Access, run Session) error {
-	var look looker // made at the first refusal; the common path pays nothing for it
+	var look looker
+	var heldUntil time.Time
 	for {
-		if err := r.gate(ctx, tenant); err != nil {
+		if err := r.gate(ctx, tenant, &heldUntil); err != nil {
 			return err
 		}
 		place, err := r.shards.Get(ctx, tenant)

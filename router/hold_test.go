@@ -1,0 +1,261 @@
+package router_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+func holdOf(p shardmap.Placement, id string, d time.Duration) shardmap.Hold {
+	return shardmap.Hold{Tenant: p.Tenant, Epoch: p.Epoch, ID: id, For: d}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// A hold lets what is under way finish, says when that is done, and keeps the
+// rest back until the new placement is there.
+func TestHoldDrainsAndReleases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), newFake()
+		p := w.settle(1, "s1", 1)
+		r, m := fakeRouter(t, w, f, router.Config{})
+		require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadWrite, query)) // leaves an idle connection
+
+		var wg sync.WaitGroup
+		finish := make(chan struct{})
+		wg.Go(func() {
+			err := r.Do(t.Context(), p.Tenant, router.ReadWrite, func(ctx context.Context, c *router.Conn) error {
+				<-finish
+				return query(ctx, c)
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		drained := r.Hold(holdOf(p, "a", 5*time.Second))
+		require.False(t, isClosed(drained))
+		require.Zero(t, r.Stats().Idle)
+
+		var at2 atomic.Int32
+		for range 10 {
+			wg.Go(func() {
+				err := r.Do(t.Context(), p.Tenant, router.ReadWrite, func(ctx context.Context, c *router.Conn) error {
+					if c.Placement.Epoch == 2 {
+						at2.Add(1)
+					}
+					return query(ctx, c)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		require.EqualValues(t, 10, r.Stats().Held)
+		close(finish)
+		<-drained
+		synctest.Wait()
+		require.Zero(t, f.connected(), "a connection outlived the hold's drain")
+		require.EqualValues(t, 10, r.Stats().Held)
+
+		m.Apply(w.settle(1, "s2", 2)) // the cutover committed
+		wg.Wait()
+		require.EqualValues(t, 10, at2.Load())
+		require.Zero(t, r.Stats().Held)
+	})
+}
+
+func TestHoldEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(r *router.Router, m *shardmap.Map, p shardmap.Placement)
+		want time.Duration // how long the request was held
+	}{
+		"by its release":               {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) { r.Release(p.Tenant, "a") }, time.Second},
+		"not by another's release":     {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) { r.Release(p.Tenant, "b") }, 3 * time.Second},
+		"by its bound":                 {func(*router.Router, *shardmap.Map, shardmap.Placement) {}, 3 * time.Second},
+		"not by the placement it knew": {func(_ *router.Router, m *shardmap.Map, p shardmap.Placement) { m.Apply(p) }, 3 * time.Second},
+		"not prolonged by being asked for twice": {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) {
+			r.Hold(holdOf(p, "a", 3*time.Second))
+		}, 3 * time.Second},
+		"replaced by a second attempt's": {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) {
+			r.Hold(holdOf(p, "b", 4*time.Second))
+		}, 5 * time.Second},
+		"by a newer placement": {func(_ *router.Router, m *shardmap.Map, p shardmap.Placement) {
+			p.Epoch++
+			m.Apply(p)
+		}, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, f := newWorld(), newFake()
+				p := w.settle(1, "s1", 1)
+				r, m := fakeRouter(t, w, f, router.Config{})
+				m.Apply(p)
+				require.True(t, isClosed(r.Hold(holdOf(p, "a", 3*time.Second))), "nothing was under way")
+				start := time.Now()
+				done := make(chan error)
+				go func() { done <- r.Do(t.Context(), p.Tenant, router.ReadWrite, query) }()
+				time.Sleep(time.Second)
+				c.end(r, m, p)
+				require.NoError(t, <-done)
+				require.Equal(t, c.want, time.Since(start))
+			})
+		})
+	}
+}
+
+func TestHoldIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), newFake()
+		p := w.settle(1, "s1", 1)
+		r, m := fakeRouter(t, w, f, router.Config{HeldMax: 3, HoldFor: 2 * time.Second})
+		m.Apply(p)
+		r.Hold(holdOf(p, "a", time.Hour)) // no message may hold a tenant for longer than the node agrees to
+		time.Sleep(time.Second)
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if err := r.Do(t.Context(), p.Tenant, router.ReadOnly, query); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		require.ErrorIs(t, r.Do(t.Context(), p.Tenant, router.ReadOnly, query), router.ErrBusy)
+		start := time.Now()
+		wg.Wait()
+		require.Equal(t, time.Second, time.Since(start))
+
+		r.Hold(holdOf(p, "b", time.Second))
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		err := r.Do(ctx, p.Tenant, router.ReadOnly, query)
+		require.ErrorIs(t, err, router.ErrHoldExpired)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
+		// Holds in a row hold a request for HoldFor at most.
+		start = time.Now()
+		stop := make(chan struct{})
+		go func() {
+			for id := byte('c'); ; id++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(500 * time.Millisecond):
+					r.Release(p.Tenant, string(id-1))
+					r.Hold(holdOf(p, string(id), time.Second))
+				}
+			}
+		}()
+		require.ErrorIs(t, r.Do(t.Context(), p.Tenant, router.ReadOnly, query), router.ErrHoldExpired)
+		require.Equal(t, 2*time.Second, time.Since(start))
+		close(stop)
+		time.Sleep(2 * time.Second)
+	})
+}
+
+func TestHoldOfAnOldEpochHoldsNothing(t *testing.T) {
+	w, f := newWorld(), newFake()
+	old := w.settle(1, "s1", 1)
+	r, m := fakeRouter(t, w, f, router.Config{})
+	m.Apply(w.settle(1, "s2", 2))
+	require.True(t, isClosed(r.Hold(holdOf(old, "a", time.Minute))))
+	require.NoError(t, r.Do(t.Context(), old.Tenant, router.ReadWrite, query))
+}
+
+// Holds, releases and placements in any order under traffic: nothing is stuck,
+// nothing runs between drained and the end of the hold.
+func TestHoldsUnderTraffic(t *testing.T) {
+	w, f := newWorld(), newFake()
+	p := w.settle(1, "s1", 1)
+	r, m := fakeRouter(t, w, f, router.Config{TenantConns: 4})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var running, frozen, served atomic.Int64
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				err := r.Do(ctx, p.Tenant, router.ReadWrite, func(ctx context.Context, c *router.Conn) error {
+					running.Add(1)
+					defer running.Add(-1)
+					if frozen.Load() != 0 {
+						t.Error("a request ran in a drained hold")
+					}
+					return query(ctx, c)
+				})
+				if err == nil {
+					served.Add(1)
+				} else if ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		place := p
+		place.Epoch = shardmap.Epoch(i + 1)
+		<-r.Hold(holdOf(place, "x", 10*time.Second))
+		frozen.Store(1)
+		require.Zero(t, running.Load())
+		was := served.Load()
+		frozen.Store(0)
+		if i%2 == 0 {
+			r.Release(p.Tenant, "x")
+			place.Epoch++
+			m.Apply(place)
+		} else {
+			place.Epoch++
+			m.Apply(place)
+			r.Release(p.Tenant, "x")
+		}
+		require.Eventually(t, func() bool { return served.Load() > was }, 10*time.Second, 100*time.Microsecond)
+	}
+	cancel()
+	wg.Wait()
+}
+
+// A tenant whose server refuses connections is looked for again until RetryFor.
+func TestUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), newFake()
+		p := w.settle(1, "s1", 1)
+		r, m := fakeRouter(t, w, f, router.Config{RetryFor: 3 * time.Second})
+		f.refuse = errors.New("connection refused")
+		start := time.Now()
+		err := r.Do(t.Context(), p.Tenant, router.ReadWrite, query)
+		require.ErrorIs(t, err, router.ErrUnreachable)
+		require.ErrorIs(t, err, f.refuse)
+		require.InDelta(t, 3, time.Since(start).Seconds(), 0.3)
+		require.Less(t, f.dials, 40, "a dead shard was hammered")
+
+		done := make(chan error)
+		go func() { done <- r.Do(t.Context(), p.Tenant, router.ReadWrite, query) }()
+		time.Sleep(time.Second)
+		f.mu.Lock()
+		f.refuse = nil
+		f.mu.Unlock()
+		m.Apply(w.settle(1, "s2", 2)) // news ends the pause at once
+		start = time.Now()
+		require.NoError(t, <-done)
+		require.Zero(t, time.Since(start))
+		require.Zero(t, r.Stats().Open-r.Stats().Idle)
+	})
+}
