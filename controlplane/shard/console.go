@@ -59,8 +59,7 @@ func (c *Console) Close() {
 // ctx ends first the connection is closed, and the caller must Resume from
 // another one, for the database stays paused (or about to be) all the same.
 // A database that is paused already is no error.
-// Errors: [ErrNoDatabase]: no client ever came for it; give it an entry with
-// [Routes.Set] first.
+// Errors: [ErrNoDatabase]: there is neither an entry nor a wildcard for it.
 func (c *Console) Pause(ctx context.Context, database string) error {
 	return c.onDatabase(ctx, "PAUSE", database, "already suspended/paused")
 }

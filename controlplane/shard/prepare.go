@@ -18,7 +18,6 @@ import (
 // travel with logical replication, so there are none.
 const baseScript = `
 SET LOCAL search_path = pg_catalog;
-REVOKE ALL ON DATABASE ` + building + ` FROM PUBLIC;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 ALTER SCHEMA public OWNER TO ` + templateOwner + `;
 CREATE SCHEMA ` + migrationsSchema + ` AUTHORIZATION ` + templateOwner + `;
@@ -90,7 +89,7 @@ func prepare(ctx context.Context, conn *pgx.Conn, id shardmap.ShardID) error {
 	}
 	const plain = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 	fmt.Fprintf(&b, "ALTER ROLE %s WITH %s;\nALTER ROLE %s WITH %s NOLOGIN;\n", BouncerRole, plain, templateOwner, plain)
-	b.WriteString("REVOKE ALL ON DATABASE postgres FROM PUBLIC;\nREVOKE ALL ON DATABASE template1 FROM PUBLIC;\n")
+	b.WriteString("REVOKE ALL ON DATABASE postgres, template0, template1 FROM PUBLIC;\n")
 	mark, err := pg.Literal(shardMark + string(id))
 	if err != nil {
 		return err

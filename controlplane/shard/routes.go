@@ -62,8 +62,7 @@ func (r *Routes) Close() {
 }
 
 // Set has the PgBouncer serve the database from to's Postgres (which may be
-// the shard's own, to make sure that there is an entry to Pause) and returns
-// when SHOW DATABASES says so. A Pause outlasts it.
+// the shard's own) and returns when SHOW DATABASES says so. A Pause outlasts it.
 func (r *Routes) Set(ctx context.Context, database string, to shardmap.ShardID) error {
 	target, err := r.fleet.shards.GetShard(ctx, to)
 	if err != nil {
@@ -229,7 +228,7 @@ func writeRoutes(path string, entries map[string]route) error {
 	return os.Rename(temp.Name(), path)
 }
 
-// hostOf guards what becomes part of a configuration line of PgBouncer.
+// validHost guards what becomes part of a configuration line of PgBouncer.
 func validHost(host string) bool {
 	if net.ParseIP(host) != nil {
 		return true

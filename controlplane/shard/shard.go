@@ -33,7 +33,7 @@ import (
 var (
 	// ErrInUse: a database of that name is open on the shard, so it is no leftover that may be replaced.
 	ErrInUse = errors.New("database exists and is open")
-	// ErrNoDatabase: PgBouncer has no entry of that name (no client ever asked for it).
+	// ErrNoDatabase: PgBouncer has no entry of that name, and no wildcard.
 	ErrNoDatabase = errors.New("pgbouncer does not know the database")
 	// ErrNoRoutes: the shard's PgBouncer has no routes file that we can write.
 	ErrNoRoutes = errors.New("shard has no routes file")

@@ -143,6 +143,10 @@ func ensureTemplate(ctx context.Context, conn *pgx.Conn, name, want, from string
 	if _, err := conn.Exec(ctx, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s STRATEGY WAL_LOG CONNECTION LIMIT 0", building, pg.Ident(from))); err != nil {
 		return err
 	}
+	// A database's own privileges are never copied from its template.
+	if _, err := conn.Exec(ctx, fmt.Sprintf("REVOKE ALL ON DATABASE %s FROM PUBLIC", building)); err != nil {
+		return err
+	}
 	inside, err := sibling(ctx, conn, building)
 	if err != nil {
 		return err

@@ -1,0 +1,115 @@
+package shard_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/internal/pg"
+)
+
+// Logins hammer the database directly, each writing one numbered row per
+// session. After Fence has returned, no row may appear any more.
+func TestNoStatementRunsAfterTheFence(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	login := f.Database(t, "a", db)
+	conn, inside := admin(t, f, "a", "postgres"), admin(t, f, "a", db)
+	_, err := inside.Exec(ctx, fmt.Sprintf("CREATE TABLE public.hits (n bigint); GRANT INSERT ON public.hits TO %s", shard.RWRole(db)))
+	require.NoError(t, err)
+
+	var stop atomic.Bool
+	var sessions, refused atomic.Int64
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			for !stop.Load() {
+				c, err := direct(ctx, f, "a", db, login)
+				if err != nil {
+					refused.Add(1)
+					continue
+				}
+				n := sessions.Add(1)
+				for range 3 {
+					if _, err := c.Exec(ctx, fmt.Sprintf("BEGIN; SET LOCAL ROLE %s; INSERT INTO public.hits VALUES (%d); COMMIT", shard.RWRole(db), n)); err != nil {
+						break
+					}
+				}
+				_ = c.Close(ctx)
+			}
+		})
+	}
+	defer func() { stop.Store(true); wg.Wait() }()
+
+	count := func() (n int) {
+		require.NoError(t, inside.QueryRow(ctx, "SELECT count(*) FROM public.hits").Scan(&n))
+		return n
+	}
+	for round := range 15 {
+		before, turned := sessions.Load(), refused.Load()
+		require.NoError(t, shard.Unfence(ctx, conn, db))
+		eventually(t, "sessions run", func() bool { return sessions.Load() > before+10 })
+		start := time.Now()
+		require.NoError(t, shard.Fence(ctx, conn, db))
+		took := time.Since(start)
+		hits := count()
+		turned = refused.Load()
+		eventually(t, "refusals", func() bool { return refused.Load() > turned+30 })
+		require.Equal(t, hits, count(), "round %d: a row appeared after the fence", round)
+		t.Logf("round %d: fenced in %s at %d rows", round, took.Round(100*time.Microsecond), hits)
+	}
+	fenced, err := shard.Fenced(ctx, conn, db)
+	require.NoError(t, err)
+	require.True(t, fenced)
+	_, err = direct(ctx, f, "a", db, login)
+	require.Equal(t, "53300", pg.Code(err))
+}
+
+func TestFenceEndsWhatIsUnderWayAndIsItsOwnRepetition(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	login := f.Database(t, "a", db)
+	conn := admin(t, f, "a", "postgres")
+	session, err := direct(ctx, f, "a", db, login)
+	require.NoError(t, err)
+	defer session.Close(ctx) //nolint:errcheck // ended by the fence
+	done := make(chan error, 1)
+	go func() { _, err := session.Exec(ctx, "SELECT pg_sleep(60)"); done <- err }()
+	bystander := admin(t, f, "a", db) // a superuser stays
+
+	require.NoError(t, shard.Fence(ctx, conn, db))
+	require.Equal(t, "57P01", pg.Code(<-done))
+	require.NoError(t, shard.Fence(ctx, conn, db))
+	_, err = bystander.Exec(ctx, "SELECT 1")
+	require.NoError(t, err)
+
+	require.NoError(t, shard.Unfence(ctx, conn, db))
+	require.NoError(t, shard.Unfence(ctx, conn, db))
+	fenced, err := shard.Fenced(ctx, conn, db)
+	require.NoError(t, err)
+	require.False(t, fenced)
+
+	missing := newName(t)
+	require.Equal(t, "3D000", pg.Code(shard.Fence(ctx, conn, missing)))
+	_, err = shard.Fenced(ctx, conn, missing)
+	require.Equal(t, "3D000", pg.Code(err))
+}
+
+func TestFenceStopsWithItsContext(t *testing.T) {
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	f.Database(t, "a", db)
+	ctx, cancel := context.WithCancel(bounded(t))
+	conn := admin(t, f, "a", "postgres")
+	cancel()
+	require.ErrorIs(t, shard.Fence(ctx, conn, db), context.Canceled)
+}

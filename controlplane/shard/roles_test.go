@@ -1,0 +1,126 @@
+package shard_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+func shardID(s string) shardmap.ShardID { return shardmap.ShardID(s) }
+
+// roleFacts is everything that a copy must keep, as text.
+func roleFacts(t testing.TB, conn *pgx.Conn, db string) []string {
+	t.Helper()
+	rows, err := conn.Query(bounded(t), `
+		SELECT concat_ws('|', rolname, rolcanlogin, rolinherit, rolconnlimit, coalesce(rolvaliduntil, 'infinity'), rolpassword,
+		  rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,
+		  (SELECT string_agg(g.rolname, ',' ORDER BY g.rolname) FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = a.oid),
+		  (SELECT string_agg(coalesce(d.datname, '*') || array_to_string(s.setconfig, ';'), ',' ORDER BY d.datname) FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = a.oid),
+		  (SELECT has_database_privilege(a.oid, d.oid, 'CONNECT') FROM pg_database d WHERE d.datname = $1))
+		FROM pg_authid a WHERE rolname LIKE $1 || '%' ORDER BY rolname`, db)
+	require.NoError(t, err)
+	facts, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return facts
+}
+
+func TestRolesAreCopiedWhole(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a", "b")
+	db := newName(t)
+	f.Database(t, "a", db)
+	t.Cleanup(func() { f.Drop(t, "b", db) })
+	src, dst := admin(t, f, "a", "postgres"), admin(t, f, "b", "postgres")
+	temporary(t, f, "a", db, shard.AccessOwner)
+	for _, sql := range []string{
+		`ALTER ROLE ` + shard.AuthLogin(db) + ` SET search_path = "$user", public, "o'dd name"`,
+		`ALTER ROLE ` + shard.AuthLogin(db) + ` SET application_name = 'it''s \ me'`,
+		`ALTER ROLE ` + shard.RWRole(db) + ` SET myapp.setting = 'x=y'`,
+		`ALTER DATABASE ` + db + ` SET default_text_search_config = 'english'`,
+	} {
+		_, err := src.Exec(ctx, sql)
+		require.NoError(t, err, sql)
+	}
+	require.NoError(t, shard.CreateTarget(ctx, src, dst, db))
+	require.Equal(t, roleFacts(t, src, db), roleFacts(t, dst, db))
+
+	// What changed since comes along with a second pass.
+	login := temporary(t, f, "a", db, shard.AccessRO)
+	_, err := src.Exec(ctx, `ALTER ROLE `+shard.AuthLogin(db)+` RESET ALL`)
+	require.NoError(t, err)
+	require.NoError(t, shard.SyncRoles(ctx, src, dst, db))
+	require.Equal(t, roleFacts(t, src, db), roleFacts(t, dst, db))
+	require.NoError(t, shard.Unfence(ctx, dst, db))
+	conn, err := direct(ctx, f, "b", db, login)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(ctx))
+
+	f.Drop(t, "b", db)
+	require.Empty(t, roleFacts(t, dst, db))
+	f.Drop(t, "b", db)
+	require.NotEmpty(t, roleFacts(t, src, db))
+}
+
+func TestTemporaryLoginsExpire(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	f.Database(t, "a", db)
+	conn := admin(t, f, "a", "postgres")
+	login, until, err := shard.TempLogin(ctx, conn, db, shard.AccessRW, 2*time.Second)
+	require.NoError(t, err)
+	lasting := temporary(t, f, "a", db, shard.AccessOwner)
+	session, err := direct(ctx, f, "a", db, login)
+	require.NoError(t, err)
+	defer session.Close(ctx) //nolint:errcheck // ended by the sweep
+	var role string
+	require.NoError(t, session.QueryRow(ctx, "SELECT current_user::text").Scan(&role))
+	require.Equal(t, shard.RWRole(db), role)
+
+	eventually(t, "it expires", func() bool { return time.Now().After(until) })
+	_, err = direct(ctx, f, "a", db, login)
+	require.Equal(t, "28P01", pg.Code(err))
+	n, err := shard.SweepTempLogins(ctx, conn)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	_, err = session.Exec(ctx, "SELECT 1")
+	require.Error(t, err)
+	session, err = direct(ctx, f, "a", db, lasting)
+	require.NoError(t, err)
+	require.NoError(t, session.Close(ctx))
+	_, _, err = shard.TempLogin(ctx, conn, db, "god", time.Hour)
+	require.Error(t, err)
+}
+
+func TestCreateIsItsOwnRepetition(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	login := f.Database(t, "a", db)
+	limits := shard.Limits{Connections: 3}
+	conn := admin(t, f, "a", "postgres")
+	require.ErrorIs(t, f.CreateDatabase(ctx, "a", db, shard.TemplateApp, limits), shard.ErrInUse)
+	require.NoError(t, shard.Fence(ctx, conn, db))
+	login.Password = pg.NewPassword()
+	verifier, err := pg.ScramVerifier(login.Password)
+	require.NoError(t, err)
+	require.NoError(t, shard.CreateRoles(ctx, conn, db, verifier, limits))
+	require.NoError(t, f.CreateDatabase(ctx, "a", db, shard.TemplateApp, limits))
+	require.NoError(t, shard.Unfence(ctx, conn, db))
+	for range 3 {
+		c, err := direct(ctx, f, "a", db, login)
+		require.NoError(t, err)
+		defer c.Close(ctx) //nolint:errcheck // ends with the test
+	}
+	_, err = direct(ctx, f, "a", db, login)
+	require.Equal(t, "53300", pg.Code(err), "the tenant's connection limit")
+	require.Error(t, shard.CreateRoles(ctx, conn, db, "a password in the clear", limits))
+	require.ErrorIs(t, shard.CreateRoles(ctx, conn, "postgres", verifier, limits), shardmap.ErrInvalidID)
+}
