@@ -20,16 +20,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(pgtest.Run(func() int {
-		code := m.Run()
-		if code == 0 {
-			if err := goleak.Find(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-		}
-		return code
-	}))
+	code := pgtest.Run(m.Run)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // world answers the map's questions and keeps everybody's login.
@@ -104,6 +100,16 @@ func (w *world) settle(i int, shard shardmap.ShardID, epoch shardmap.Epoch) shar
 	if _, ok := w.shards[shard]; !ok {
 		w.shards[shard] = shardmap.Shard{ID: shard, Host: "127.0.0.1", Port: 1, Version: 1}
 	}
+	return p
+}
+
+// move puts a tenant elsewhere, its login unchanged.
+func (w *world) move(p shardmap.Placement, to shardmap.ShardID) shardmap.Placement {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.Shard = to
+	p.Epoch++
+	w.places[p.Tenant] = p
 	return p
 }
 

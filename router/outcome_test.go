@@ -1,0 +1,234 @@
+package router_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// private returns a shard that the test may mistreat, with short waits.
+func private(t *testing.T, id shardmap.ShardID) site {
+	s := site{pgtest.Shard(t), id, t}
+	s.console("SET query_wait_timeout = 1")
+	return s
+}
+
+// client is one client of s's PgBouncer, as the router's connections are.
+func (s site) client(w *world, p shardmap.Placement) (*pgconn.PgConn, error) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	defer cancel()
+	login := w.logins[secret.DatabaseAuth(p.Database)]
+	cfg, err := pg.Config(s.Host(), s.BouncerPort(), p.Database, login)
+	require.NoError(s.t, err)
+	c, err := pgconn.ConnectConfig(ctx, &cfg.Config)
+	if err == nil {
+		s.t.Cleanup(func() { _ = c.Close(context.Background()); <-c.CleanupDone() })
+	}
+	return c, err
+}
+
+const (
+	waited  = "FATAL 08P01 query_wait_timeout"
+	failing = "FATAL 08P01 server login has been failing, try again later (server_login_retry)"
+	removed = "FATAL 08P01 database removed"
+	ended   = "FATAL 57P01 terminating connection due to administrator command"
+)
+
+// said is what the server said, or "served", or "broken".
+func said(err error) string {
+	var e *pgconn.PgError
+	switch {
+	case err == nil:
+		return "served"
+	case errors.As(err, &e):
+		return e.Severity + " " + e.Code + " " + e.Message
+	default:
+		return "broken"
+	}
+}
+
+// TestWhatAClientSees keeps the table in outcome.go true: what PgBouncer and
+// Postgres say in each state, and whether the statement was executed.
+func TestWhatAClientSees(t *testing.T) {
+	w := newWorld()
+	s := private(t, "seen")
+	p := tenant(t, w, s)
+	note := 0 // the last one that a client tried to write
+	write := func(c *pgconn.PgConn) error {
+		note++
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		return batch(ctx, c, p.Database+"_rw", fmt.Sprintf("INSERT INTO note VALUES (%d, 'x')", note))
+	}
+	sound := func() *pgconn.PgConn { // a client that was served a moment ago
+		var c *pgconn.PgConn
+		require.Eventually(t, func() bool {
+			var err error
+			c, err = s.client(w, p)
+			return err == nil && batch(t.Context(), c, p.Database+"_rw") == nil
+		}, 10*time.Second, 20*time.Millisecond)
+		return c
+	}
+	// during returns what a client with a statement under way gets when act happens.
+	during := func(act func()) string {
+		c, got := sound(), make(chan error, 1)
+		go func() {
+			note++
+			got <- batch(t.Context(), c, p.Database+"_rw", fmt.Sprintf("INSERT INTO note SELECT %d, pg_sleep(20)::text", note))
+		}()
+		require.Eventually(t, func() bool {
+			return s.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT%pg_sleep%' AND state = 'active'") == 1
+		}, 10*time.Second, 10*time.Millisecond)
+		act()
+		return said(<-got)
+	}
+	written := func() int { return s.one(p.Database, fmt.Sprintf("SELECT count(*) FROM note WHERE id = %d", note)) }
+	expect := func(what, want, got string, executed int) {
+		t.Helper()
+		require.Equal(t, want, got, what)
+		require.Equal(t, executed, written(), what)
+	}
+
+	c1, c2 := sound(), sound()
+	s.admin("postgres", "ALTER DATABASE "+pg.Ident(p.Database)+" CONNECTION LIMIT 0")
+	expect("fenced, a server connection open", "served", said(write(c1)), 1)
+	s.evict(p)
+	expect("fenced, server connections ended", waited, said(write(c1)), 0)
+	expect("fenced, once a login has failed", failing, said(write(c2)), 0)
+	s.unfence(p)
+	c1 = sound()
+	s.evict(p)
+	expect("backend ended while idle", "served", said(write(c1)), 1)
+	expect("backend ended under a statement", ended, during(func() { s.evict(p) }), 0)
+
+	c1 = sound()
+	s.console("PAUSE " + p.Database)
+	expect("paused", waited, said(write(c1)), 0)
+	s.console("RESUME " + p.Database)
+
+	c1 = sound()
+	s.console("KILL " + p.Database)
+	expect("killed, idle", removed, said(write(c1)), 0)
+	s.console("RESUME " + p.Database)
+	expect("killed, a statement under way", removed, during(func() { s.console("KILL " + p.Database) }), 0)
+	s.console("RESUME " + p.Database)
+
+	c1 = sound()
+	s.evict(p)
+	x := pg.Ident(p.Database)
+	require.Eventually(t, func() bool { // PgBouncer's own look-ups come and go
+		s.admin("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+p.Database+"'")
+		return s.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = '"+p.Database+"'") == 0
+	}, 10*time.Second, time.Millisecond)
+	s.admin("postgres", "ALTER DATABASE "+x+" RENAME TO gone")
+	got := said(write(c1))
+	s.admin("postgres", "ALTER DATABASE gone RENAME TO "+x)
+	expect("gone", waited, got, 0)
+
+	right := w.logins[secret.DatabaseAuth(p.Database)]
+	sound()
+	for login, want := range map[secret.Login]string{
+		{User: right.User, Password: "wrong"}:                "FATAL 08P01 SASL authentication failed",
+		{User: "t_ffffffffffffffff_auth_a", Password: "any"}: "FATAL 08P01 no such user",
+	} {
+		w.logins[secret.DatabaseAuth(p.Database)] = login
+		_, err := s.client(w, p)
+		require.Equal(t, want, said(err))
+	}
+	w.logins[secret.DatabaseAuth(p.Database)] = right
+
+	c1 = sound()
+	require.NoError(t, s.Bouncer.Kill())
+	expect("PgBouncer killed, idle", "broken", said(write(c1)), 0)
+	require.NoError(t, s.Bouncer.Start(t.Context()))
+	note++
+	expect("PgBouncer killed, a statement under way", "broken", during(func() { require.NoError(t, s.Bouncer.Kill()) }), 0)
+}
+
+// What the router makes of it: a write is done once or not at all, and where
+// that can't be known it says so.
+func TestWritesWhenPgBouncerDies(t *testing.T) {
+	w := newWorld()
+	s := private(t, "dies")
+	p := tenant(t, w, s)
+	r, _ := realRouter(t, w, router.Config{})
+	calls := 0
+	require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadWrite, insert(1, &calls)))
+
+	// Killed while our connections are idle: nothing is lost, nothing is said.
+	require.NoError(t, s.Bouncer.Kill())
+	done := make(chan error, 1)
+	go func() { done <- r.Do(t.Context(), p.Tenant, router.ReadWrite, insert(2, &calls)) }()
+	require.NoError(t, s.Bouncer.Start(t.Context()))
+	require.NoError(t, <-done)
+	require.Equal(t, 2, calls, "the write was sent into a dead connection")
+
+	for access, want := range map[router.Access]error{router.ReadWrite: router.ErrOutcomeUnknown, router.ReadOnly: nil} {
+		runs := 0
+		go func() {
+			done <- r.Do(t.Context(), p.Tenant, access, func(ctx context.Context, c *router.Conn) error {
+				runs++
+				return batch(ctx, c.PG, p.Database+"_rw", "SELECT pg_sleep(1)")
+			})
+		}()
+		require.Eventually(t, func() bool {
+			return s.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1)' AND state = 'active'") == 1
+		}, 10*time.Second, 5*time.Millisecond)
+		require.NoError(t, s.Bouncer.Kill())
+		require.NoError(t, s.Bouncer.Start(t.Context()))
+		err := <-done
+		if want == nil {
+			require.NoError(t, err)
+			require.Equal(t, 2, runs)
+			continue
+		}
+		require.ErrorIs(t, err, want)
+		require.Equal(t, 1, runs)
+	}
+	require.Equal(t, 2, s.notes(p))
+}
+
+// A backend that is ended under a write leaves the outcome unknown to us; a
+// read is run again.
+func TestBackendEndedUnderAStatement(t *testing.T) {
+	w := newWorld()
+	a := shared(t, "a")
+	p := tenant(t, w, a)
+	r, _ := realRouter(t, w, router.Config{})
+	for access, want := range map[router.Access]error{router.ReadWrite: router.ErrOutcomeUnknown, router.ReadOnly: nil} {
+		done := make(chan error, 1)
+		go func() { done <- r.Do(t.Context(), p.Tenant, access, slowly("SELECT 'victim'")) }()
+		require.Eventually(t, func() bool {
+			return a.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = '"+p.Database+"' AND query LIKE '%pg_sleep%' AND state = 'active'") == 1
+		}, 10*time.Second, time.Millisecond)
+		a.evict(p)
+		require.ErrorIs(t, <-done, want)
+	}
+	require.NotZero(t, r.Stats().Unknown)
+}
+
+func BenchmarkDo(b *testing.B) {
+	w, f := newWorld(), newFake()
+	p := w.settle(1, "s1", 1)
+	r, _ := fakeRouter(b, w, f, router.Config{})
+	ctx := context.Background()
+	nothing := func(context.Context, *router.Conn) error { return nil }
+	require.NoError(b, r.Do(ctx, p.Tenant, router.ReadOnly, nothing))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.Do(ctx, p.Tenant, router.ReadOnly, nothing); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
