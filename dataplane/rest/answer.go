@@ -1,0 +1,219 @@
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"github.com/freehold-db/freehold/dataplane/rest/plan"
+)
+
+// answer runs a request and writes what came of it. After an error nothing is written.
+func (h *Handler) answer(c *gin.Context, id Identity, req *request) error {
+	out, err := h.run(c.Request.Context(), id, req)
+	if err != nil {
+		return err
+	}
+	rows, err := number(out.row[plan.ColumnRows], 0)
+	if err != nil {
+		return err
+	}
+	total, err := number(out.row[plan.ColumnTotal], -1)
+	if err != nil {
+		return err
+	}
+	if req.Action == plan.ActionRead {
+		return writeRead(c, req, out, rows, total)
+	}
+	return writeWrite(c, req, out, rows, total)
+}
+
+func number(text []byte, absent int64) (int64, error) {
+	if text == nil {
+		return absent, nil
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the statement's counts: %w", err)
+	}
+	return n, nil
+}
+
+func writeRead(c *gin.Context, req *request, out *outcome, rows, total int64) error {
+	offset := req.Page.Offset
+	switch {
+	case total >= 0 && offset > total:
+		return pgrst.OutOfRange(offset, total)
+	case req.media.singular && rows != 1:
+		return pgrst.NotSingular(rows)
+	}
+	status := http.StatusOK
+	if total > rows {
+		status = http.StatusPartialContent
+	}
+	p := &req.prefer
+	h := c.Writer.Header()
+	h.Set("Content-Range", contentRange(offset, offset+rows-1, total))
+	h.Set("Content-Location", contentLocation(req))
+	req.preferenceApplied(h, applied(p.count, p.handling, zone(p)))
+	req.bodyHeaders(h)
+	if req.head {
+		c.Writer.WriteHeader(status)
+		c.Writer.WriteHeaderNow()
+		return nil
+	}
+	send(c, status, out.row[plan.ColumnBody])
+	return nil
+}
+
+func writeWrite(c *gin.Context, req *request, out *outcome, rows, total int64) error {
+	p := &req.prefer
+	h := c.Writer.Header()
+	full := req.Return == plan.ReturnRows
+	status, first, last := http.StatusNoContent, int64(1), int64(0)
+	resolution, maxAffected, missing := "", "", p.missing
+	switch op := out.plan.Write.(type) {
+	case *plan.Insert:
+		inserted, err := number(out.row[plan.ColumnInserted], 1)
+		if err != nil {
+			return err
+		}
+		if status = http.StatusCreated; inserted == 0 { // an upsert that only updated
+			status = http.StatusOK
+		}
+		if op.Conflict != nil {
+			resolution = p.resolution
+		}
+		if location := location(req, op, out.row[plan.ColumnLocation]); location != "" {
+			h.Set("Location", location)
+		}
+	case *plan.Update:
+		first, last = 0, rows-1
+		maxAffected = maxAffectedApplied(p)
+	case *plan.Delete:
+		missing, maxAffected = "", maxAffectedApplied(p)
+	}
+	if full && status == http.StatusNoContent {
+		status = http.StatusOK
+	}
+	h.Set("Content-Range", contentRange(first, last, total))
+	req.preferenceApplied(h, applied(resolution, missing, p.representation, p.count, p.handling, zone(p), maxAffected))
+	switch {
+	case full:
+		req.bodyHeaders(h)
+		send(c, status, out.row[plan.ColumnBody])
+	case status == http.StatusNoContent:
+		c.Writer.WriteHeader(status)
+		c.Writer.WriteHeaderNow()
+	default:
+		send(c, status, nil)
+	}
+	return nil
+}
+
+func send(c *gin.Context, status int, body []byte) {
+	c.Writer.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	c.Writer.WriteHeader(status)
+	c.Writer.WriteHeaderNow()
+	_, _ = c.Writer.Write(body) // a client that is gone is nobody to tell
+}
+
+func (req *request) bodyHeaders(h http.Header) {
+	h.Set("Content-Type", req.media.contentType)
+	if req.negotiated {
+		h.Set("Content-Profile", req.profile)
+	}
+}
+
+func (req *request) preferenceApplied(h http.Header, preferences string) {
+	if preferences != "" {
+		h.Set("Preference-Applied", preferences)
+	}
+}
+
+func zone(p *preferences) string {
+	if p.timezone == "" {
+		return ""
+	}
+	return "timezone=" + p.timezone
+}
+
+func maxAffectedApplied(p *preferences) string {
+	if !p.strict() || p.maxAffected < 0 {
+		return ""
+	}
+	return "max-affected=" + strconv.FormatInt(p.maxAffected, 10)
+}
+
+// location points at the one row that was inserted, by its primary key.
+func location(req *request, in *plan.Insert, key []byte) string {
+	var values map[string]json.RawMessage
+	if key == nil || json.Unmarshal(key, &values) != nil {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("/" + url.PathEscape(req.Relation.Name))
+	for i, name := range in.Into.PrimaryKey {
+		b.WriteByte("?&"[min(i, 1)])
+		b.WriteString(encode(name) + "=")
+		var text string
+		switch raw := values[name]; {
+		case string(raw) == "null":
+			b.WriteString("is.null")
+		case json.Unmarshal(raw, &text) == nil:
+			b.WriteString("eq." + encode(text))
+		default: // a number or the like: its text is its value's
+			b.WriteString("eq." + encode(string(raw)))
+		}
+	}
+	return b.String()
+}
+
+// contentLocation is the request in a canonical form: parameters sorted by name.
+func contentLocation(req *request) string {
+	path := "/" + url.PathEscape(req.Relation.Name)
+	if req.rawQuery == "" {
+		return path
+	}
+	params := strings.Split(req.rawQuery, "&")
+	pairs := make([][2]string, 0, len(params))
+	for _, param := range params {
+		key, value, _ := strings.Cut(param, "=")
+		k, _ := url.QueryUnescape(key) // the query was parsed: what counts decodes
+		v, _ := url.QueryUnescape(value)
+		pairs = append(pairs, [2]string{k, v})
+	}
+	slices.SortStableFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	b := make([]byte, 0, len(path)+2*len(req.rawQuery))
+	b = append(b, path...)
+	for i, pair := range pairs {
+		b = append(b, "?&"[min(i, 1)])
+		b = appendEncoded(b, pair[0])
+		b = append(b, '=')
+		b = appendEncoded(b, pair[1])
+	}
+	return string(b)
+}
+
+func encode(s string) string { return string(appendEncoded(nil, s)) }
+
+// appendEncoded percent-encodes all but the unreserved characters.
+func appendEncoded(b []byte, s string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_.~", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return b
+}

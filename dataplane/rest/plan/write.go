@@ -1,0 +1,117 @@
+package plan
+
+import (
+	"slices"
+
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
+)
+
+func (b *builder) insert() (*Insert, error) {
+	names := b.req.Query.Columns
+	in := &Insert{Into: b.relation, Rows: b.req.Body}
+	uniform := b.req.Body.Uniform()
+	switch {
+	case names == nil && !uniform:
+		return nil, pgrst.InvalidBody("All object keys must match")
+	case names == nil:
+		names = b.req.Body.AllKeys()
+	case b.req.MissingDefaults:
+		// Columns that no row has get their default by not being mentioned.
+		if err := b.known(names); err != nil {
+			return nil, err
+		}
+		names = intersect(names, b.req.Body.AllKeys())
+		in.Defaults = !uniform
+	}
+	if in.Defaults && len(b.req.Body.Rows) > maxDefaultRows {
+		return nil, pgrst.InvalidBody("Too many rows with different keys for missing=default").
+			WithHint("Send fewer rows, or rows with the same keys.")
+	}
+	var err error
+	if in.Columns, err = b.written(names); err != nil {
+		return nil, err
+	}
+	if b.req.Resolution == Refuse {
+		return in, nil
+	}
+	key := b.req.Query.OnConflict
+	if key == nil {
+		key = b.relation.PrimaryKey
+	}
+	if len(key) == 0 {
+		return in, nil
+	}
+	in.Conflict = &Conflict{Merge: b.req.Resolution == MergeDuplicates}
+	for _, name := range key {
+		c, err := b.column(name)
+		if err != nil {
+			return nil, err
+		}
+		in.Conflict.Columns = append(in.Conflict.Columns, c)
+	}
+	return in, nil
+}
+
+func (b *builder) update(where []Predicate) (*Update, error) {
+	u := &Update{Of: b.relation, Where: where, Values: b.req.Body}
+	switch len(b.req.Body.Rows) {
+	case 0:
+		return u, nil
+	case 1:
+	default:
+		return nil, pgrst.InvalidBody("An update takes one object").
+			WithHint("To change rows to different values, insert them with Prefer: resolution=merge-duplicates.")
+	}
+	keys := b.req.Body.Keys[0]
+	names := b.req.Query.Columns
+	if names == nil {
+		names = keys
+	}
+	if err := b.known(names); err != nil {
+		return nil, err
+	}
+	var err error
+	if b.req.MissingDefaults {
+		missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(keys, name) })
+		if u.Defaults, err = b.written(missing); err != nil {
+			return nil, err
+		}
+		names = intersect(names, keys)
+	}
+	u.Columns, err = b.written(names)
+	return u, err
+}
+
+// known refuses names that are no columns of a body.
+func (b *builder) known(names []string) error {
+	_, err := b.written(names)
+	return err
+}
+
+// written resolves the columns of a body, each once.
+func (b *builder) written(names []string) ([]*schema.Column, error) {
+	columns := make([]*schema.Column, 0, len(names))
+	for _, name := range names {
+		c := b.relation.Column(name)
+		if c == nil {
+			f := pgrst.UnknownBodyColumn(b.relation.Name.Name, name)
+			if suggestion, ok := b.relation.SuggestColumn(name); ok {
+				f.Hint = "Perhaps you meant the column '" + suggestion + "'"
+			}
+			return nil, f
+		}
+		if !slices.Contains(columns, c) {
+			columns = append(columns, c)
+		}
+	}
+	return columns, nil
+}
+
+// intersect keeps the names that are among the sorted ones.
+func intersect(names, sorted []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, ok := slices.BinarySearch(sorted, name)
+		return !ok
+	})
+}

@@ -1,0 +1,91 @@
+package rest
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+)
+
+// preferences are those of the Prefer headers that are known, as written; of
+// several for one thing the first counts.
+type preferences struct {
+	resolution, missing, representation, count, handling string
+	// timezone is the zone's name, "" when none is preferred.
+	timezone string
+	// maxAffected is negative when not preferred.
+	maxAffected int64
+	unknown     []string
+}
+
+func (p *preferences) strict() bool { return p.handling == "handling=strict" }
+
+func parsePreferences(headers []string) (preferences, error) {
+	p := preferences{maxAffected: -1}
+	for _, header := range headers {
+		for preference := range strings.SplitSeq(header, ",") {
+			if preference = strings.TrimSpace(preference); preference != "" {
+				p.take(preference)
+			}
+		}
+	}
+	if p.strict() && len(p.unknown) > 0 {
+		return p, pgrst.InvalidPreferences(p.unknown)
+	}
+	return p, nil
+}
+
+func (p *preferences) take(preference string) {
+	var to *string
+	switch preference {
+	case "resolution=merge-duplicates", "resolution=ignore-duplicates":
+		to = &p.resolution
+	case "missing=default", "missing=null":
+		to = &p.missing
+	case "return=representation", "return=minimal", "return=headers-only":
+		to = &p.representation
+	case "count=exact", "count=planned", "count=estimated":
+		to = &p.count
+	case "handling=strict", "handling=lenient":
+		to = &p.handling
+	case "tx=commit": // what happens anyway
+		return
+	default:
+		p.takeValue(preference)
+		return
+	}
+	if *to == "" {
+		*to = preference
+	}
+}
+
+func (p *preferences) takeValue(preference string) {
+	name, value, _ := strings.Cut(preference, "=")
+	switch name {
+	case "timezone":
+		if p.timezone == "" {
+			p.timezone = value
+		}
+	case "max-affected":
+		if n, err := strconv.ParseInt(value, 10, 64); err == nil && n >= 0 && p.maxAffected < 0 {
+			p.maxAffected = n
+		}
+	default:
+		p.unknown = append(p.unknown, preference)
+	}
+}
+
+// applied renders Preference-Applied, or "".
+func applied(preferences ...string) string {
+	var b strings.Builder
+	for _, p := range preferences {
+		if p == "" {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(p)
+	}
+	return b.String()
+}

@@ -1,0 +1,123 @@
+// Package rest serves PostgREST's dialect: it parses a request (query, body),
+// plans it against the tenant's schema (plan, schema), and runs one statement in
+// one round trip, in which Postgres makes the JSON.
+//
+// Import law: of this module, rest imports shardmap, router, dataplane/fault and
+// its own sub-packages only.
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/freehold-db/freehold/dataplane/fault"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
+	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// Router gives a session with a tenant's database; see router.Router.
+type Router interface {
+	Do(ctx context.Context, tenant shardmap.TenantID, access router.Access, fn router.Session) error
+}
+
+// Identity is who asks, as the gateway verified it.
+type Identity struct {
+	Tenant shardmap.TenantID
+	// Access is what the database role may do, whatever the verb: ReadOnly
+	// becomes the role <database>_ro, ReadWrite <database>_rw.
+	Access router.Access
+	// Claims are the token's claims, for SQL to read as request.jwt.claims.
+	Claims json.RawMessage
+}
+
+type identityKey struct{}
+
+// WithIdentity puts who asks into a request's context.
+func WithIdentity(ctx context.Context, id Identity) context.Context {
+	return context.WithValue(ctx, identityKey{}, id)
+}
+
+// IdentityFrom finds who asks.
+func IdentityFrom(ctx context.Context) (Identity, bool) {
+	id, ok := ctx.Value(identityKey{}).(Identity)
+	return id, ok
+}
+
+// Options bounds a [Handler]. Zero fields take the defaults.
+type Options struct {
+	// Schemas are exposed; the first is the default. Default: public.
+	Schemas []string
+	// MaxRows bounds the rows of one answer; default 1000, negative for no bound.
+	MaxRows int
+	// MaxBody bounds a request's body in bytes; default 1 MiB.
+	MaxBody int64
+	// Cache bounds what is remembered of schemas; its Schemas field is overwritten.
+	Cache schema.Options
+}
+
+func (o Options) withDefaults() Options {
+	if len(o.Schemas) == 0 {
+		o.Schemas = []string{"public"}
+	}
+	if o.MaxRows == 0 {
+		o.MaxRows = 1000
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = 1 << 20
+	}
+	o.Cache.Schemas = o.Schemas
+	return o
+}
+
+// Handler serves tables and views of any tenant.
+type Handler struct {
+	router  Router
+	opts    Options
+	schemas *schema.Cache
+	// searchPath is the session's search_path by the schema asked for.
+	searchPath map[string][]byte
+}
+
+// New makes a handler; it holds no resources of its own.
+func New(r Router, opts Options) *Handler {
+	opts = opts.withDefaults()
+	h := &Handler{router: r, opts: opts, schemas: schema.NewCache(opts.Cache), searchPath: map[string][]byte{}}
+	for _, name := range opts.Schemas {
+		path := quote(name)
+		if name != "public" {
+			path += `, "public"`
+		}
+		h.searchPath[name] = []byte(path)
+	}
+	return h
+}
+
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// Register mounts the verbs of tables.
+func (h *Handler) Register(routes gin.IRoutes) {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		routes.Handle(method, "/rest/v1/:table", h.serve)
+	}
+}
+
+func (h *Handler) serve(c *gin.Context) {
+	ctx := c.Request.Context()
+	id, ok := IdentityFrom(ctx)
+	if !ok {
+		fault.Write(c, fault.New(http.StatusUnauthorized, "PGRST302", "Anonymous access is disabled"))
+		return
+	}
+	req, err := h.read(c)
+	if err == nil {
+		err = h.answer(c, id, req)
+	}
+	if err != nil {
+		fault.Write(c, err)
+	}
+}

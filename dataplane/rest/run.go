@@ -1,0 +1,211 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freehold-db/freehold/dataplane/fault"
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"github.com/freehold-db/freehold/dataplane/rest/plan"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
+	"github.com/freehold-db/freehold/router"
+)
+
+// outcome is what a request's one statement returned, under the plan it ran by.
+type outcome struct {
+	plan *plan.Plan
+	row  [plan.Columns][]byte
+}
+
+// maxTurns bounds how often a request goes to the database: to look at the
+// schema, to run, to look again after a refusal, to run again, with room for a
+// schema that is thrown out of the cache in between.
+const maxTurns = 6
+
+// errUnsettled ends a request whose schema did not stay in the cache long enough.
+var errUnsettled = errors.New("the schema kept going out of the cache")
+
+// run plans and executes a request. A refusal that an outdated schema could
+// have caused is believed only after the fingerprint was read anew: when that
+// changed, the request is planned once more. Nothing was written then, for a
+// failed statement leaves nothing behind.
+func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome, error) {
+	access := router.ReadOnly
+	if req.Action != plan.ActionRead {
+		access = router.ReadWrite
+	}
+	t := turn{h: h, id: id, req: req}
+	for range maxTurns {
+		t.schema, t.believed, t.err = nil, false, nil
+		if err := h.router.Do(ctx, id.Tenant, access, t.session); err != nil {
+			t.err = err
+		}
+		switch {
+		case t.schema == nil && t.err == nil:
+			if err := h.router.Do(ctx, id.Tenant, router.ReadOnly, h.refresh); err != nil {
+				return nil, err
+			}
+		case t.schema == nil || t.believed || !doubtful(t.err):
+			return t.out, h.translate(req, t.err)
+		default:
+			t.doubted, t.doubtedUnder = t.err, t.schema.Fingerprint
+			h.schemas.Doubt(t.database)
+		}
+	}
+	if t.doubted != nil {
+		return nil, h.translate(req, t.doubted)
+	}
+	return nil, errUnsettled
+}
+
+// refresh reads the schema, as a read of its own: when its connection is lost,
+// the router may repeat it.
+func (h *Handler) refresh(ctx context.Context, c *router.Conn) error {
+	return h.schemas.Refresh(ctx, c.Placement.Database, c.PG)
+}
+
+// turn is one attempt of a request, and what earlier ones left.
+type turn struct {
+	h   *Handler
+	id  Identity
+	req *request
+
+	// doubted is the refusal met under the schema of that fingerprint.
+	doubted      error
+	doubtedUnder schema.Fingerprint
+
+	// Set by session:
+	database string
+	schema   *schema.Schema // nil: look at it first
+	believed bool           // err stands: no fresh schema could change it
+	out      *outcome
+	err      error
+}
+
+// session runs the request if the schema is known. It keeps its own refusals
+// in t.err; what it returns comes from the connection.
+func (t *turn) session(ctx context.Context, c *router.Conn) error {
+	t.out, t.err, t.believed = nil, nil, false
+	t.database = c.Placement.Database
+	if t.schema = t.h.schemas.Lookup(t.database); t.schema == nil {
+		return nil
+	}
+	if t.doubted != nil {
+		t.believed = true
+		if t.schema.Fingerprint == t.doubtedUnder {
+			t.err = t.doubted
+			return nil
+		}
+	}
+	p, err := plan.Build(t.schema, &t.req.Request)
+	if err != nil {
+		t.err = err
+		return nil
+	}
+	t.out = &outcome{plan: p}
+	return t.h.execute(ctx, c, t.id, t.req, plan.Render(p), t.out)
+}
+
+// doubtful tells whether err may be due to an outdated schema.
+func doubtful(err error) bool {
+	if err == nil {
+		return false
+	}
+	var f *fault.Fault
+	if errors.As(err, &f) {
+		switch f.Code {
+		case "42703", "PGRST204", "PGRST205":
+			return true
+		}
+		return false
+	}
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case "42P01", "42703", "42883", "42704", "42804", "42846", "42809", "42P10", "42P18", "3F000", "23502":
+		return true
+	}
+	return false
+}
+
+// settingsError wraps what Postgres says of the session's settings, which is
+// ours to get right and not for clients to read.
+type settingsError struct{ err error }
+
+func (e *settingsError) Error() string { return "session settings: " + e.err.Error() }
+func (e *settingsError) Unwrap() error { return e.err }
+
+// execute runs the settings and the statement as one batch with one Sync, which
+// makes them one transaction and one round trip. The row is copied, so that the
+// connection is free before the client has read a byte.
+func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req *request, stmt plan.Statement, out *outcome) error {
+	sql, params := h.settings(c.Placement.Database, id, req)
+	var batch pgconn.Batch
+	batch.ExecParams(sql, params, nil, nil, nil)
+	batch.ExecParams(stmt.SQL, stmt.Params, nil, nil, nil)
+	results := c.PG.ExecBatch(ctx, &batch)
+
+	ready := false
+	if results.NextResult() {
+		_, err := results.ResultReader().Close()
+		ready = err == nil
+	}
+	rows := 0
+	for ready && results.NextResult() {
+		for r := results.ResultReader(); r.NextRow(); rows++ {
+			for i, value := range r.Values()[:min(plan.Columns, len(r.Values()))] {
+				if out.row[i] = nil; value != nil {
+					out.row[i] = append([]byte{}, value...)
+				}
+			}
+		}
+	}
+	err := results.Close() // waits for the commit, at which deferred constraints speak
+	switch {
+	case err != nil && !ready:
+		return &settingsError{err}
+	case err != nil:
+		return err //nolint:wrapcheck // the router judges it as it is
+	case rows != 1:
+		return fmt.Errorf("the statement returned %d rows", rows)
+	}
+	return nil
+}
+
+// translate turns what the guard and the settings say into the dialect's faults.
+func (h *Handler) translate(req *request, err error) error {
+	var e *pgconn.PgError
+	if err == nil || !errors.As(err, &e) {
+		return err
+	}
+	var s *settingsError
+	if errors.As(err, &s) {
+		if req.prefer.timezone != "" && e.Code == "22023" && strings.Contains(e.Message, "TimeZone") {
+			return e
+		}
+		if f := fault.From(err); f.Code == e.Code { // not the router's to explain
+			return fmt.Errorf("%v", err) //nolint:errorlint // opaque on purpose
+		}
+		return err
+	}
+	if e.Code != "22P02" {
+		return err
+	}
+	_, text, ok := strings.Cut(e.Message, plan.GuardPrefix)
+	n, parseErr := strconv.ParseInt(strings.TrimRight(text, `"`), 10, 64)
+	switch {
+	case !ok || parseErr != nil:
+		return err
+	case req.Answer.Singular:
+		return pgrst.NotSingular(n)
+	default:
+		return pgrst.TooManyAffected(n)
+	}
+}
