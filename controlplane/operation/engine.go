@@ -2,14 +2,15 @@ package operation
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/freehold-db/freehold/controlplane/catalog"
-	"github.com/freehold-db/freehold/shardmap"
 )
 
 // Errors a caller decides on, beside those of catalog (ErrBusy: the tenant has
@@ -23,8 +24,6 @@ var (
 	ErrFinal = errors.New("operation has ended")
 )
 
-var errTODO = errors.New("not written yet")
-
 // Options of an engine. Zero values mean the default in brackets.
 type Options struct {
 	Worker   string        // this replica's name, shown to people [host name and process ID]
@@ -33,56 +32,153 @@ type Options struct {
 	Logger   *slog.Logger  // [slog.Default()]
 }
 
+const (
+	defaultLease    = 5 * time.Second
+	defaultWorkers  = 4
+	defaultTimeout  = time.Hour
+	defaultAttempts = 5
+)
+
+func (o *Options) defaults() {
+	if o.Worker == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown"
+		}
+		o.Worker = fmt.Sprintf("%s-%d", host, os.Getpid())
+	}
+	if o.LeaseFor <= 0 {
+		o.LeaseFor = defaultLease
+	}
+	if o.Workers <= 0 {
+		o.Workers = defaultWorkers
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+}
+
 // Engine starts operations and, while Run runs, works on them.
-type Engine struct{}
+type Engine struct {
+	store *catalog.Store
+	opt   Options
+	kinds map[string]*kind
+	wake  chan struct{} // there may be something to claim
+
+	mu     sync.Mutex
+	claims map[string]*claim // by operation: what this engine is working on
+}
 
 // New makes an engine on the catalog. Register all kinds before Run.
-func New(store *catalog.Store, opt Options) *Engine { return &Engine{} }
+func New(store *catalog.Store, opt Options) *Engine {
+	opt.defaults()
+	return &Engine{store: store, opt: opt, kinds: map[string]*kind{}, wake: make(chan struct{}, 1), claims: map[string]*claim{}}
+}
+
+// kind is a Kind[D] without its D.
+type kind struct {
+	name  string
+	steps []step
+	check func(data json.RawMessage) error // decodes into D
+}
+
+type step struct {
+	StepInfo
+	do, undo    func(ctx context.Context, t *try) error // undo may be nil
+	plan        func(ctx context.Context, t *try) (string, error)
+	timeout     time.Duration
+	maxAttempts int
+}
+
+func (k *kind) index(name string) int {
+	for i := range k.steps {
+		if k.steps[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// undoFrom returns the greatest step at or before i that has something to undo, or -1.
+func (k *kind) undoFrom(i int) int {
+	for i >= 0 && k.steps[i].undo == nil {
+		i--
+	}
+	return i
+}
 
 // Register makes a kind known. It panics on a kind without name or steps, a
 // doubled name or two NoReturn steps: those are bugs in the program.
-func Register[D any](e *Engine, k Kind[D]) {}
-
-// Start records a new operation; a worker takes it up at once.
-// Errors: ErrUnknownKind, catalog.ErrBusy, catalog.ErrKeyReused.
-func (e *Engine) Start(ctx context.Context, s Spec) (*Operation, error) { return nil, errTODO }
-
-// StartTx is Start as part of the caller's transaction.
-func (e *Engine) StartTx(ctx context.Context, tx pgx.Tx, s Spec) (*Operation, error) {
-	return nil, errTODO
+func Register[D any](e *Engine, k Kind[D]) {
+	if k.Name == "" || len(k.Steps) == 0 || e.kinds[k.Name] != nil {
+		panic(fmt.Sprintf("operation: kind %q: needs a name of its own and steps", k.Name))
+	}
+	erased := &kind{name: k.Name, check: func(data json.RawMessage) error {
+		var d D
+		return json.Unmarshal(data, &d)
+	}}
+	noReturn := 0
+	for _, s := range k.Steps {
+		if s.Name == "" || s.Do == nil || erased.index(s.Name) >= 0 {
+			panic(fmt.Sprintf("operation: kind %q: step %q: needs a name of its own and Do", k.Name, s.Name))
+		}
+		if s.NoReturn {
+			noReturn++
+		}
+		erased.steps = append(erased.steps, erase(s))
+	}
+	if noReturn > 1 {
+		panic(fmt.Sprintf("operation: kind %q: more than one point of no return", k.Name))
+	}
+	e.kinds[k.Name] = erased
 }
 
-// RecordDone records, as part of the caller's transaction, an operation whose
-// whole work is done in that transaction; it is Done from the start.
-// Errors as Start's (ErrBusy too: it must not pass by an unfinished operation of the tenant).
-func (e *Engine) RecordDone(ctx context.Context, tx pgx.Tx, s Spec, receipt any) (*Operation, error) {
-	return nil, errTODO
+func erase[D any](s Step[D]) step {
+	out := step{
+		StepInfo: StepInfo{Name: s.Name, Title: s.Title, NoReturn: s.NoReturn},
+		do:       bind(s.Do),
+		timeout:  s.Timeout, maxAttempts: s.MaxAttempts,
+	}
+	if s.Undo != nil {
+		out.undo = bind(s.Undo)
+	}
+	if s.Check != nil {
+		out.plan = func(ctx context.Context, t *try) (does string, err error) {
+			err = bind(func(ctx context.Context, r *Run[D]) (err error) {
+				does, err = s.Check(ctx, r)
+				return err
+			})(ctx, t)
+			return does, err
+		}
+	}
+	if out.timeout <= 0 {
+		out.timeout = defaultTimeout
+	}
+	if out.maxAttempts <= 0 {
+		out.maxAttempts = defaultAttempts
+	}
+	return out
 }
 
-// FindRequest returns the operation that actor started with this request key,
-// or catalog.ErrNotFound. For callers that must look before they do synchronous work.
-func (e *Engine) FindRequest(ctx context.Context, actor, key string) (*Operation, error) {
-	return nil, errTODO
+// bind gives fn its typed document and takes back what fn made of it.
+func bind[D any](fn func(ctx context.Context, r *Run[D]) error) func(ctx context.Context, t *try) error {
+	return func(ctx context.Context, t *try) error {
+		op := *t.claim.op
+		r := &Run[D]{Op: &op, DryRun: t.dry, core: t}
+		if err := json.Unmarshal(op.Data, &r.Data); err != nil {
+			return Permanent(fmt.Errorf("document of operation %s: %w", op.ID, err))
+		}
+		if err := fn(ctx, r); err != nil {
+			return err
+		}
+		data, err := json.Marshal(r.Data)
+		if err != nil {
+			return Permanent(fmt.Errorf("document of operation %s: %w", op.ID, err))
+		}
+		t.data = data
+		return nil
+	}
 }
-
-// Get reads one operation. Errors: catalog.ErrNotFound (also for an ID that is no UUID).
-func (e *Engine) Get(ctx context.Context, id string) (*Operation, error) { return nil, errTODO }
-
-// Filter narrows a list; zero fields don't.
-type Filter struct {
-	Kind       string
-	Tenant     shardmap.TenantID
-	States     []State
-	Unfinished bool // only those that have not ended
-}
-
-// List lists newest first. next is the cursor of the following page, empty after the last.
-func (e *Engine) List(ctx context.Context, f Filter, p catalog.Page) (ops []*Operation, next string, err error) {
-	return nil, "", errTODO
-}
-
-// Steps reads the journal, oldest first. Errors: catalog.ErrNotFound.
-func (e *Engine) Steps(ctx context.Context, id string) ([]StepRecord, error) { return nil, errTODO }
 
 // StepInfo describes one step of a kind.
 type StepInfo struct {
@@ -91,19 +187,24 @@ type StepInfo struct {
 	NoReturn bool   `json:"no_return"`
 }
 
-// StepsOf lists the steps of a registered kind in order. Errors: ErrUnknownKind.
-func (e *Engine) StepsOf(kind string) ([]StepInfo, error) { return nil, errTODO }
-
-// Cancel asks to end an operation. One that no worker took up yet is Canceled
-// at once, else its worker stops the step and undoes what was done.
-// Errors: ErrPastNoReturn, ErrFinal, catalog.ErrNotFound.
-func (e *Engine) Cancel(ctx context.Context, id string, actor catalog.Actor) (*Operation, error) {
-	return nil, errTODO
+func (e *Engine) kind(name string) (*kind, error) {
+	if k := e.kinds[name]; k != nil {
+		return k, nil
+	}
+	return nil, fmt.Errorf("%w: %q", ErrUnknownKind, name)
 }
 
-// CancelTx is Cancel as part of the caller's transaction.
-func (e *Engine) CancelTx(ctx context.Context, tx pgx.Tx, id string, actor catalog.Actor) (*Operation, error) {
-	return nil, errTODO
+// StepsOf lists the steps of a registered kind in order. Errors: ErrUnknownKind.
+func (e *Engine) StepsOf(kind string) ([]StepInfo, error) {
+	k, err := e.kind(kind)
+	if err != nil {
+		return nil, err
+	}
+	infos := make([]StepInfo, 0, len(k.steps))
+	for i := range k.steps {
+		infos = append(infos, k.steps[i].StepInfo)
+	}
+	return infos, nil
 }
 
 // StepPlan is what a dry run says of one step.
@@ -114,8 +215,43 @@ type StepPlan struct {
 
 // DryRun walks the kind's steps with Check instead of Do and records nothing.
 // The first Check that fails ends it: its error comes with the plan so far.
-func (e *Engine) DryRun(ctx context.Context, s Spec) ([]StepPlan, error) { return nil, errTODO }
+// What a Check puts into the document, the next one finds there.
+func (e *Engine) DryRun(ctx context.Context, s Spec) ([]StepPlan, error) {
+	k, data, err := e.document(s)
+	if err != nil {
+		return nil, err
+	}
+	op := &Operation{Kind: s.Kind, Tenant: s.Tenant, State: Pending, Data: data, CreatedBy: s.Actor.Name, Reason: s.Actor.Reason}
+	plan := make([]StepPlan, 0, len(k.steps))
+	for i := range k.steps {
+		st := &k.steps[i]
+		p := StepPlan{StepInfo: st.StepInfo, Does: st.Title}
+		if st.plan != nil {
+			op.Step = st.Name
+			t := &try{claim: &claim{e: e, kind: k, op: op}, step: st, dry: true}
+			err := guard(func() (err error) { p.Does, err = st.plan(ctx, t); return err })
+			if err != nil {
+				return plan, fmt.Errorf("%s: %w", st.Name, err)
+			}
+			op.Data = t.data
+		}
+		plan = append(plan, p)
+	}
+	return plan, nil
+}
 
-// Run works on operations until ctx ends, then stops the steps under way (they
-// are taken up again by whoever claims them next), gives the leases back and returns nil.
-func (e *Engine) Run(ctx context.Context) error { return errTODO }
+// document encodes the spec's document and checks that the kind can read it.
+func (e *Engine) document(s Spec) (*kind, json.RawMessage, error) {
+	k, err := e.kind(s.Kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := json.Marshal(s.Data)
+	if err == nil {
+		err = k.check(data)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("document of a %s: %w", s.Kind, err)
+	}
+	return k, data, nil
+}
