@@ -16,9 +16,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Main runs tenant-ops with the arguments and returns its exit status: 0 when
-// all went well, 2 for a wrong command line, else 1. The first Ctrl-C or
-// SIGTERM ends the command in order, the second at once.
+// Main runs tenant-ops with the arguments and returns its exit status (see
+// exit.go). The first Ctrl-C or SIGTERM ends the command in order, the second at once.
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -33,21 +32,10 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
+	if err := root.ExecuteContext(ctx); err != nil {
+		return report(errs, err)
 	}
-	fmt.Fprintln(errs, "Error:", err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintln(errs, "Hint:", hinted.Hint())
-	}
-	var usage *usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintf(errs, "Run `%s --help` for how to use it.\n", usage.command)
-		return 2
-	}
-	return 1
+	return exitOK
 }
 
 // usageError is a wrong command line.
@@ -82,37 +70,65 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "tenant-ops",
 		Short:         "A Postgres database for every tenant, on as many servers as it takes",
+		Long:          "A Postgres database for every tenant, on as many servers as it takes.\n\n" + connectHelp + "\n\n" + exitHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	output := asTable
+	root.PersistentFlags().VarP(&output, "output", "o", "print as table, json, yaml or csv")
+	completeFlag(root, "output", cobra.FixedCompletions([]string{"table", "json", "yaml", "csv"}, cobra.ShellCompDirectiveNoFileComp))
 	root.PersistentFlags().String("dir", defaultDir(), "directory of the development fleet (env "+EnvDir+")")
 	root.AddGroup(
 		&cobra.Group{ID: "operate", Title: "Operate:"},
 		&cobra.Group{ID: "serve", Title: "Serve:"},
 		&cobra.Group{ID: "develop", Title: "Develop:"},
 	)
-	root.AddCommand(devCommand(), controlPlaneCommand(), dataPlaneCommand(), versionCommand())
+	root.AddCommand(tenantCommand(), shardCommand(), opCommand(), auditCommand(), whoamiCommand(), tokenCommand(),
+		devCommand(), controlPlaneCommand(), dataPlaneCommand(), versionCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	strictArgs(root)
 	return root
 }
 
-// strictArgs makes every wrong command line a usageError, and a command that
-// only groups others refuse unknown ones.
+// strictArgs makes every wrong command line a usageError: unknown flags,
+// missing required ones, wrong arguments, and unknown commands of a command
+// that only groups others.
 func strictArgs(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c.CommandPath(), err} })
 	check := cmd.Args
-	if check == nil && !cmd.HasSubCommands() {
+	switch {
+	case !cmd.Runnable():
+		cmd.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		check = knownCommand
+	case check == nil:
 		check = cobra.NoArgs
 	}
-	if check != nil {
-		cmd.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return &usageError{c.CommandPath(), err}
-			}
-			return nil
+	cmd.Args = func(c *cobra.Command, args []string) error {
+		err := check(c, args)
+		if err == nil {
+			err = c.ValidateRequiredFlags()
 		}
+		if err != nil {
+			return &usageError{c.CommandPath(), err}
+		}
+		return nil
 	}
 	for _, sub := range cmd.Commands() {
 		strictArgs(sub)
 	}
+}
+
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q", args[0])
+	if cmd.SuggestionsMinimumDistance <= 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		text += fmt.Sprintf(": did you mean %q?", like[0])
+	}
+	return errors.New(text)
 }

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freehold-db/freehold/cli/client"
+	"github.com/freehold-db/freehold/cli/dev"
+)
+
+// Environment variables that name a control plane which is no development fleet.
+const (
+	envURL   = "TENANT_OPS_URL"
+	envToken = "TENANT_OPS_TOKEN"
+)
+
+const connectHelp = `The fleet is found by itself: a development fleet that runs in --dir, in
+$` + EnvDir + ` or in ./.dev; else the control plane at $` + envURL + `, with the
+bearer token in $` + envToken + `.`
+
+// connect finds the control plane. A directory named on the command line must
+// have a running fleet; one that is only the default need not.
+func connect(cmd *cobra.Command) (*client.Client, error) {
+	dir := fleetDir(cmd)
+	info, err := dev.Read(dir)
+	if err == nil {
+		return client.New(info.AdminURL, info.AdminToken)
+	}
+	url := os.Getenv(envURL)
+	if cmd.Flags().Changed("dir") || (url == "" && !errors.Is(err, dev.ErrNotRunning)) {
+		return nil, err
+	}
+	if url == "" {
+		return nil, &statusError{exitUnavailable, "start a fleet with `tenant-ops dev`, name its directory with --dir, or set " + envURL + " and " + envToken,
+			fmt.Errorf("no fleet found: none runs in %s, and %s is not set", dir, envURL)}
+	}
+	token := os.Getenv(envToken)
+	if token == "" {
+		return nil, &statusError{exitUsage, "set " + envToken + " to a bearer token of that control plane",
+			fmt.Errorf("%s is set, but %s is not", envURL, envToken)}
+	}
+	c, err := client.New(url, token)
+	if err != nil {
+		return nil, &statusError{exitUsage, "set " + envURL + " to something like https://freehold.example.com:7400", fmt.Errorf("%s: %w", envURL, err)}
+	}
+	return c, nil
+}
