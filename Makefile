@@ -11,6 +11,10 @@ CPUS    := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 P       := $(shell echo $$(( $(CPUS) > 4 ? 4 : $(CPUS) )))
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# An older Go fetches the version that go.mod asks for (Debian's doesn't unless told).
+GOTOOLCHAIN ?= auto
+export GOTOOLCHAIN
+
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'

@@ -110,7 +110,7 @@ packages() { # of this system for what is missing
       brew:postgres) echo postgresql@17 ;;
       brew:cc) ;; # comes with Homebrew
       brew:go) echo go ;;
-      *:go) ;; # below: distributions' are too old
+      *:go) ;; # below
       *) echo "$what" ;;
     esac
   done
@@ -133,18 +133,34 @@ else
   die "no apt-get, dnf or brew here; install by hand: ${missing[*]} (Postgres 15 or newer, PgBouncer 1.18 or newer)"
 fi
 
+# The distribution's Go where it is new enough to fetch the version of go.mod
+# by itself; on Debian 12 that is the one in backports.
+apt_go() {
+  local candidate release list=/etc/apt/sources.list.d/backports-for-go.list
+  candidate=$(apt-cache policy golang-go | sed -n 's/^ *Candidate: *//p')
+  if dpkg --compare-versions "${candidate:-0}" ge 2:1.21; then
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends golang-go
+    return
+  fi
+  release=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME") || return 1
+  say "adding $release-backports as a source of packages, for Go"
+  printf 'deb http://deb.debian.org/debian %s-backports main\n' "$release" | as_root tee "$list" >/dev/null
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -t "$release-backports" golang-go
+}
+
 # Go's own archive, checked against the digest that go.dev publishes with it.
-install_go() {
+archive_go() {
   local os arch file sum tmp version
   os=$(uname -s | tr '[:upper:]' '[:lower:]')
   case $(uname -m) in
     x86_64 | amd64) arch=amd64 ;;
     aarch64 | arm64) arch=arm64 ;;
-    *) die "install Go $go_version by hand: https://go.dev/dl" ;;
+    *) return 1 ;;
   esac
   tmp=$(mktemp -d)
-  version=$(curl -fsSL 'https://go.dev/dl/?mode=json&include=all' -o "$tmp/list" &&
-    grep -o "\"version\": *\"go$go_version[^\"]*\"" "$tmp/list" | grep -v -e rc -e beta | head -1 | grep -o "go$go_version[^\"]*") || return 1
+  curl -fsSL 'https://go.dev/dl/?mode=json' -o "$tmp/list" || return 1
+  version=$(grep -o '"version": *"go[0-9.]*"' "$tmp/list" | head -1 | grep -o 'go[0-9.]*') || return 1
   file=$version.$os-$arch.tar.gz
   sum=$(grep -A6 "\"filename\": *\"$file\"" "$tmp/list" | grep -o '"sha256": *"[0-9a-f]*"' | grep -o '[0-9a-f]\{64\}') || return 1
   curl -fsSL "https://go.dev/dl/$file" -o "$tmp/$file" || return 1
@@ -155,10 +171,10 @@ install_go() {
   rm -rf "$tmp"
 }
 
-if ! have_go && ! have brew; then
-  install_go || {
-    have apt-get && as_root apt-get install -y -qq --no-install-recommends golang-go >/dev/null 2>&1 && have_go
-  } || die "could not install Go; install $go_version or newer by hand: https://go.dev/dl"
+if ! have_go; then
+  if have apt-get; then apt_go || true; elif have dnf; then as_root dnf install -y -q golang || true; fi
+  have_go || archive_go || true
+  have_go || die "could not install Go; install $go_version or newer by hand: https://go.dev/dl"
 fi
 
 have_postgres || die "Postgres is still not found (set FREEHOLD_PG_BINDIR to the directory of its programs)"
