@@ -232,3 +232,22 @@ func (f *Fleet) Postgres(t testing.TB, shard, database string) *pgx.Conn {
 	t.Fatalf("no shard %s", shard)
 	return nil
 }
+
+// TenantPostgres opens the database that the catalog says is the tenant's, as its server's superuser.
+func (f *Fleet) TenantPostgres(ctx context.Context, tenant string) (*pgx.Conn, error) {
+	place, err := f.Admin.Placement(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range f.Fleet.Info().Shards {
+		if s.ID == place.Shard {
+			cfg, err := pgx.ParseConfig(s.PostgresDSN)
+			if err != nil {
+				return nil, err
+			}
+			cfg.Database = place.Database
+			return pgx.ConnectConfig(ctx, cfg)
+		}
+	}
+	return nil, fmt.Errorf("shard %s of tenant %s is not of this fleet", place.Shard, tenant)
+}

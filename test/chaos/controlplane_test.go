@@ -1,0 +1,80 @@
+package chaos
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/cli/dev"
+	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/test/fleet"
+)
+
+const controlPlane = "controlplane"
+
+// inCutover are the points within the cutover and the opening of the target,
+// beside those that the engine hits around every step.
+var inCutover = []string{
+	"move/cutover/hold", "move/cutover/paused", "move/cutover/fenced", "move/cutover/barrier", "move/cutover/before-flip",
+	"move/cutover/after-flip", "move/cutover/unfenced", "move/cutover/released", "move/cutover/routed",
+}
+
+// TestControlPlaneKilledEverywhere kills the control plane at the beginning and
+// at the end of every step of a move, and at every point within its cutover.
+func TestControlPlaneKilledEverywhere(t *testing.T) {
+	f := fleet.Start(t, dev.Options{Shards: 2, Nodes: 2})
+	f.Create(t, "acme", "s1")
+	f.Create(t, "bystander", "s1")
+	tr := drive(t, f, 30, "acme", "bystander")
+
+	plan, err := f.Admin.PlanMove(t.Context(), "acme", api.MoveTenant{To: "s2"})
+	require.NoError(t, err)
+	require.True(t, plan.Feasible, plan.Refusal)
+	var points []string
+	for _, s := range plan.Steps {
+		points = append(points, "tenant-move/"+s.Step+"/begin", "tenant-move/"+s.Step+"/end")
+	}
+	points = append(points, inCutover...)
+	require.Greater(t, len(points), 20)
+
+	for _, point := range points {
+		t.Run(point, func(t *testing.T) { killAt(t, f, point) })
+		if t.Failed() {
+			break // the fleet may be anywhere; further points would only hide why
+		}
+	}
+	tr.stop(t)
+}
+
+func killAt(t *testing.T, f *fleet.Fleet, point string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	before, err := f.Admin.Placement(ctx, "acme")
+	require.NoError(t, err)
+	to := map[string]string{"s1": "s2", "s2": "s1"}[string(before.Shard)]
+
+	require.NoError(t, f.Halt(ctx, controlPlane))
+	require.NoError(t, f.Launch(ctx, controlPlane, "FREEHOLD_FAILPOINTS="+point+"=kill"))
+	died := f.Ended(controlPlane)
+	op := f.Move(t, "acme", to)
+	select {
+	case <-died:
+	case <-ctx.Done():
+		now, err := f.Admin.Tenant(t.Context(), "acme")
+		t.Fatalf("the control plane did not come by %s (tenant now %+v, %v)", point, now, err)
+	}
+	require.NoError(t, f.Launch(ctx, controlPlane))
+	back := time.Now()
+	end := f.Finish(t, op.ID, settleFor)
+	t.Logf("%s: %s after %s", point, end.State, time.Since(back).Round(100*time.Millisecond))
+
+	at := servedOnce(t, f, "acme", "s1", "s2")
+	if end.State == "done" {
+		require.Equal(t, to, at)
+	} else {
+		require.Equal(t, string(before.Shard), at, "an operation that failed must have been undone: %s", end.Error)
+		require.False(t, end.PastNoReturn, "after the point of no return it only goes forward: %s", end.Error)
+	}
+}

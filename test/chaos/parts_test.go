@@ -1,0 +1,79 @@
+package chaos
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/cli/dev"
+	"github.com/freehold-db/freehold/controlplane"
+	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/test/fleet"
+)
+
+// TestPartsKilledDuringMove kills every other part while a tenant moves, at
+// the copy and at the cutover, and starts it again.
+func TestPartsKilledDuringMove(t *testing.T) {
+	f := fleet.Start(t, dev.Options{Shards: 2, Nodes: 2, ControlPlane: func(c *controlplane.Config) { c.MoveGrace = time.Second }})
+	f.Create(t, "acme", "s1")
+	f.Create(t, "bystander", "s1")
+	fill(t, f, "acme")
+	tr := drive(t, f, 30, "acme", "bystander")
+
+	for _, part := range []string{"dataplane-1", "nats", "bouncer-s1", "bouncer-s2", "postgres-s1", "postgres-s2"} {
+		for _, during := range []string{"copy", "cutover"} {
+			t.Run(part+" during "+during, func(t *testing.T) { killDuring(t, f, part, during) })
+			if t.Failed() {
+				return
+			}
+		}
+	}
+	tr.stop(t)
+}
+
+func killDuring(t *testing.T, f *fleet.Fleet, part, during string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	before, err := f.Admin.Placement(ctx, "acme")
+	require.NoError(t, err)
+	to := map[string]string{"s1": "s2", "s2": "s1"}[string(before.Shard)]
+	op := f.Move(t, "acme", to)
+	killed := false
+	end, err := f.Admin.Watch(ctx, op.ID, func(now api.Operation) error {
+		if killed || now.Step != during {
+			return nil
+		}
+		killed = true
+		if err := f.Kill(part); err != nil {
+			return err
+		}
+		return f.Launch(ctx, part)
+	})
+	require.NoError(t, err)
+	if !killed { // the step was over before the watcher saw it: kill right after it instead
+		require.NoError(t, f.Kill(part))
+		require.NoError(t, f.Launch(ctx, part))
+		t.Logf("%s was over before it was seen", during)
+	}
+	t.Logf("%s killed: move %s %s", part, end.State, end.Error)
+	at := servedOnce(t, f, "acme", "s1", "s2")
+	if end.State == "done" {
+		require.Equal(t, to, at)
+	} else {
+		require.Equal(t, string(before.Shard), at)
+	}
+}
+
+// fill gives a tenant enough rows that its copy takes a moment.
+func fill(t *testing.T, f *fleet.Fleet, tenant string) {
+	t.Helper()
+	conn, err := f.TenantPostgres(t.Context(), tenant)
+	require.NoError(t, err)
+	defer conn.Close(t.Context()) //nolint:errcheck // done with it
+	_, err = conn.Exec(t.Context(), `INSERT INTO public.activity (what, detail)
+		SELECT 'history', jsonb_build_object('n', n, 'text', repeat(md5(n::text), 20)) FROM generate_series(1, 60000) n`, pgx.QueryExecModeExec)
+	require.NoError(t, err)
+}
