@@ -13,9 +13,13 @@ package provision
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -44,101 +48,66 @@ type Options struct {
 }
 
 // Service is one replica's. Any number may run on one catalog. All methods are safe for concurrent use.
-type Service struct{}
+type Service struct {
+	store   *catalog.Store
+	engine  *operation.Engine
+	fleet   *shard.Fleet
+	secrets secret.Store
+	opt     Options
+	log     *slog.Logger
+	wake    chan struct{} // a warm pool was taken from
+}
 
 // New makes the service and registers its kinds of operations with the engine.
 func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, secrets secret.Store, opt Options) *Service {
-	return &Service{}
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	s := &Service{store: store, engine: engine, fleet: fleet, secrets: secrets, opt: opt, log: opt.Logger, wake: make(chan struct{}, 1)}
+	operation.Register(engine, s.createKind())
+	operation.Register(engine, s.suspendKind())
+	operation.Register(engine, s.resumeKind())
+	operation.Register(engine, s.deleteKind())
+	operation.Register(engine, s.restoreKind())
+	operation.Register(engine, s.purgeKind())
+	return s
 }
-
-// Run keeps the warm pools and templates, purges what is due and sweeps
-// expired logins, until ctx ends; then it returns nil.
-func (s *Service) Run(ctx context.Context) error { return errTODO }
-
-var errTODO = errors.New("not written yet")
-
-// CreateSpec asks for a tenant. A zero Fit takes the least loaded shard.
-type CreateSpec struct {
-	ID          shardmap.TenantID
-	DisplayName string
-	Fit         catalog.Fit
-}
-
-// Create makes a tenant. From the warm pool it is ready when Create returns
-// (the operation is Done); else the operation is Pending and a worker takes it
-// up at once. The same actor and request key with the same spec return the same operation.
-// Errors: catalog.ErrExists, ErrNoRoom, ErrBusy, ErrKeyReused; for a named
-// shard ErrNotFound (no such shard) and ErrConflict (it takes no tenants).
-func (s *Service) Create(ctx context.Context, spec CreateSpec, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
-	return nil, errTODO
-}
-
-// Suspend closes an active tenant: requests are refused, its database takes no
-// login, sessions are ended. Errors: catalog.ErrNotFound, ErrConflict (not active), ErrBusy, ErrKeyReused.
-func (s *Service) Suspend(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
-	return nil, errTODO
-}
-
-// Resume opens a suspended tenant. Errors: catalog.ErrNotFound, ErrConflict (not suspended), ErrBusy, ErrKeyReused.
-func (s *Service) Resume(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
-	return nil, errTODO
-}
-
-// Delete closes a tenant for good: it can be restored until the grace period
-// is over, then its database, roles and secret are dropped. Its ID is never used again.
-// Errors: catalog.ErrNotFound, ErrConflict (deleted already), ErrBusy, ErrKeyReused.
-func (s *Service) Delete(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
-	return nil, errTODO
-}
-
-// Restore brings a deleted tenant back within its grace period.
-// Errors: catalog.ErrNotFound, ErrConflict (not deleted, or its grace is over), ErrBusy, ErrKeyReused.
-func (s *Service) Restore(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
-	return nil, errTODO
-}
-
-// Access is a temporary login of a person to one tenant's database.
-type Access struct {
-	Placement shardmap.Placement
-	// Host and Port are the shard's Postgres itself: psql and dumps need a
-	// session of their own. BouncerHost and BouncerPort are for clients that
-	// should follow a move; there a session lasts one transaction.
-	Host        string
-	Port        uint16
-	BouncerHost string
-	BouncerPort uint16
-	Login       secret.Login // shown once, kept nowhere
-	As          shard.Access
-	ExpiresAt   time.Time
-}
-
-// MaxAccess is the longest life of a temporary login; DefaultAccess is for a ttl of zero.
-const (
-	MaxAccess     = 24 * time.Hour
-	DefaultAccess = time.Hour
-)
 
 // ErrInvalid is wrapped by every refusal of a malformed request; the text says what to change.
 var ErrInvalid = errors.New("invalid request")
 
-// Grant makes a temporary login. An empty as means the owner. It can connect
-// until ttl is over, and its sessions are ended soon after.
-// Errors: catalog.ErrNotFound, ErrConflict (deleted), ErrInvalid (as, ttl).
-func (s *Service) Grant(ctx context.Context, id shardmap.TenantID, as shard.Access, ttl time.Duration, actor catalog.Actor) (Access, error) {
-	return Access{}, errTODO
+// record writes the audit record of a change to a tenant in the change's transaction.
+func (s *Service) record(ctx context.Context, tx pgx.Tx, actor catalog.Actor, action string, tenant shardmap.TenantID, outcome string, details any) error {
+	text, err := json.Marshal(details)
+	if err != nil {
+		return fmt.Errorf("audit record %s: %w", action, err)
+	}
+	return s.store.AppendAudit(ctx, tx, catalog.AuditRecord{Actor: actor, Action: action, Object: "tenant/" + string(tenant),
+		Tenant: tenant, Outcome: outcome, Details: text})
 }
 
-// ShardSpec asks for a new shard; State, Version and CreatedAt are not read.
-type ShardSpec struct {
-	Shard   catalog.Shard
-	Admin   secret.Login // a superuser of the Postgres server
-	Console secret.Login // may use PgBouncer's console
+// repeated finds the operation that the same request started before; nil if there is none.
+// Errors: catalog.ErrKeyReused.
+func (s *Service) repeated(ctx context.Context, spec operation.Spec) (*operation.Operation, error) {
+	if spec.RequestKey == "" {
+		return nil, nil
+	}
+	_, err := s.engine.FindRequest(ctx, spec.Actor.Name, spec.RequestKey)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.engine.Start(ctx, spec) // finds it, and compares the requests
 }
 
-// AddShard checks the server (reachable both ways, superuser, version, logical
-// replication), keeps its logins in the secret store, prepares it, and
-// registers it. The same spec again is no error and renews addresses and logins.
-// Errors: shard.ErrUnfit (with what to change), catalog.ErrConflict (the ID is another server's), ErrInvalid.
-func (s *Service) AddShard(ctx context.Context, spec ShardSpec, actor catalog.Actor) (catalog.Shard, error) {
-	return catalog.Shard{}, errTODO
+// system acts where nobody asked.
+func system(reason string) catalog.Actor {
+	return catalog.Actor{Name: "system", Role: "system", Reason: reason}
+}
+
+// actorOf is who asked for the operation, for the records that its steps write.
+func actorOf(op *operation.Operation) catalog.Actor {
+	return catalog.Actor{Name: op.CreatedBy, Reason: op.Reason}
 }

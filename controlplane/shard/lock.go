@@ -36,12 +36,11 @@ func unlockSession(ctx context.Context, conn *pgx.Conn, key int64) {
 	}
 }
 
-// Keeper takes the right to tend the shard in the background (warm pool,
-// sweeps), if no other replica has it. The caller tends it over the returned
-// connection and closes that to give the right back.
-func (f *Fleet) Keeper(ctx context.Context, conn *pgx.Conn) (bool, error) {
+// Keep takes the right to tend the shard in the background (warm pool, sweeps)
+// for as long as conn, to the maintenance database, is open; false: another replica has it.
+func Keep(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var got bool
-	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(lockKeeper)).Scan(&got); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", int64(lockKeeper)).Scan(&got); err != nil {
 		return false, fmt.Errorf("keeper's lock: %w", err)
 	}
 	return got, nil

@@ -89,6 +89,16 @@ func (r *Routes) Drop(ctx context.Context, database string) error {
 	}, func(map[string]Entry) bool { return true })
 }
 
+// Has tells whether the file has an entry for the database.
+func (r *Routes) Has(database string) (bool, error) {
+	entries, err := readRoutes(r.on.RoutesFile)
+	if err != nil {
+		return false, fmt.Errorf("routes of %s: %w", r.on.ID, err)
+	}
+	_, there := entries[database]
+	return there, nil
+}
+
 // Console is the connection to the console that Routes holds, for use between its calls.
 func (r *Routes) Console() *Console { return r.console }
 

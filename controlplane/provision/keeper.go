@@ -1,0 +1,297 @@
+package provision
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+const (
+	tendEvery  = 2 * time.Second // how often each shard is looked after
+	tendFor    = 10 * time.Minute
+	maxBackoff = time.Minute // between tries at a shard that fails
+	restFor    = 20 * time.Millisecond
+)
+
+// Wake has the background work looked at now.
+func (s *Service) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps the warm pools and templates, purges what is due and sweeps
+// expired logins, until ctx ends; then it returns nil. Of several replicas one
+// tends a shard at a time.
+func (s *Service) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	k := &keeper{Service: s, shards: map[shardmap.ShardID]*tended{}}
+	for {
+		if err := k.round(ctx, &running); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "background work of provisioning", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-time.After(tendEvery + rand.N(tendEvery/4)):
+		}
+	}
+}
+
+// keeper is the memory of Run between rounds.
+type keeper struct {
+	*Service
+	mu     sync.Mutex
+	shards map[shardmap.ShardID]*tended
+}
+
+// tended is how one shard is doing.
+type tended struct {
+	busy    bool
+	again   bool // woken while busy
+	failed  int  // times in a row
+	notNow  time.Time
+	lastErr string
+}
+
+// round starts looking after every shard that is not being looked after, and purges what is due.
+func (k *keeper) round(ctx context.Context, running *sync.WaitGroup) error {
+	shards, err := k.store.ListShards(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range shards {
+		if u.State != catalog.ShardDown && k.claim(u.ID) {
+			running.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, tendFor)
+				defer cancel()
+				k.release(ctx, u.ID, k.tend(ctx, u.Shard))
+			})
+		}
+	}
+	return k.startPurges(ctx)
+}
+
+func (k *keeper) claim(id shardmap.ShardID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := k.shards[id]
+	if t == nil {
+		t = &tended{}
+		k.shards[id] = t
+	}
+	if t.busy || time.Now().Before(t.notNow) {
+		t.again = t.busy
+		return false
+	}
+	t.busy, t.again = true, false
+	return true
+}
+
+func (k *keeper) release(ctx context.Context, id shardmap.ShardID, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := k.shards[id]
+	t.busy = false
+	if err == nil || ctx.Err() != nil {
+		t.failed, t.lastErr = 0, ""
+		if t.again {
+			k.Wake()
+		}
+		return
+	}
+	t.failed++
+	wait := min(tendEvery<<min(t.failed, 10), maxBackoff)
+	t.notNow = time.Now().Add(wait/2 + rand.N(wait/2))
+	if err.Error() != t.lastErr { // say it once, not every time
+		k.log.WarnContext(ctx, "shard is not looked after", "shard", id, "error", err)
+		t.lastErr = err.Error()
+	}
+}
+
+// startPurges starts the purge of tenants whose grace period is over.
+func (k *keeper) startPurges(ctx context.Context) error {
+	due, _, err := k.store.ListTenants(ctx, catalog.TenantFilter{PurgeDue: true}, catalog.Page{Limit: 100})
+	if err != nil {
+		return err
+	}
+	for _, t := range due {
+		_, err := k.begin(ctx, KindPurge, t.ID, system("grace period is over"), "", only(shardmap.Deleted))
+		if err != nil && !errors.Is(err, catalog.ErrBusy) && !errors.Is(err, catalog.ErrConflict) {
+			return err
+		}
+	}
+	return nil
+}
+
+// tend does whatever one shard needs, if no other replica is at it.
+func (k *keeper) tend(ctx context.Context, on catalog.Shard) error {
+	conn, err := k.fleet.Admin(ctx, on.ID, maintenance)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn)
+	if mine, err := shard.Keep(ctx, conn); !mine || err != nil {
+		return err
+	}
+	schema, err := k.fleet.EnsureTemplates(ctx, on.ID, k.opt.MigrationsDir)
+	if err != nil {
+		return err
+	}
+	if _, err := shard.SweepTempLogins(ctx, conn); err != nil {
+		return err
+	}
+	if err := k.clear(ctx, conn, on.ID, schema.Version); err != nil {
+		return err
+	}
+	if on.State != catalog.ShardActive {
+		return nil
+	}
+	return k.fill(ctx, conn, on.ID, schema.Version)
+}
+
+// fill makes databases until the pool is full, one at a time and with a rest
+// after each as long as its making took, so that the shard's tenants get at least half of it.
+func (k *keeper) fill(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID, schema int64) error {
+	for {
+		have, err := k.store.CountReady(ctx, on, schema)
+		if err != nil || have >= k.opt.WarmPool {
+			return err
+		}
+		start := time.Now()
+		if err := k.buildReady(ctx, conn, on, schema); err != nil {
+			if errors.Is(err, catalog.ErrNoRoom) {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(max(restFor, time.Since(start))):
+		}
+	}
+}
+
+// buildReady makes one database for the pool: row, secret, roles, database, open, ready.
+func (k *keeper) buildReady(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID, schema int64) error {
+	name := newDatabaseName()
+	err := k.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return k.store.InsertDatabase(ctx, tx, catalog.Database{Shard: on, Name: name, State: catalog.DatabaseBuilding, SchemaVersion: schema})
+	})
+	if err != nil {
+		return err
+	}
+	if err := k.makeRoles(ctx, conn, name); err != nil {
+		return err
+	}
+	if err := k.fleet.CreateDatabase(ctx, on, name, shard.TemplateApp, k.opt.Limits); err != nil {
+		return err
+	}
+	if err := shard.Unfence(ctx, conn, name); err != nil {
+		return err
+	}
+	return k.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := k.store.SetDatabaseState(ctx, tx, on, name, []catalog.DatabaseState{catalog.DatabaseBuilding}, catalog.DatabaseReady, nil)
+		return err
+	})
+}
+
+// clear drops what has no future on the shard: half-made databases of crashed
+// tries, pool databases of an old schema, leftovers of moves past their grace,
+// and what was being dropped.
+func (k *keeper) clear(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID, schema int64) error {
+	rows, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseBuilding})
+	if err != nil {
+		return err
+	}
+	// Rows first, then who works on which: an operation that came in between has no row among them.
+	worked, err := k.underConstruction(ctx, len(rows) > 0)
+	if err != nil {
+		return err
+	}
+	for _, d := range rows {
+		if !worked[d.Name] {
+			if err := k.discard(ctx, conn, d); err != nil {
+				return err
+			}
+		}
+	}
+	ready, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseReady})
+	if err != nil {
+		return err
+	}
+	for _, d := range ready {
+		if d.SchemaVersion != schema {
+			if err := k.discard(ctx, conn, d); err != nil {
+				return err
+			}
+		}
+	}
+	retired, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseRetired, DropDue: true})
+	if err != nil {
+		return err
+	}
+	for _, d := range retired {
+		if err := k.discard(ctx, conn, d); err != nil {
+			return err
+		}
+	}
+	dropping, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseDropping})
+	if err != nil {
+		return err
+	}
+	for _, d := range dropping {
+		if _, err := k.dropRow(ctx, conn, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// discard drops a row's database unless somebody gave it another state meanwhile.
+func (k *keeper) discard(ctx context.Context, conn *pgx.Conn, d catalog.Database) error {
+	err := k.abandon(ctx, conn, d.Shard, d.Name, d.State)
+	if errors.Is(err, catalog.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+func (k *keeper) list(ctx context.Context, f catalog.DatabaseFilter) ([]catalog.Database, error) {
+	rows, _, err := k.store.ListDatabases(ctx, f, catalog.Page{Limit: 1000}) // what is beyond comes next round
+	return rows, err
+}
+
+// underConstruction names the databases that unfinished creations work on.
+func (k *keeper) underConstruction(ctx context.Context, any bool) (map[string]bool, error) {
+	worked := map[string]bool{}
+	for after := ""; any; {
+		ops, next, err := k.engine.List(ctx, operation.Filter{Kind: KindCreate, Unfinished: true}, catalog.Page{After: after, Limit: 1000})
+		if err != nil {
+			return nil, err
+		}
+		for _, op := range ops {
+			var doc createDoc
+			if err := json.Unmarshal(op.Data, &doc); err != nil {
+				return nil, err
+			}
+			worked[doc.Database] = true
+		}
+		after, any = next, next != ""
+	}
+	return worked, nil
+}

@@ -1,0 +1,189 @@
+package provision_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/provision"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+func TestThePoolFollowsTheSchema(t *testing.T) {
+	dir := t.TempDir()
+	copyFile := func(name string) {
+		text, err := os.ReadFile(filepath.Join(sample, name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+	}
+	copyFile("00001_people_and_projects.sql")
+	w := newWorld(t, provision.Options{WarmPool: 1, MigrationsDir: dir}, "a")
+	w.run(w.Run)
+	at := func(version int64) int {
+		n, err := w.store.CountReady(w.ctx(), "a", version)
+		require.NoError(t, err)
+		return n
+	}
+	eventually(t, "the pool fills", func() bool { return at(1) == 1 })
+	copyFile("00002_invoices.sql")
+	w.Wake()
+	eventually(t, "the pool is made anew", func() bool { return at(2) == 1 && at(1) == 0 })
+}
+
+// What crashed tries left is dropped; what an operation still works on is not.
+func TestLeftoversAreDropped(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a")
+	insert := func(name string, state catalog.DatabaseState, tenant shardmap.TenantID) {
+		catalogTx(w, func(ctx context.Context, tx pgx.Tx) error {
+			return w.store.InsertDatabase(ctx, tx, catalog.Database{Shard: "a", Name: name, State: state, Tenant: tenant})
+		})
+	}
+	// Half made: a row, roles, a database, an open database.
+	const bare, roles, fenced, open = "t_00000000000000a1", "t_00000000000000a2", "t_00000000000000a3", "t_00000000000000a4"
+	conn, err := w.fleet.Admin(w.ctx(), "a", "postgres")
+	require.NoError(t, err)
+	defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	const verifier = "SCRAM-SHA-256$4096:AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+	for i, name := range []string{bare, roles, fenced, open} {
+		insert(name, catalog.DatabaseBuilding, "")
+		if i > 0 {
+			require.NoError(t, shard.CreateRoles(w.ctx(), conn, name, verifier, shard.Limits{}))
+		}
+		if i > 1 {
+			require.NoError(t, w.fleet.CreateDatabase(w.ctx(), "a", name, shard.TemplateApp, shard.Limits{}))
+		}
+		if i > 2 {
+			require.NoError(t, shard.Unfence(w.ctx(), conn, name))
+		}
+	}
+	// A creation whose worker stopped after its first step.
+	op, err := w.Create(w.ctx(), provision.CreateSpec{ID: "acme"}, tester, "")
+	require.NoError(t, err)
+	stopEngine := w.run(w.engine.Run)
+	var worked []catalog.Database
+	eventually(t, "it reserved a database", func() bool {
+		rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
+		require.NoError(t, err)
+		worked = rows
+		return len(rows) == 5
+	})
+	stopEngine()
+
+	w.run(w.Run)
+	eventually(t, "leftovers are gone", func() bool {
+		rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
+		require.NoError(t, err)
+		worked = rows
+		return len(rows) == 1
+	})
+	for _, name := range []string{bare, roles, fenced, open} {
+		require.False(t, w.exists("a", name), name)
+	}
+	w.replica(provision.Options{})
+	w.run(w.engine.Run)
+	w.done(op, nil)
+	p, err := w.store.GetPlacement(w.ctx(), "acme")
+	require.NoError(t, err)
+	require.Equal(t, worked[0].Name, p.Database)
+	w.serves(p)
+}
+
+// A move's source is dropped after its grace; its PgBouncer entry stays while clients are attached to it.
+func TestRetiredDatabasesAreDropped(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a", "b")
+	w.run(w.engine.Run)
+	w.done(w.Create(w.ctx(), provision.CreateSpec{ID: "acme", Fit: catalog.Fit{Shard: "a"}}, tester, ""))
+	p, err := w.store.GetPlacement(w.ctx(), "acme")
+	require.NoError(t, err)
+	client, err := w.login(p)
+	require.NoError(t, err)
+	defer client.Close(w.ctx()) //nolint:errcheck // closed below
+
+	// The bones of a move from a to b.
+	src, err := w.fleet.Admin(w.ctx(), "a", "postgres")
+	require.NoError(t, err)
+	defer src.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	dst, err := w.fleet.Admin(w.ctx(), "b", "postgres")
+	require.NoError(t, err)
+	defer dst.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	catalogTx(w, func(ctx context.Context, tx pgx.Tx) error {
+		return w.store.InsertDatabase(ctx, tx, catalog.Database{Shard: "b", Name: p.Database, State: catalog.DatabaseTarget, Tenant: "acme"})
+	})
+	require.NoError(t, shard.CreateTarget(w.ctx(), src, dst, p.Database))
+	require.NoError(t, shard.Fence(w.ctx(), src, p.Database))
+	soon := time.Now().Add(100 * time.Millisecond)
+	catalogTx(w, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := w.store.FlipPlacement(ctx, tx, "acme", p, "b"); err != nil {
+			return err
+		}
+		_, err := w.store.SetDatabaseState(ctx, tx, "a", p.Database, []catalog.DatabaseState{catalog.DatabaseRetired}, catalog.DatabaseRetired, &soon)
+		return err
+	})
+	require.NoError(t, shard.Unfence(w.ctx(), dst, p.Database))
+	require.NoError(t, w.fleet.SetRoute(w.ctx(), "a", p.Database, "b"))
+	_, err = client.Exec(w.ctx(), "SELECT 1")
+	require.NoError(t, err)
+
+	w.run(w.Run)
+	eventually(t, "the source is dropped", func() bool { return !w.exists("a", p.Database) })
+	_, err = client.Exec(w.ctx(), "SELECT 1")
+	require.NoError(t, err, "the client goes on at b through a's PgBouncer")
+	d, err := w.store.GetDatabase(w.ctx(), "a", p.Database)
+	require.NoError(t, err)
+	require.Equal(t, catalog.DatabaseDropping, d.State)
+	require.NoError(t, client.Close(w.ctx()))
+	eventually(t, "the entry is dropped", func() bool {
+		_, err := w.store.GetDatabase(w.ctx(), "a", p.Database)
+		return err != nil
+	})
+	routes, err := w.fleet.Routes(w.ctx(), "a")
+	require.NoError(t, err)
+	defer routes.Close()
+	there, err := routes.Has(p.Database)
+	require.NoError(t, err)
+	require.False(t, there)
+	now, err := w.store.GetPlacement(w.ctx(), "acme")
+	require.NoError(t, err)
+	conn, err := w.login(now)
+	require.NoError(t, err, "secret and target are untouched")
+	require.NoError(t, conn.Close(w.ctx()))
+}
+
+func TestOneReplicaTendsAShard(t *testing.T) {
+	w := newWorld(t, provision.Options{WarmPool: 3}, "a")
+	w.run(w.Run)
+	second := &world{t: t, store: w.store, secrets: w.secrets}
+	second.replica(provision.Options{WarmPool: 3})
+	second.run(second.Run)
+	eventually(t, "the pool fills", func() bool { return w.ready("a") == 3 })
+	rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
+	require.NoError(t, err)
+	require.Len(t, rows, 3, "nobody made too many")
+}
+
+// A creation that can't be finished takes everything back.
+func TestAFailedCreationLeavesNothing(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a")
+	w.run(w.engine.Run)
+	op, err := w.Create(w.ctx(), provision.CreateSpec{ID: "acme"}, tester, "")
+	require.NoError(t, err)
+	if _, err = w.engine.Cancel(w.ctx(), op.ID, tester); err != nil {
+		require.ErrorIs(t, err, operation.ErrPastNoReturn) // it was quicker
+		return
+	}
+	op = w.ended(op, nil)
+	require.Equal(t, operation.Canceled, op.State)
+	rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{}, catalog.Page{})
+	require.NoError(t, err)
+	require.Empty(t, rows)
+	_, err = w.store.GetTenant(w.ctx(), "acme")
+	require.ErrorIs(t, err, catalog.ErrNotFound)
+}
