@@ -63,7 +63,7 @@ const ConnectTimeout = 10 * time.Second
 // environment out of it.
 var base = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig("host=/nowhere port=1 user=nobody password=none dbname=nothing sslmode=disable " +
-		"passfile=/nonexistent target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
+		"connect_timeout=10 passfile=/nonexistent target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
 	if err != nil {
 		return nil, fmt.Errorf("postgres config: %w", err)
 	}
