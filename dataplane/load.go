@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/caarlos0/env/v11"
 	"gopkg.in/yaml.v3"
@@ -54,8 +55,10 @@ func (c *Config) Validate() error {
 	check(c.SecretsDir != "", "secrets_dir: where are the tenants' logins?")
 	check(isURL(c.Issuer, "http", "https"), "issuer: %q: want the http(s) URL of the token issuer", c.Issuer)
 	check(c.JWKSURL == "" || isURL(c.JWKSURL, "http", "https"), "jwks_url: %q: want an http(s) URL, or nothing to discover it", c.JWKSURL)
-	check(c.NATSURL != "" || c.ControlURL != "", "nats_url, control_url: placements must come from somewhere")
-	check(c.ControlURL == "" || isURL(c.ControlURL, "http", "https"), "control_url: %q: want an http(s) URL", c.ControlURL)
+	check(c.NATSURL != "", "nats_url: where are the placements published?")
+	for base := range strings.SplitSeq(c.ControlURL, ",") {
+		check(c.ControlURL == "" || isURL(base, "http", "https"), "control_url: %q: want an http(s) URL, or several with commas between", base)
+	}
 	check(c.RatePerTenant >= 0 && c.Burst >= 0, "rate_per_tenant, burst: must not be negative")
 	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MapSize > 0, "max_body, max_rows, map_size: must be positive")
 	check(c.RequestFor > 0 && c.DrainFor > 0, "request_for, drain_for: must be positive")

@@ -50,7 +50,8 @@ func TestBadConfigurations(t *testing.T) {
 		"symmetric":        {enough + "algorithms: [HS256]\n", "HS256"},
 		"no issuer":        {"secrets_dir: /s\nnats_url: n\n", "issuer"},
 		"negative timeout": {enough + "request_for: -1s\n", "request_for"},
-		"no source":        {"issuer: http://h\nsecrets_dir: /s\n", "placements must come from somewhere"},
+		"no source":        {"issuer: http://h\nsecrets_dir: /s\n", "nats_url"},
+		"two controls":     {enough + "control_url: http://a,b\n", `control_url: "b"`},
 	} {
 		_, err := dataplane.LoadConfig(file(t, c.text))
 		require.ErrorContains(t, err, c.want, name)

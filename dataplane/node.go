@@ -1,0 +1,189 @@
+package dataplane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/freehold-db/freehold/dataplane/gateway"
+	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/telemetry"
+	"github.com/freehold-db/freehold/router"
+)
+
+// lameDuckFor is how long a node that is being stopped still takes requests,
+// ending each one's connection, so that clients and balancers leave by themselves.
+const lameDuckFor = 500 * time.Millisecond
+
+// Server is a running node. It is stopped once with Stop; stopping again does nothing.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	url    string
+	gate   *gateway.Gateway
+	http   *http.Server
+	router *router.Router
+	source *source
+
+	end  context.CancelFunc // of what runs beside the requests
+	side sync.WaitGroup
+	done chan error
+
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Start brings up a node and returns when it listens. It is ready
+// (/readyz) later, when it knows the token issuer's keys and has placements to
+// look at; until then, and with NATS, control plane or issuer away, it keeps
+// trying. ctx bounds the start alone. It fails on a bad configuration, a taken
+// port, or an unreadable secret store.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	cfg.Defaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("data-plane node: %w", err)
+		}
+		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
+	}
+	log := cfg.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	s := &Server{cfg: cfg, log: log.With("part", "dataplane"), done: make(chan error, 1)}
+	if err := s.assemble(ctx); err != nil {
+		return nil, fmt.Errorf("data-plane node: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Server) assemble(ctx context.Context) error {
+	secrets, err := secret.OpenDir(s.cfg.SecretsDir)
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	s.url = "http://" + listener.Addr().String()
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	s.end = end
+
+	keys := bearer.NewKeys(s.cfg.Issuer, s.cfg.JWKSURL, s.log)
+	if err := s.build(secrets, keys); err != nil {
+		end()
+		return errors.Join(err, s.close(ctx), listener.Close())
+	}
+	s.side.Go(func() { keys.Run(life) })
+	s.side.Go(func() { s.source.Run(life, s.source.places, s.router) })
+	go func() {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.done <- fmt.Errorf("data-plane node: %w", err)
+		}
+		close(s.done)
+	}()
+	s.log.Info("data-plane node listens", "url", s.url, "node", s.cfg.Name)
+	return nil
+}
+
+// build makes the node's parts; none of them does anything yet.
+func (s *Server) build(secrets secret.Store, keys *bearer.Keys) error {
+	verifier, err := bearer.NewVerifier(keys, s.cfg.Audience, s.cfg.Algorithms)
+	if err != nil {
+		return err
+	}
+	if s.source, err = newSource(s.cfg, s.log); err != nil {
+		return err
+	}
+	s.router = router.New(s.source.places, secrets, s.cfg.Router)
+	registry := telemetry.NewRegistry()
+	registry.MustRegister(stats{s.router, s.source.places})
+	s.gate, err = gateway.New(gateway.Config{
+		Verifier: verifier, Domain: s.cfg.Domain, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
+		RatePerTenant: s.cfg.RatePerTenant, Burst: s.cfg.Burst, Registry: registry, Log: s.log,
+		Bind: bind,
+		Ready: func() error {
+			if !keys.Known() {
+				return bearer.ErrNoKeys
+			}
+			return s.source.ready()
+		},
+	})
+	if err != nil {
+		return err
+	}
+	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody}).Register(s.gate.API())
+	s.http = gateway.NewServer(s.gate, s.cfg.RequestFor)
+	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
+	return nil
+}
+
+// bind tells the REST dialect who asks: viewers read, editors write too.
+func bind(ctx context.Context, id *bearer.Identity) context.Context {
+	access := router.ReadOnly
+	if id.Role == bearer.Editor {
+		access = router.ReadWrite
+	}
+	return rest.WithIdentity(ctx, rest.Identity{Tenant: id.Tenant, Access: access, Claims: json.RawMessage(id.Claims)})
+}
+
+// URL is where the node serves.
+func (s *Server) URL() string { return s.url }
+
+// Done is closed when the node serves no more, after an error if it was not stopped.
+func (s *Server) Done() <-chan error { return s.done }
+
+// Stop drains the node: it says that it is not ready, still takes requests for
+// a moment while their connections end, then closes the listener, waits for
+// what is under way as long as ctx and the configuration's DrainFor allow, and
+// closes every connection. Its error says what was cut off.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopOnce.Do(func() { s.stopErr = s.stop(ctx) })
+	return s.stopErr
+}
+
+func (s *Server) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DrainFor)
+	defer cancel()
+	s.gate.Drain()
+	s.log.Info("data-plane node drains", "node", s.cfg.Name)
+	select {
+	case <-time.After(min(lameDuckFor, s.cfg.DrainFor/4)):
+	case <-ctx.Done():
+	}
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("requests were cut off: %w", err), s.http.Close())
+	}
+	s.end() // only now: holds are answered until the last request is done
+	s.side.Wait()
+	err = errors.Join(err, s.close(ctx))
+	s.log.Info("data-plane node stopped", "node", s.cfg.Name, "err", err)
+	return err
+}
+
+// close lets go of what build made.
+func (s *Server) close(ctx context.Context) (err error) {
+	if s.router != nil {
+		err = s.router.Close(ctx)
+	}
+	if s.source != nil {
+		s.source.Close()
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/freehold-db/freehold/shardmap"
+	"github.com/freehold-db/freehold/shardmap/feed"
+)
+
+// probeFor bounds the question whether the control plane is there.
+const probeFor = 500 * time.Millisecond
+
+var errNoPlacements = errors.New("placements are not known yet: neither NATS nor the control plane could be asked")
+
+// source is where placements come from.
+type source struct {
+	*feed.Feed
+	places  *shardmap.Map
+	control []string
+	usable  atomic.Bool // once true, it stays: known tenants are served whatever goes away
+}
+
+func newSource(cfg Config, log *slog.Logger) (*source, error) {
+	s := &source{}
+	if cfg.ControlURL != "" {
+		s.control = strings.Split(cfg.ControlURL, ",")
+	}
+	var token string
+	if cfg.ControlTokenFile != "" {
+		b, err := os.ReadFile(cfg.ControlTokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("control_token_file: %w", err)
+		}
+		token = strings.TrimSpace(string(b))
+	}
+	var err error
+	s.Feed, err = feed.New(feed.Config{Node: cfg.Name, NATSURL: cfg.NATSURL, Control: s.control, ControlToken: token, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	s.places = shardmap.NewMap(shardmap.MapConfig{Size: cfg.MapSize}, s.Feed)
+	return s, nil
+}
+
+// ready tells why no placement could be looked up, or nil. What was good once
+// stays good: without NATS and control plane, known tenants are served.
+func (s *source) ready() error {
+	if s.usable.Load() {
+		return nil
+	}
+	if !s.Synced() && s.places.Len() == 0 && !s.controlAnswers() {
+		return errNoPlacements
+	}
+	s.usable.Store(true)
+	return nil
+}
+
+func (s *source) controlAnswers() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), probeFor)
+	defer cancel()
+	for _, base := range s.control {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/healthz", nil)
+		if err != nil {
+			continue
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return true
+		}
+	}
+	return false
+}
