@@ -29,10 +29,18 @@ func parsePreferences(headers []string) (preferences, error) {
 			}
 		}
 	}
+	if strings.ContainsFunc(p.timezone, func(r rune) bool { return !zoneRune(r) }) || len(p.timezone) > 64 {
+		return p, pgrst.InvalidTimezone(p.timezone)
+	}
 	if p.strict() && len(p.unknown) > 0 {
 		return p, pgrst.InvalidPreferences(p.unknown)
 	}
 	return p, nil
+}
+
+// zoneRune are the characters of time zones' names and offsets.
+func zoneRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_+-/:.", r)
 }
 
 func (p *preferences) take(preference string) {

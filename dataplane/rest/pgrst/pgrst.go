@@ -63,6 +63,12 @@ func InvalidPreferences(preferences []string) *fault.Fault {
 		WithDetails("Invalid preferences: " + strings.Join(preferences, ", "))
 }
 
+// InvalidTimezone is a preferred time zone that can be none, in the words of
+// Postgres, which says so of the others that it doesn't know.
+func InvalidTimezone(zone string) *fault.Fault {
+	return fault.New(http.StatusBadRequest, "22023", fmt.Sprintf("invalid value for parameter \"TimeZone\": %.64q", zone))
+}
+
 // NoAggregates is an aggregate where they are not enabled.
 func NoAggregates() *fault.Fault {
 	return fault.New(http.StatusBadRequest, "PGRST123", "Use of aggregate functions is not allowed")

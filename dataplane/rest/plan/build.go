@@ -181,10 +181,10 @@ func (b *builder) outputColumn(item *query.Column) (Output, error) {
 	return o, nil
 }
 
-// nameOf is the last key of a path, or the column's name when there is none.
+// nameOf is the last key of a path that can be a name, or else the column's name.
 func nameOf(f query.Field) string {
 	for _, step := range slices.Backward(f.Path) {
-		if !step.IsIndex {
+		if !step.IsIndex && step.Key != "" {
 			return step.Key
 		}
 	}

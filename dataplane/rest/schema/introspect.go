@@ -67,7 +67,7 @@ func load(ctx context.Context, conn *pgconn.PgConn, literal []byte) (*Schema, er
 	if err != nil {
 		return nil, fmt.Errorf("introspect the schema: %w", err)
 	}
-	return parse(document)
+	return Parse(document)
 }
 
 // value runs a statement that returns one value.

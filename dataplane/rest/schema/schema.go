@@ -105,8 +105,8 @@ func (r *Relation) SuggestColumn(name string) (string, bool) {
 	return nearest(name, names)
 }
 
-// parse makes a Schema of the document that introspection returned.
-func parse(document []byte) (*Schema, error) {
+// Parse makes a Schema of the document that introspection returned.
+func Parse(document []byte) (*Schema, error) {
 	var rows []struct {
 		Schema, Name, Kind string
 		Columns            []Column

@@ -1,0 +1,170 @@
+package schema
+
+import (
+	"context"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Run(m.Run)) }
+
+func connect(t testing.TB) *pgconn.PgConn {
+	t.Helper()
+	c, err := pgconn.Connect(t.Context(), pgtest.Database(t))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c
+}
+
+func exec(t testing.TB, c *pgconn.PgConn, sql string) {
+	t.Helper()
+	_, err := c.Exec(t.Context(), sql).ReadAll()
+	require.NoError(t, err)
+}
+
+const tables = `
+CREATE DOMAIN handle AS text NOT NULL;
+CREATE TABLE b (x int, y int, z text UNIQUE, PRIMARY KEY (y, x));
+CREATE TABLE a (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, d numeric(5,2) NOT NULL DEFAULT 1, h handle, j jsonb, bits bit(3),
+  g int GENERATED ALWAYS AS (1) STORED, bx int, by int, CONSTRAINT to_b FOREIGN KEY (by, bx) REFERENCES b (y, x));
+CREATE VIEW v AS SELECT id FROM a;
+CREATE TABLE parts (k int) PARTITION BY LIST (k);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+CREATE SCHEMA hidden; CREATE TABLE hidden.h (id int);`
+
+func TestLoad(t *testing.T) {
+	c := connect(t)
+	exec(t, c, tables)
+	literal := arrayLiteral([]string{"public"})
+	s, err := load(t.Context(), c, literal)
+	require.NoError(t, err)
+	f, err := digest(t.Context(), c, literal)
+	require.NoError(t, err)
+	require.Equal(t, f, s.Fingerprint, "the digest is of the document itself")
+
+	require.Len(t, s.relations, 4, "no partitions, no hidden schemas")
+	a := s.Relation(Name{"public", "a"})
+	require.Equal(t, Table, a.Kind)
+	require.Equal(t, []string{"id"}, a.PrimaryKey)
+	require.Equal(t, []ForeignKey{{"to_b", []string{"by", "bx"}, Name{"public", "b"}, []string{"y", "x"}}}, a.ForeignKeys)
+	require.Equal(t, &Column{Name: "id", Type: "bigint", Base: "int8", Identity: true}, a.Column("id"))
+	require.Equal(t, &Column{Name: "d", Type: "numeric", Base: "numeric", HasDefault: true}, a.Column("d"))
+	require.Equal(t, &Column{Name: "h", Type: "handle", Base: "text", Nullable: true, DomainNotNull: true}, a.Column("h"))
+	require.Equal(t, &Column{Name: "g", Type: "integer", Base: "int4", Nullable: true, HasDefault: true, Generated: true}, a.Column("g"))
+	require.Equal(t, `"bit"`, a.Column("bits").Type, "a type's own name means bit(1)")
+	require.Nil(t, a.Column("nope"))
+	b := s.Relation(Name{"public", "b"})
+	require.Equal(t, []string{"y", "x"}, b.PrimaryKey)
+	require.Equal(t, [][]string{{"z"}}, b.Unique)
+	require.Equal(t, PartitionedTable, s.Relation(Name{"public", "parts"}).Kind)
+	require.Equal(t, View, s.Relation(Name{"public", "v"}).Kind)
+	require.Nil(t, s.Relation(Name{"hidden", "h"}))
+}
+
+// Two databases that came to the same schema by different ways share it.
+func TestSameSchemaIsShared(t *testing.T) {
+	one, other := connect(t), connect(t)
+	exec(t, one, "CREATE TABLE t (id int PRIMARY KEY, name text); CREATE TABLE u (id int)")
+	exec(t, other, "CREATE TABLE u (id int); CREATE TABLE t (gone int, name text); ALTER TABLE t DROP gone, ADD id int PRIMARY KEY")
+	cache := NewCache(Options{Pause: 1})
+	require.Nil(t, cache.Lookup("one"))
+	require.NoError(t, cache.Refresh(t.Context(), "one", one))
+	require.NoError(t, cache.Refresh(t.Context(), "other", other))
+	require.NotNil(t, cache.Lookup("one"))
+	require.Same(t, cache.Lookup("one"), cache.Lookup("other"))
+
+	exec(t, other, "ALTER TABLE t ADD extra int")
+	require.Same(t, cache.Lookup("one"), cache.Lookup("other"), "nothing said so yet")
+	cache.Doubt("other")
+	require.Nil(t, cache.Lookup("other"))
+	require.NoError(t, cache.Refresh(t.Context(), "other", other))
+	require.NotSame(t, cache.Lookup("one"), cache.Lookup("other"))
+	require.NotNil(t, cache.Lookup("other").Relation(Name{"public", "t"}).Column("extra"))
+}
+
+// Of many that want to refresh, one reads; doubts in a row are kept apart.
+func TestRefreshKeepsItsDistance(t *testing.T) {
+	const pause = 200 * time.Millisecond
+	cache := NewCache(Options{Pause: pause})
+	conns := []*pgconn.PgConn{connect(t), connect(t), connect(t), connect(t)}
+	refresh := func() {
+		var wait sync.WaitGroup
+		for _, c := range conns {
+			wait.Go(func() {
+				if err := cache.Refresh(t.Context(), "db", c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wait.Wait()
+	}
+	refresh()
+	first := cache.entry("db").seen.Load()
+	refresh()
+	require.Same(t, first, cache.entry("db").seen.Load(), "fresh: nothing is read")
+	cache.Doubt("db")
+	refresh()
+	second := cache.entry("db").seen.Load()
+	require.GreaterOrEqual(t, second.at.Sub(first.at), pause)
+
+	cache.Doubt("db")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, cache.Refresh(ctx, "db", conns[0]), context.Canceled, "no wait outlives its context")
+}
+
+func TestTTL(t *testing.T) {
+	c := connect(t)
+	cache := NewCache(Options{TTL: time.Nanosecond, Pause: 1})
+	require.NoError(t, cache.Refresh(t.Context(), "db", c))
+	require.Nil(t, cache.Lookup("db"))
+}
+
+func TestBounds(t *testing.T) {
+	c := connect(t)
+	cache := NewCache(Options{Databases: 2, Pause: 1})
+	for _, db := range []string{"a", "b", "c"} {
+		require.NoError(t, cache.Refresh(t.Context(), db, c))
+	}
+	require.Nil(t, cache.Lookup("a"))
+	require.NotNil(t, cache.Lookup("c"))
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"projects", "tasks", "people", "id"}
+	for want, expected := range map[string]string{"projekts": "projects", "Task": "tasks", "poeple": "people", "zzz": "", "": "", "orders": ""} {
+		got, ok := nearest(want, names)
+		require.Equal(t, expected, got, want)
+		require.Equal(t, expected != "", ok)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	c := connect(b)
+	cache := NewCache(Options{})
+	require.NoError(b, cache.Refresh(b.Context(), "db", c))
+	b.ReportAllocs()
+	for b.Loop() {
+		if cache.Lookup("db") == nil {
+			b.Fatal("gone")
+		}
+	}
+}
+
+func BenchmarkDigest(b *testing.B) {
+	c := connect(b)
+	exec(b, c, `DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, a text, b text, c int, d jsonb, e timestamptz, f numeric, g boolean, h uuid, k int REFERENCES t%s)', i, greatest(1, i-1)); END LOOP; END $$`)
+	literal := arrayLiteral([]string{"public"})
+	for b.Loop() {
+		if _, err := digest(b.Context(), c, literal); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
