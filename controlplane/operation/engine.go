@@ -229,7 +229,7 @@ func (e *Engine) DryRun(ctx context.Context, s Spec) ([]StepPlan, error) {
 		if st.plan != nil {
 			op.Step = st.Name
 			t := &try{claim: &claim{e: e, kind: k, op: op}, step: st, dry: true}
-			err := guard(func() (err error) { p.Does, err = st.plan(ctx, t); return err })
+			err := guard(e.opt.Logger, func() (err error) { p.Does, err = st.plan(ctx, t); return err })
 			if err != nil {
 				return plan, fmt.Errorf("%s: %w", st.Name, err)
 			}

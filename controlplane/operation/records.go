@@ -156,13 +156,16 @@ func (r *record) save(ctx context.Context, tx pgx.Tx, wait time.Duration) error 
 			r.State = Pending
 		}
 	}
-	_, err := tx.Exec(ctx, `update operations set state = $3, step = $4, past_no_return = $5, attempt = $6, data = $7, progress = $8,
+	tag, err := tx.Exec(ctx, `update operations set state = $3, step = $4, past_no_return = $5, attempt = $6, data = $7, progress = $8,
 			receipt = $9, error = $10, next_run = case when $11 then clock_timestamp() + make_interval(secs => $12) else next_run end,
 			worker = $14, lease_until = case when $11 then null else lease_until end,
 			finished_at = case when $13 then clock_timestamp() end
 		where id = $1 and token = $2`,
 		r.ID, r.token, r.State, r.Step, r.PastNoReturn, r.Attempt, r.Data, r.Progress, nullJSON(r.Receipt), clip(r.Error),
 		give, max(wait, 0).Seconds(), r.State.Final(), r.Worker)
+	if err == nil && tag.RowsAffected() == 0 {
+		return ErrLeaseLost
+	}
 	return catalog.Classify(err)
 }
 

@@ -111,7 +111,7 @@ func (t *try) perform(ctx, stop context.Context) error {
 	if err := failpoint.Hit(name + "/begin"); err != nil {
 		return err
 	}
-	err := guard(func() error { return do(ctx, t) })
+	err := guard(c.e.opt.Logger, func() error { return do(ctx, t) })
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w (%w)", cause, err)
@@ -125,10 +125,10 @@ func (t *try) perform(ctx, stop context.Context) error {
 }
 
 // guard turns a panic into an error.
-func guard(fn func() error) (err error) {
+func guard(log *slog.Logger, fn func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			slog.Error("panic in a step", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			log.Error("panic in a step", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 			err = fmt.Errorf("bug: panic in a step: %v", v)
 		}
 	}()
