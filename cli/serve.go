@@ -66,7 +66,7 @@ func dataPlaneCommand() *cobra.Command {
 			}
 			cfg.Name = serverName(cfg.Name)
 			return serve(cmd.Context(), "freehold-dataplane", cfg.Name, func(ctx context.Context) (server, error) {
-				return dev.StartDataPlane(ctx, cfg)
+				return dataplane.Start(ctx, cfg)
 			})
 		},
 	}

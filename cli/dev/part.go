@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,18 +40,17 @@ type stopper interface {
 
 // embedded is a part inside our own process.
 type embedded struct {
-	run func(ctx context.Context) (stopper, error)
+	run   func(ctx context.Context) (stopper, error)
+	ready func(ctx context.Context) error // nil: it is when run returns
 
-	mu     sync.Mutex
-	server stopper
-	cancel context.CancelFunc
+	server  stopper
+	cancel  context.CancelFunc
+	running atomic.Bool
 }
 
 // start gives the server a context that outlives the start itself, and still
 // bounds the start by ctx.
 func (e *embedded) start(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.server != nil {
 		return nil
 	}
@@ -65,18 +65,45 @@ func (e *embedded) start(ctx context.Context) error {
 		return err
 	}
 	e.server, e.cancel = s, cancel
+	e.running.Store(true)
+	if e.ready == nil {
+		return nil
+	}
+	if err := untilReady(ctx, nil, e.ready); err != nil {
+		stopCtx, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), stopFor)
+		defer cancelStop()
+		return errors.Join(err, e.stop(stopCtx))
+	}
 	return nil
 }
 
+// untilReady polls until ready says so, dead is closed, or ctx ends.
+func untilReady(ctx context.Context, dead <-chan struct{}, ready func(context.Context) error) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := ready(try)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-dead:
+			return errors.New("it ended by itself")
+		case <-ctx.Done():
+			return fmt.Errorf("not ready in time: %w", errors.Join(ctx.Err(), err))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 func (e *embedded) stop(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.server == nil {
 		return nil
 	}
 	err := e.server.Stop(ctx)
 	e.cancel()
 	e.server = nil
+	e.running.Store(false)
 	return err
 }
 
@@ -86,9 +113,7 @@ func (e *embedded) kill() error {
 func (e *embedded) ended() <-chan struct{} { return nil }
 
 func (e *embedded) pid() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.server == nil {
+	if !e.running.Load() {
 		return 0
 	}
 	return os.Getpid()
@@ -138,7 +163,7 @@ func (c *child) start(ctx context.Context) error {
 	if err := writeFile(c.pids, fmt.Appendln(nil, p.Pid())); err != nil {
 		return errors.Join(err, p.Kill())
 	}
-	if err := c.waitReady(ctx, p); err != nil {
+	if err := untilReady(ctx, p.Done(), c.ready); err != nil {
 		tail := process.LogTail(c.log, mark)
 		if process.LostPort(tail) {
 			err = fmt.Errorf("%w: %w", err, process.ErrPortInUse)
@@ -146,24 +171,6 @@ func (c *child) start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("%w; its log ends:\n%s", err, tail), p.Kill())
 	}
 	return nil
-}
-
-func (c *child) waitReady(ctx context.Context, p *process.Process) error {
-	for {
-		try, cancel := context.WithTimeout(ctx, 2*time.Second)
-		err := c.ready(try)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-p.Done():
-			return fmt.Errorf("it ended by itself: %w", errors.Join(p.Err(), err))
-		case <-ctx.Done():
-			return fmt.Errorf("not ready in time: %w", errors.Join(ctx.Err(), err))
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // evict ends the process that a killed dev left behind.

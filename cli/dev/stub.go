@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	"github.com/freehold-db/freehold/controlplane"
-	"github.com/freehold-db/freehold/dataplane"
 )
 
 // Until the servers land.
@@ -29,10 +28,5 @@ func startFake(listen string) (stopper, error) {
 
 // StartControlPlane will be controlplane.Start.
 func StartControlPlane(ctx context.Context, cfg controlplane.Config) (stopper, error) {
-	return startFake(cfg.Listen)
-}
-
-// StartDataPlane will be dataplane.Start.
-func StartDataPlane(ctx context.Context, cfg dataplane.Config) (stopper, error) {
 	return startFake(cfg.Listen)
 }
