@@ -135,17 +135,23 @@ func (s *Service) shut(ctx context.Context, p shardmap.Placement) error {
 	if err := shard.Fence(ctx, conn, p.Database); err != nil {
 		return fmt.Errorf("shard %s: %w", p.Shard, err)
 	}
-	// The fence is what counts. PgBouncer is only told so that its clients hear of it at once.
-	console, err := s.fleet.Console(ctx, p.Shard)
-	if err != nil {
-		s.log.WarnContext(ctx, "clients of a closed database were not told", "database", p.Database, "error", err)
-		return nil
-	}
-	defer console.Close()
-	if err := errors.Join(console.Kill(ctx, p.Database), console.Resume(ctx, p.Database)); err != nil {
-		s.log.WarnContext(ctx, "clients of a closed database were not told", "database", p.Database, "error", err)
-	}
+	s.forget(ctx, p)
 	return nil
+}
+
+// forget has PgBouncer close the database's clients and forget its pools. The
+// fence is what counts; this is so that clients hear of it at once, and that a
+// database just opened is not refused for the failed logins of before.
+func (s *Service) forget(ctx context.Context, p shardmap.Placement) {
+	console, err := s.fleet.Console(ctx, p.Shard)
+	if err == nil {
+		defer console.Close()
+		// Resume even if Kill failed half-way: a database left paused would serve nobody.
+		err = errors.Join(console.Kill(ctx, p.Database), console.Resume(ctx, p.Database))
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "pgbouncer did not forget a database", "shard", p.Shard, "database", p.Database, "error", err)
+	}
 }
 
 // open lets a tenant's logins in.

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -61,8 +62,7 @@ func (s *Service) Create(ctx context.Context, spec CreateSpec, actor catalog.Act
 		}
 		return err
 	})
-	if errors.Is(err, catalog.ErrExists) {
-		// The same request, sent twice at once: the other one was first.
+	if errors.Is(err, errSentTwice) || errors.Is(err, catalog.ErrExists) || errors.Is(err, catalog.ErrBusy) {
 		if op, rerr := s.repeated(ctx, ospec); op != nil && rerr == nil {
 			return op, nil
 		}
@@ -87,8 +87,19 @@ func (s *Service) createWarm(ctx context.Context, tx pgx.Tx, spec CreateSpec, os
 	if err := s.record(ctx, tx, ospec.Actor, "tenant.create", spec.ID, "ok", p); err != nil {
 		return nil, err
 	}
-	return s.engine.RecordDone(ctx, tx, ospec, CreateReceipt{Placement: p, Warm: true})
+	op, err := s.engine.RecordDone(ctx, tx, ospec, CreateReceipt{Placement: p, Warm: true})
+	if err != nil {
+		return nil, err
+	}
+	var receipt CreateReceipt
+	if op.State != operation.Done || json.Unmarshal(op.Receipt, &receipt) != nil || receipt.Placement != p {
+		return nil, errSentTwice // this one is not ours: ours must not be committed beside it
+	}
+	return op, nil
 }
+
+// errSentTwice: the same request, sent at the same time, was first.
+var errSentTwice = errors.New("the same request was first")
 
 // createCold starts the operation, after what can be refused at once was refused.
 func (s *Service) createCold(ctx context.Context, tx pgx.Tx, spec CreateSpec, ospec operation.Spec) (*operation.Operation, error) {

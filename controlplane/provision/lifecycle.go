@@ -167,5 +167,9 @@ func (s *Service) openStep(ctx context.Context, r *operation.Run[tenantDoc]) err
 	if err != nil {
 		return err
 	}
-	return s.open(ctx, p)
+	if err := s.open(ctx, p); err != nil {
+		return err
+	}
+	s.forget(ctx, p)
+	return nil
 }
