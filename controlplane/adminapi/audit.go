@@ -47,7 +47,7 @@ func auditDoc(e audit.Entry) api.AuditEntry {
 	r := e.Record
 	return api.AuditEntry{
 		Position: e.Position, Time: r.Time.UTC(), Actor: r.Actor.Name, Role: r.Actor.Role, Action: r.Action, Object: r.Object,
-		Tenant: r.Tenant, Reason: r.Actor.Reason, Outcome: r.Outcome, Details: r.Details,
+		Tenant: r.Tenant, Reason: r.Actor.Reason, Outcome: r.Outcome, Details: document(r.Details),
 		RequestID: r.Actor.RequestID, TraceID: r.TraceID, Address: r.Actor.Address, Hash: hex.EncodeToString(e.Hash),
 	}
 }

@@ -2,15 +2,20 @@ package adminapi
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// Moves is what the API needs to move a tenant.
+// Moves is what the API needs to move a tenant. Move writes its own audit record when it succeeds.
 type Moves interface {
 	Move(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor) ([]operation.StepPlan, error)
@@ -39,6 +44,43 @@ func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
 		return answer{}, invalidBody().At("/max_pause_ms", "is not from 10 to 60000")
 	}
 	pause := time.Duration(in.MaxPauseMS) * time.Millisecond
+	if in.DryRun {
+		steps, err := a.Moves.DryRun(ctx, id, to, pause, c.actor)
+		return a.plan(ctx, id, to, steps, err)
+	}
 	op, err := a.Moves.Move(ctx, id, to, pause, c.actor, c.key)
-	return begun(op, err)
+	if err != nil {
+		return answer{}, a.sayWhere(ctx, id, to, err)
+	}
+	return begun(op, nil)
+}
+
+// plan answers a dry run. What the real run would refuse is what was asked
+// for, so it is no error here.
+func (a *API) plan(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, steps []operation.StepPlan, err error) (answer, error) {
+	var refused *move.RefusedError
+	if err != nil && !errors.As(err, &refused) {
+		return answer{}, a.sayWhere(ctx, id, to, err)
+	}
+	doc := api.Plan{Steps: make([]api.PlannedStep, 0, len(steps)), Feasible: refused == nil}
+	for _, s := range steps {
+		doc.Steps = append(doc.Steps, api.PlannedStep{Step: s.Name, Title: s.Title, NoReturn: s.NoReturn, Does: s.Does})
+	}
+	if refused != nil {
+		doc.Refusal = refused.Error()
+	}
+	return ok(doc)
+}
+
+// sayWhere puts a better hint to the most common of conflicts.
+func (a *API) sayWhere(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, err error) error {
+	if !errors.Is(err, catalog.ErrConflict) {
+		return err
+	}
+	p, lookErr := a.Catalog.GetPlacement(ctx, id)
+	if lookErr != nil || p.Shard != to {
+		return err
+	}
+	return problem.New(http.StatusConflict, "already_there", fmt.Sprintf("tenant %s lives on shard %s already", id, to),
+		"name another shard; tenant-ops shard list shows them")
 }

@@ -214,11 +214,19 @@ func operationDoc(op *operation.Operation) api.Operation {
 			Phase: op.Progress.Phase, Percent: op.Progress.Percent, BytesDone: op.Progress.BytesDone, BytesTotal: op.Progress.BytesTotal,
 			BytesPerSecond: op.Progress.Rate, ETASeconds: op.Progress.ETA.Seconds(), Waiting: op.Progress.Waiting,
 		},
-		Receipt: op.Receipt, Error: op.Error, CreatedBy: op.CreatedBy, Reason: op.Reason,
+		Receipt: document(op.Receipt), Error: op.Error, CreatedBy: op.CreatedBy, Reason: op.Reason,
 		CreatedAt: op.CreatedAt.UTC(), StartedAt: utc(op.StartedAt), FinishedAt: utc(op.FinishedAt), Worker: op.Worker,
 	}
 	if !op.State.Final() && !op.NextRun.IsZero() {
 		doc.NextRun = utc(&op.NextRun)
 	}
 	return doc
+}
+
+// document is a stored JSON object, nil if there is none.
+func document(raw json.RawMessage) json.RawMessage {
+	if string(raw) == "null" {
+		return nil
+	}
+	return raw
 }

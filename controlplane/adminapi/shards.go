@@ -87,7 +87,7 @@ func (a *API) addShard(ctx context.Context, c *call) (answer, error) {
 	if err := decode(c.body, &in); err != nil {
 		return answer{}, err
 	}
-	c.object = "shard/" + clip(in.ID)
+	c.about("shard", in.ID)
 	id, err := shardmap.ParseShardID(in.ID)
 	if err != nil {
 		return answer{}, badID(err, "/id")

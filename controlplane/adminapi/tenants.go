@@ -70,7 +70,7 @@ func (a *API) createTenant(ctx context.Context, c *call) (answer, error) {
 	if err := decode(c.body, &in); err != nil {
 		return answer{}, err
 	}
-	c.object = "tenant/" + clip(in.ID)
+	c.about("tenant", in.ID)
 	spec := provision.CreateSpec{DisplayName: in.DisplayName, Fit: catalog.Fit{Region: in.Region, Class: in.Class}}
 	var err error
 	if spec.ID, err = shardmap.ParseTenantID(in.ID); err != nil {

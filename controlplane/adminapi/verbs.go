@@ -86,6 +86,13 @@ type call struct {
 	quiet bool
 }
 
+// about says what the audit log calls the object, once the body is read.
+func (c *call) about(kind, id string) {
+	if id != "" {
+		c.object = kind + "/" + clip(id)
+	}
+}
+
 // answer is what a verb found: a document under a status, or a stream.
 type answer struct {
 	status int
@@ -109,6 +116,9 @@ func (a *API) handler(v verb) gin.HandlerFunc {
 		c := &call{who: who, params: g.Params}
 		c.actor = catalog.Actor{Name: who.Name, Role: string(who.Role), RequestID: g.GetString(keyRequestID), Address: host(g.Request.RemoteAddr)}
 		c.object = objectOf(v, g.Params)
+		if reason := g.GetHeader(api.HeaderReason); len(reason) <= maxReason && printable(reason) {
+			c.actor.Reason = reason // of a refusal by role too
+		}
 		ctx, cancel := context.WithTimeout(g.Request.Context(), requestFor)
 		defer cancel()
 		ans, stored, err := a.run(ctx, g, v, c)
@@ -168,7 +178,7 @@ func (a *API) once(ctx context.Context, r *http.Request, v verb, c *call) (answe
 	}
 	hash := h.Sum(nil)
 	stored, err := a.Catalog.BeginRequest(ctx, c.who.Name, c.key, hash)
-	if errors.Is(err, catalog.ErrBusy) {
+	if errors.Is(err, catalog.ErrBusy) || errors.Is(err, catalog.ErrNotFound) { // not found: given back this very moment
 		return answer{}, nil, problem.New(http.StatusConflict, "request_under_way", "the same request is being worked on right now",
 			"send it again in a moment, with the same Idempotency-Key, to get its answer")
 	}
@@ -220,11 +230,9 @@ func (c *call) read(g *gin.Context, v verb) error {
 	if err := onlyParameters(query); err != nil { // mutations take everything from the body
 		return err
 	}
-	reason := g.GetHeader(api.HeaderReason)
-	if len(reason) > maxReason || !printable(reason) {
+	if c.actor.Reason != g.GetHeader(api.HeaderReason) {
 		return invalidParameter(api.HeaderReason, "is longer than 500 bytes or has characters that are not printable")
 	}
-	c.actor.Reason = reason
 	if keys := g.Request.Header.Values(api.HeaderIdempotencyKey); len(keys) > 0 {
 		if v.unkeyed {
 			return invalidParameter(api.HeaderIdempotencyKey, "is not taken here: the answer holds a password and is kept nowhere")

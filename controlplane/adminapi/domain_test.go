@@ -1,0 +1,232 @@
+package adminapi_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/audit"
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/provision"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// domain stands for provisioning and moving: the real catalog and the real step
+// engine, without the servers behind them.
+type domain struct {
+	store  *catalog.Store
+	engine *operation.Engine
+	// creates counts calls of Create that changed something.
+	creates atomic.Int64
+	// gate lets moves end; until it is closed their first step waits.
+	gate chan struct{}
+	// fail is what the next Suspend does instead.
+	fail func() error
+}
+
+type moveDoc struct {
+	Tenant shardmap.TenantID `json:"tenant"`
+	To     shardmap.ShardID  `json:"to"`
+}
+
+func newDomain(store *catalog.Store, opt operation.Options) *domain {
+	d := &domain{store: store, engine: operation.New(store, opt), gate: make(chan struct{})}
+	for _, kind := range []string{provision.KindCreate, provision.KindSuspend, provision.KindResume, provision.KindDelete, provision.KindRestore} {
+		operation.Register(d.engine, operation.Kind[moveDoc]{Name: kind, Steps: []operation.Step[moveDoc]{
+			{Name: "do", Do: func(context.Context, *operation.Run[moveDoc]) error { return errors.New("done at once or never") }}}})
+	}
+	operation.Register(d.engine, operation.Kind[moveDoc]{Name: move.Kind, Steps: []operation.Step[moveDoc]{
+		{Name: "copy", Title: "copying data", Do: func(ctx context.Context, r *operation.Run[moveDoc]) error {
+			r.Report(operation.Progress{Phase: "copying data", Percent: 40, BytesDone: 4, BytesTotal: 10, Rate: 2.5, ETA: 3 * time.Second})
+			select {
+			case <-d.gate:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}},
+		{Name: "flip", Title: "cutting over", NoReturn: true, Do: func(ctx context.Context, r *operation.Run[moveDoc]) error {
+			if err := r.SetReceipt(map[string]any{"pause_ms": 12.5, "bytes": 10}); err != nil {
+				return err
+			}
+			return r.Commit(ctx, func(context.Context, pgx.Tx) error { return nil })
+		}},
+	}})
+	return d
+}
+
+func (d *domain) audit(ctx context.Context, tx pgx.Tx, actor catalog.Actor, action string, id shardmap.TenantID) error {
+	return d.store.AppendAudit(ctx, tx, catalog.AuditRecord{Actor: actor, Action: action, Object: "tenant/" + string(id), Tenant: id, Outcome: "ok"})
+}
+
+func (d *domain) Create(ctx context.Context, spec provision.CreateSpec, actor catalog.Actor, key string) (op *operation.Operation, err error) {
+	if key != "" {
+		if op, err := d.engine.FindRequest(ctx, actor.Name, key); err == nil {
+			return op, nil
+		}
+	}
+	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		on, err := d.store.LeastLoaded(ctx, tx, spec.Fit)
+		if err != nil {
+			return err
+		}
+		var b [8]byte
+		_, _ = rand.Read(b[:])
+		name := "t_" + hex.EncodeToString(b[:])
+		if err := d.store.InsertDatabase(ctx, tx, catalog.Database{Shard: on.ID, Name: name, State: catalog.DatabaseBuilding}); err != nil {
+			return err
+		}
+		if _, err := d.store.CreateTenant(ctx, tx, spec.ID, spec.DisplayName, on.ID, name); err != nil {
+			return err
+		}
+		if op, err = d.engine.RecordDone(ctx, tx, operation.Spec{Kind: provision.KindCreate, Tenant: spec.ID, Data: moveDoc{}, Actor: actor, RequestKey: key}, map[string]any{"shard": on.ID}); err != nil {
+			return err
+		}
+		d.creates.Add(1)
+		return d.audit(ctx, tx, actor, "tenant.create", spec.ID)
+	})
+	return op, err
+}
+
+func (d *domain) set(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key, kind, action string, from, to shardmap.State) (op *operation.Operation, err error) {
+	var purge *time.Time
+	if to == shardmap.Deleted {
+		t := time.Now().Add(time.Hour)
+		purge = &t
+	}
+	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := d.store.SetTenantState(ctx, tx, id, []shardmap.State{from}, to, purge); err != nil {
+			return err
+		}
+		if op, err = d.engine.RecordDone(ctx, tx, operation.Spec{Kind: kind, Tenant: id, Data: moveDoc{}, Actor: actor, RequestKey: key}, nil); err != nil {
+			return err
+		}
+		return d.audit(ctx, tx, actor, action, id)
+	})
+	return op, err
+}
+
+func (d *domain) Suspend(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
+	if d.fail != nil {
+		return nil, d.fail()
+	}
+	return d.set(ctx, id, actor, key, provision.KindSuspend, "tenant.suspend", shardmap.Active, shardmap.Suspended)
+}
+
+func (d *domain) Resume(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
+	return d.set(ctx, id, actor, key, provision.KindResume, "tenant.resume", shardmap.Suspended, shardmap.Active)
+}
+
+func (d *domain) Delete(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
+	return d.set(ctx, id, actor, key, provision.KindDelete, "tenant.delete", shardmap.Active, shardmap.Deleted)
+}
+
+func (d *domain) Restore(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
+	return d.set(ctx, id, actor, key, provision.KindRestore, "tenant.restore", shardmap.Deleted, shardmap.Active)
+}
+
+const grantedPassword = "only-once-37"
+
+func (d *domain) Grant(ctx context.Context, id shardmap.TenantID, as shard.Access, ttl time.Duration, actor catalog.Actor) (provision.Access, error) {
+	p, err := d.store.GetPlacement(ctx, id)
+	if err != nil {
+		return provision.Access{}, err
+	}
+	if as == "" {
+		as = shard.AccessOwner
+	}
+	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return d.audit(ctx, tx, actor, "tenant.access", id) })
+	return provision.Access{Placement: p, Host: "127.0.0.1", Port: 5432, BouncerHost: "127.0.0.1", BouncerPort: 6432,
+		Login: secret.Login{User: p.Database + "_tmp_1", Password: grantedPassword}, As: as, ExpiresAt: time.Now().Add(ttl)}, err
+}
+
+func (d *domain) AddShard(ctx context.Context, spec provision.ShardSpec, actor catalog.Actor) (s catalog.Shard, err error) {
+	if spec.Shard.PostgresHost == "unfit.example" {
+		return s, fmt.Errorf("%w: wal_level is replica, set it to logical", shard.ErrUnfit)
+	}
+	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if s, err = d.store.AddShard(ctx, tx, spec.Shard); err != nil {
+			return err
+		}
+		return d.store.AppendAudit(ctx, tx, catalog.AuditRecord{Actor: actor, Action: "shard.add", Object: "shard/" + string(s.ID), Outcome: "ok"})
+	})
+	return s, err
+}
+
+func (d *domain) endpoints(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID) error {
+	p, err := d.store.GetPlacement(ctx, id)
+	if err != nil {
+		return err
+	}
+	if _, err := d.store.GetShard(ctx, to); err != nil {
+		return err
+	}
+	if p.Shard == to {
+		return fmt.Errorf("tenant %s: %w", id, catalog.ErrConflict)
+	}
+	return nil
+}
+
+func (d *domain) Move(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, _ time.Duration, actor catalog.Actor, key string) (op *operation.Operation, err error) {
+	if err := d.endpoints(ctx, id, to); err != nil {
+		return nil, err
+	}
+	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if op, err = d.engine.StartTx(ctx, tx, operation.Spec{Kind: move.Kind, Tenant: id, Data: moveDoc{id, to}, Actor: actor, RequestKey: key}); err != nil {
+			return err
+		}
+		return d.audit(ctx, tx, actor, "tenant.move", id)
+	})
+	return op, err
+}
+
+func (d *domain) DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, _ time.Duration, actor catalog.Actor) ([]operation.StepPlan, error) {
+	if err := d.endpoints(ctx, id, to); err != nil {
+		return nil, err
+	}
+	plan, err := d.engine.DryRun(ctx, operation.Spec{Kind: move.Kind, Tenant: id, Data: moveDoc{id, to}, Actor: actor})
+	if id == "clumsy" {
+		return plan[:1], fmt.Errorf("preflight: %w", &move.RefusedError{})
+	}
+	return plan, err
+}
+
+// outbox shows the records that are on their way to the audit log.
+type outbox struct{ store *catalog.Store }
+
+func (o outbox) List(ctx context.Context, f audit.Filter, p catalog.Page) ([]audit.Entry, string, error) {
+	before := int64(1 << 60)
+	if p.After != "" {
+		if _, err := fmt.Sscan(p.After, &before); err != nil {
+			return nil, "", err
+		}
+	}
+	rows, err := o.store.Pool().Query(ctx, `select id, record from audit_outbox where id < $1 and ($2 = '' or record->>'Tenant' = $2) order by id desc limit $3`, before, f.Tenant, p.Limit+1)
+	if err != nil {
+		return nil, "", err
+	}
+	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e audit.Entry, err error) {
+		var record []byte
+		if err := row.Scan(&e.Position, &record); err != nil {
+			return e, err
+		}
+		e.Hash = []byte{1, 2, 3}
+		return e, json.Unmarshal(record, &e.Record)
+	})
+	if err != nil || len(entries) <= p.Limit {
+		return entries, "", err
+	}
+	entries = entries[:p.Limit]
+	return entries, fmt.Sprint(entries[p.Limit-1].Position), nil
+}

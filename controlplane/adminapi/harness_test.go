@@ -1,0 +1,303 @@
+package adminapi_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/legacy"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/audit"
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/problem"
+)
+
+func TestMain(m *testing.M) {
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.FileBodyDecoder)
+	pgtest.Main(m)
+}
+
+func testContext(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// document is the API's document, with every object of an answer closed, so
+// that a field nobody wrote down fails a test.
+var document = sync.OnceValues(func() (*openapi3.T, routers.Router) {
+	doc, err := openapi3.NewLoader().LoadFromData(adminapi.Document)
+	if err != nil {
+		panic(err)
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		panic(err)
+	}
+	closed := false
+	for _, s := range doc.Components.Schemas {
+		closeObject(s.Value, &closed)
+	}
+	router, err := legacy.NewRouter(doc)
+	if err != nil {
+		panic(err)
+	}
+	return doc, router
+})
+
+func closeObject(s *openapi3.Schema, closed *bool) {
+	if s.Type.Is("object") && s.AdditionalProperties.Has == nil && s.AdditionalProperties.Schema == nil {
+		s.AdditionalProperties.Has = closed
+	}
+	for _, p := range s.Properties {
+		if p.Ref == "" {
+			closeObject(p.Value, closed)
+		}
+	}
+	if s.Items != nil && s.Items.Ref == "" {
+		closeObject(s.Items.Value, closed)
+	}
+}
+
+// fleet is an API on a catalog of its own, with shards s1 and s2.
+type fleet struct {
+	t      testing.TB
+	url    string
+	store  *catalog.Store
+	domain *domain
+	api    *adminapi.API
+	server *http.Server
+	log    *syncBuffer
+	tokens string // the file
+
+	mu   sync.Mutex
+	seen map[string]bool // "operationId status" of every answer that was checked
+}
+
+// The tokens of each role are the role's name and "-token".
+var roles = []adminapi.Role{adminapi.RoleViewer, adminapi.RoleOperator, adminapi.RoleAdmin, adminapi.RoleNode}
+
+func writeTokens(t testing.TB, path string, names ...adminapi.Role) {
+	var list []map[string]string
+	for _, r := range names {
+		list = append(list, map[string]string{"name": "the-" + string(r), "role": string(r), "sha256": adminapi.HashToken(string(r) + "-token")})
+	}
+	text, err := json.Marshal(list)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path+".new", text, 0o600))
+	require.NoError(t, os.Rename(path+".new", path))
+}
+
+func newFleet(t testing.TB) *fleet { return newFleetOn(t, catalogtest.Open(t)) }
+
+func newFleetOn(t testing.TB, store *catalog.Store) *fleet {
+	f := &fleet{t: t, store: store, log: &syncBuffer{}, seen: map[string]bool{}, tokens: filepath.Join(t.TempDir(), "tokens.json")}
+	log := slog.New(slog.NewTextHandler(f.log, nil))
+	f.domain = newDomain(store, operation.Options{LeaseFor: 2 * time.Second, Worker: "w1", Logger: log})
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- f.domain.engine.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ran)
+	})
+	writeTokens(t, f.tokens, roles...)
+	tokens, err := adminapi.OpenTokens(f.tokens, log)
+	require.NoError(t, err)
+	f.api = adminapi.New(adminapi.Deps{
+		Catalog: store, Operations: f.domain.engine, Tenants: f.domain, Shards: f.domain, Moves: f.domain, Audit: outbox{store}, Tokens: tokens,
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+			_, _ = io.WriteString(w, "up 1\n")
+		}),
+		Log: log,
+	})
+	catalogtest.AddShard(t, store, "s1")
+	catalogtest.AddShard(t, store, "s2")
+	f.serve("127.0.0.1:0")
+	return f
+}
+
+// serve listens at addr until the test ends or stop is called.
+func (f *fleet) serve(addr string) (stop func()) {
+	listener, err := net.Listen("tcp", addr) //nolint:noctx // ends with the test
+	require.NoError(f.t, err)
+	f.url = "http://" + listener.Addr().String()
+	f.server = f.api.Server()
+	served := make(chan error, 1)
+	server := f.server
+	go func() { served <- server.Serve(listener) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			require.NoError(f.t, server.Shutdown(ctx))
+			require.ErrorIs(f.t, <-served, http.ErrServerClosed)
+		})
+	}
+	f.t.Cleanup(stop)
+	return stop
+}
+
+// reply is an answer, read to its end.
+type reply struct {
+	*http.Response
+	body []byte
+}
+
+func (r reply) problem(t testing.TB) problem.Problem {
+	require.Equal(t, problem.ContentType, r.Header.Get("Content-Type"), "body: %s", r.body)
+	var p problem.Problem
+	require.NoError(t, json.Unmarshal(r.body, &p))
+	return p
+}
+
+func into[T any](t testing.TB, r reply) T {
+	t.Helper()
+	var v T
+	require.Less(t, r.StatusCode, 300, "%s", r.body)
+	require.NoError(t, json.Unmarshal(r.body, &v))
+	return v
+}
+
+type header map[string]string
+
+// ask sends a request and holds the answer against the document.
+func (f *fleet) ask(role adminapi.Role, method, path, body string, headers ...header) reply {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(testContext(f.t), method, f.url+path, strings.NewReader(body))
+	require.NoError(f.t, err)
+	if role != "" {
+		req.Header.Set("Authorization", "Bearer "+string(role)+"-token")
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range headers {
+		for k, v := range h {
+			req.Header.Set(k, v)
+		}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(f.t, err)
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(f.t, err)
+	r := reply{resp, text}
+	f.check(req, r)
+	return r
+}
+
+func (f *fleet) check(req *http.Request, r reply) {
+	f.t.Helper()
+	require.NotEmpty(f.t, r.Header.Get("X-Request-ID"))
+	if r.StatusCode >= 400 {
+		p := r.problem(f.t)
+		require.NotEmpty(f.t, p.Code)
+		require.NotEmpty(f.t, p.Hint, p.Code)
+		require.NotEmpty(f.t, p.Detail, p.Code)
+		require.Equal(f.t, r.StatusCode, p.Status)
+		require.Equal(f.t, "urn:freehold:problem:"+p.Code, p.Type)
+		require.Equal(f.t, r.Header.Get("X-Request-ID"), p.RequestID)
+		if p.Code == "no_such_route" || p.Code == "method_not_allowed" {
+			return
+		}
+	}
+	_, router := document()
+	bare := req.Clone(req.Context())
+	bare.URL.Scheme, bare.URL.Host, bare.Host = "", "", ""
+	route, params, err := router.FindRoute(bare)
+	require.NoError(f.t, err, "%s %s is not in the document", req.Method, req.URL.Path)
+	err = openapi3filter.ValidateResponse(req.Context(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: req, PathParams: params, Route: route},
+		Status:                 r.StatusCode, Header: r.Header, Body: io.NopCloser(bytes.NewReader(r.body)),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
+	})
+	require.NoError(f.t, err, "%s %s answered %d: %.800s", req.Method, req.URL.Path, r.StatusCode, r.body)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen[route.Operation.OperationID+" "+http.StatusText(r.StatusCode)] = true
+}
+
+// create makes a tenant on s1.
+func (f *fleet) create(id string) {
+	f.t.Helper()
+	r := f.ask(adminapi.RoleAdmin, "POST", "/v1/tenants", `{"id":"`+id+`","display_name":"Tenant `+id+`","shard":"s1"}`)
+	require.Equal(f.t, http.StatusOK, r.StatusCode, "%s", r.body)
+}
+
+// state is all that a mutation could change.
+func (f *fleet) state() map[string]int64 {
+	f.t.Helper()
+	counts := map[string]int64{}
+	rows, err := f.store.Pool().Query(testContext(f.t), `select 'tenants', count(*) from tenants union all select 'epochs', coalesce(sum(epoch), 0) from placements
+		union all select 'shards', count(*) from shards union all select 'versions', coalesce(sum(version), 0) from shards
+		union all select 'databases', count(*) from databases union all select 'operations', count(*) from operations
+		union all select 'cancels', count(*) from operations where cancel_requested union all select 'outbox', count(*) from outbox`)
+	require.NoError(f.t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		var n int64
+		require.NoError(f.t, rows.Scan(&name, &n))
+		counts[name] = n
+	}
+	require.NoError(f.t, rows.Err())
+	return counts
+}
+
+// unchanged runs fn and fails if it changed anything.
+func (f *fleet) unchanged(fn func()) {
+	f.t.Helper()
+	before := f.state()
+	fn()
+	require.True(f.t, maps.Equal(before, f.state()), "before %v, after %v", before, f.state())
+}
+
+// audited returns the audit records, oldest first, as "action object outcome".
+func (f *fleet) audited() []string {
+	f.t.Helper()
+	entries, _, err := outbox{f.store}.List(testContext(f.t), audit.Filter{}, catalog.Page{Limit: 1000})
+	require.NoError(f.t, err)
+	var list []string
+	for _, e := range entries {
+		list = append([]string{e.Record.Action + " " + e.Record.Object + " " + e.Record.Outcome}, list...)
+	}
+	return list
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
