@@ -1,0 +1,74 @@
+package move
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/operation"
+)
+
+// clean takes away what the move needed, and retires the source: the
+// inventory's reaper drops it when the grace is over. A source that differs
+// from the target is kept.
+func (s *Service) clean(ctx context.Context, r *run) error {
+	start := time.Now()
+	s.dismiss(r)
+	if err := s.cleanTarget(ctx, r); err != nil {
+		return err
+	}
+	if err := s.dropSource(ctx, r); err != nil {
+		return err
+	}
+	var dropAfter *time.Time
+	if r.Data.Receipt.Verification.Final == Mismatch {
+		r.Data.Receipt.note("the source is kept until somebody has looked at the difference and drops it")
+	} else {
+		at := time.Now().Add(s.opt.Grace)
+		dropAfter = &at
+		r.Data.Receipt.note(fmt.Sprintf("the source on %s is fenced, and dropped after %s", r.Data.From.Shard, at.UTC().Format(time.RFC3339)))
+	}
+	err := s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := s.store.SetDatabaseState(ctx, tx, r.Data.From.Shard, r.Data.database(),
+			[]catalog.DatabaseState{catalog.DatabaseRetired}, catalog.DatabaseRetired, dropAfter)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.Data.Receipt.phase("clean", start)
+	r.Report(operation.Progress{Phase: "done", Percent: 100})
+	return r.SetReceipt(r.Data.Receipt)
+}
+
+// cleanTarget drops the subscription and the move's own tables and rows.
+func (s *Service) cleanTarget(ctx context.Context, r *run) error {
+	if err := s.dropSubscription(ctx, r); err != nil {
+		return err
+	}
+	for _, on := range []struct {
+		shard string
+		sql   string
+	}{
+		{string(r.Data.To), "DROP TABLE IF EXISTS freehold.move_begun, " + guardTable + "; DELETE FROM freehold.barrier"},
+		{string(r.Data.From.Shard), "DROP TABLE IF EXISTS " + guardTable},
+	} {
+		conn, err := s.connect(ctx, placementShard(on.shard), r.Data.database())
+		if err != nil {
+			return err
+		}
+		_, err = conn.PgConn().Exec(ctx, on.sql).ReadAll()
+		closeConn(conn)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) checkClean(_ context.Context, r *run) (string, error) {
+	return fmt.Sprintf("drops subscription, slot and publication, and keeps the fenced source on %s for %v", r.Data.From.Shard, s.opt.Grace), nil
+}

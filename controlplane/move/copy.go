@@ -1,0 +1,378 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/move/data"
+	"github.com/freehold-db/freehold/controlplane/move/schema"
+	"github.com/freehold-db/freehold/controlplane/move/stream"
+	"github.com/freehold-db/freehold/controlplane/move/survey"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pg"
+)
+
+const (
+	// maxCopies bounds how often a copy is begun anew because the tenant's schema changed.
+	maxCopies = 4
+	// slotFor bounds the wait for transactions that were open when the slot was asked for.
+	slotFor = 30 * time.Minute
+)
+
+// copy fills the target. An exported snapshot lives as long as its connection,
+// so all that leans on it is one step, which after a crash starts from an empty target.
+func (s *Service) copy(ctx context.Context, r *run) error {
+	for {
+		err := s.copyOnce(ctx, r)
+		if !errors.Is(err, errTablesChanged) || r.Data.Copies >= maxCopies {
+			return err
+		}
+	}
+}
+
+func (s *Service) copyOnce(ctx context.Context, r *run) error {
+	start := time.Now()
+	r.Data.Copies++
+	c := &copier{s: s, r: r}
+	defer c.close()
+	for _, part := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"preparing", c.prepare}, {"slot", c.slot}, {"schema", c.schema}, {"rows", c.rows}, {"constraints", c.constraints},
+	} {
+		begun := time.Now()
+		r.Report(operation.Progress{Phase: part.name, BytesTotal: r.Data.Receipt.Bytes})
+		if err := part.do(ctx); err != nil {
+			return fmt.Errorf("copy: %s: %w", part.name, err)
+		}
+		r.Data.Receipt.phase("copy/"+part.name, begun)
+	}
+	rec := &r.Data.Receipt
+	rec.phase("copy", start)
+	rec.Copies, rec.Tables, rec.Rows, rec.Bytes, rec.StreamedBytes = r.Data.Copies, c.report.Tables, c.report.Rows, c.report.Bytes, c.report.Streamed
+	rec.CopyMBPerS = float64(c.report.Bytes) / 1e6 / time.Since(c.snapshotAt).Seconds()
+	rec.Verification.Copy = Equal
+	return r.SetReceipt(*rec)
+}
+
+// copier is one copy under way.
+type copier struct {
+	s        *Service
+	r        *run
+	src, dst *pgx.Conn // inside the database, at both ends
+
+	published  []survey.Table
+	export     *stream.Slot
+	snapshotAt time.Time
+	archive    *schema.Archive
+	tables     []survey.Table
+	byTable    map[uint32][]schema.Entry // keys and indexes
+	rest       []schema.Entry            // what else comes after the rows
+	report     data.Report
+}
+
+func (c *copier) close() {
+	if c.export != nil {
+		c.export.Release()
+	}
+	if c.archive != nil {
+		_ = c.archive.Close() // a leftover in the temporary directory harms nobody
+	}
+	closeConn(c.src)
+	closeConn(c.dst)
+}
+
+// prepare clears what a copy before left, and publishes the tables.
+func (c *copier) prepare(ctx context.Context) error {
+	r, s := c.r, c.s
+	if err := s.dropSubscription(ctx, r); err != nil {
+		return err
+	}
+	if err := s.dropSource(ctx, r); err != nil {
+		return err
+	}
+	src, dst, err := s.servers(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer closeConn(src)
+	defer closeConn(dst)
+	if c.dst, err = s.connect(ctx, r.Data.To, r.Data.database()); err != nil {
+		return err
+	}
+	if used, err := filled(ctx, c.dst); err != nil {
+		return err
+	} else if used {
+		closeConn(c.dst)
+		if err := shard.CreateTarget(ctx, src, dst, r.Data.database()); err != nil {
+			return err
+		}
+		if c.dst, err = s.connect(ctx, r.Data.To, r.Data.database()); err != nil {
+			return err
+		}
+	}
+	if c.src, err = s.connect(ctx, r.Data.From.Shard, r.Data.database()); err != nil {
+		return err
+	}
+	return patiently(ctx, func() error {
+		if c.published, err = survey.Tables(ctx, c.src); err != nil {
+			return err
+		}
+		return stream.Publish(ctx, c.src, name(r.Op), c.published)
+	})
+}
+
+// filled tells a target that a copy was begun in from a fresh one.
+func filled(ctx context.Context, dst *pgx.Conn) (yes bool, err error) {
+	err = dst.QueryRow(ctx, `SELECT pg_catalog.to_regclass('freehold.move_begun') IS NOT NULL`).Scan(&yes)
+	return yes, err
+}
+
+// slot makes the replication slot and with it the snapshot that is copied.
+func (c *copier) slot(ctx context.Context) error {
+	cfg, err := c.s.fleet.AdminConfig(ctx, c.r.Data.From.Shard, c.r.Data.database())
+	if err != nil {
+		return err
+	}
+	cfg.RuntimeParams["application_name"] = applicationName
+	cfg.RuntimeParams["statement_timeout"] = "0"
+	ctx, cancel := context.WithTimeout(ctx, slotFor)
+	defer cancel()
+	stop := c.whileWaiting(ctx, "slot", `
+SELECT 'pid ' || pid || ' (' || coalesce(usename, '?') || ') to end its transaction, open for ' || date_trunc('second', clock_timestamp() - xact_start)
+FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1`)
+	c.export, err = stream.CreateSlot(ctx, cfg, name(c.r.Op))
+	stop()
+	c.snapshotAt = time.Now()
+	return err
+}
+
+// whileWaiting reports what the source says is being waited for, until stopped.
+func (c *copier) whileWaiting(ctx context.Context, phase, sql string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := c.s.connect(ctx, c.r.Data.From.Shard, maintenance)
+		if err != nil {
+			return
+		}
+		defer closeConn(conn)
+		for sleep(ctx, time.Second) == nil {
+			var who string
+			if conn.QueryRow(ctx, sql).Scan(&who) == nil {
+				c.r.Report(operation.Progress{Phase: phase, Waiting: "for " + who})
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// errTablesChanged: tables came or went between the publication and the snapshot.
+var errTablesChanged = errors.New("the tenant's tables changed while the copy was prepared")
+
+// schema reads what the snapshot holds, and makes the target's empty tables.
+func (c *copier) schema(ctx context.Context) error {
+	r, s := c.r, c.s
+	var keys survey.Owned
+	err := snapshotted(ctx, c.src, c.export.Snapshot, func(tx pgx.Tx) (err error) {
+		if c.tables, err = survey.Tables(ctx, tx); err != nil {
+			return err
+		}
+		if keys, err = survey.Keys(ctx, tx); err != nil {
+			return err
+		}
+		r.Data.Fingerprint, err = schema.Fingerprint(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !sameTables(c.published, c.tables) {
+		return errTablesChanged
+	}
+	env, err := s.toolEnv(ctx, r.Data.From.Shard, r.Data.database())
+	if err != nil {
+		return err
+	}
+	if c.archive, err = s.tools.Dump(ctx, env, c.export.Snapshot, 10*time.Second); err != nil {
+		return err
+	}
+	c.sort(keys)
+	if err := c.blank(ctx); err != nil {
+		return err
+	}
+	if err := c.restore(ctx, c.archive.Pre, 1); err != nil {
+		return err
+	}
+	now, atEnd := stream.Restoring(c.published)
+	r.Data.AtEnd = atEnd
+	for _, sql := range now {
+		if _, err := c.dst.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func snapshotted(ctx context.Context, conn *pgx.Conn, snapshot string, fn func(tx pgx.Tx) error) error {
+	lit, err := pg.Literal(snapshot)
+	if err != nil {
+		return err
+	}
+	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET TRANSACTION SNAPSHOT "+lit, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+func sameTables(a, b []survey.Table) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].OID != b[i].OID || a[i].Ident() != b[i].Ident() {
+			return false
+		}
+	}
+	return true
+}
+
+// sort parts what is built per table from the rest.
+func (c *copier) sort(keys survey.Owned) {
+	const pgClass, pgConstraint = 1259, 2606
+	c.byTable = map[uint32][]schema.Entry{}
+	copied := map[uint32]bool{}
+	for _, t := range c.tables {
+		copied[t.OID] = true
+	}
+	for _, e := range c.archive.Post {
+		var table uint32
+		switch e.Class {
+		case pgClass:
+			table = keys.Index[e.OID]
+		case pgConstraint:
+			table = keys.Constraint[e.OID]
+		}
+		if copied[table] {
+			c.byTable[table] = append(c.byTable[table], e)
+		} else {
+			c.rest = append(c.rest, e)
+		}
+	}
+}
+
+// blank takes away what the template brought for the tenant's roles, so that
+// the archive finds a database as initdb would have made it, but for the
+// platform's own schema and what was revoked in pg_catalog. A table there marks
+// the database as begun, until the move is cleaned up.
+func (c *copier) blank(ctx context.Context) error {
+	db := c.r.Data.database()
+	roles := fmt.Sprintf("%s, %s, %s", pg.Ident(shard.OwnerRole(db)), pg.Ident(shard.RWRole(db)), pg.Ident(shard.RORole(db)))
+	var public bool
+	if err := c.src.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public')").Scan(&public); err != nil {
+		return err
+	}
+	sql := "CREATE TABLE freehold.move_begun ();" +
+		"ALTER SCHEMA public OWNER TO pg_database_owner; DROP OWNED BY " + roles + " CASCADE;" +
+		"REVOKE ALL ON SCHEMA public FROM PUBLIC, " + roles + "; GRANT ALL ON SCHEMA public TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC;" +
+		fmt.Sprintf("GRANT CREATE, TEMPORARY ON DATABASE %s TO %s;", pg.Ident(db), pg.Ident(shard.OwnerRole(db)))
+	if !public {
+		sql += "DROP SCHEMA public;"
+	}
+	_, err := c.dst.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
+
+// rows copies and compares all tables, and builds their indexes.
+func (c *copier) rows(ctx context.Context) error {
+	started := time.Now()
+	job := data.Job{
+		Source: func(ctx context.Context) (*pgx.Conn, error) {
+			return c.s.connect(ctx, c.r.Data.From.Shard, c.r.Data.database())
+		},
+		Target: func(ctx context.Context) (*pgx.Conn, error) {
+			return c.s.connect(ctx, c.r.Data.To, c.r.Data.database())
+		},
+		Snapshot: c.export.Snapshot, Tables: c.tables, Streams: c.s.opt.Streams,
+		Index: c.index,
+		Progress: func(p data.Progress) {
+			rate := float64(p.Copied) / time.Since(started).Seconds()
+			out := operation.Progress{Phase: fmt.Sprintf("rows, %d of %d tables", p.Tables, len(c.tables)), BytesDone: p.Copied, BytesTotal: p.Total, Rate: rate}
+			if p.Total > 0 {
+				out.Percent = 100 * (0.75*float64(p.Copied) + 0.25*float64(p.Compared)) / float64(p.Total)
+				if rate > 0 {
+					out.ETA = time.Duration(float64(p.Total-p.Copied) / rate * 1e9)
+				}
+			}
+			c.r.Report(out)
+		},
+	}
+	var err error
+	c.report, err = job.Run(ctx)
+	return err
+}
+
+// index builds keys and indexes of tables whose rows are there, and has the planner know them.
+func (c *copier) index(ctx context.Context, tables []survey.Table) error {
+	var entries []schema.Entry
+	names := ""
+	for i, t := range tables {
+		entries = append(entries, c.byTable[t.OID]...)
+		if i > 0 {
+			names += ", "
+		}
+		names += t.Ident()
+	}
+	if err := c.restore(ctx, entries, 1); err != nil {
+		return err
+	}
+	conn, err := c.s.connect(ctx, c.r.Data.To, c.r.Data.database())
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	_, err = conn.Exec(ctx, "ANALYZE "+names, pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+// constraints makes what is left of the schema: foreign keys, triggers, policies, comments.
+func (c *copier) constraints(ctx context.Context) error {
+	c.export.Release()
+	if err := c.restore(ctx, c.rest, c.s.opt.Streams); err != nil {
+		return err
+	}
+	c.r.Report(operation.Progress{Phase: "copied", Percent: 100, BytesDone: c.report.Bytes, BytesTotal: c.report.Bytes})
+	return nil
+}
+
+func (c *copier) restore(ctx context.Context, entries []schema.Entry, jobs int) error {
+	env, err := c.s.toolEnv(ctx, c.r.Data.To, c.r.Data.database(), "synchronous_commit=off", "maintenance_work_mem=256MB")
+	if err != nil {
+		return err
+	}
+	return c.archive.Restore(ctx, env, entries, jobs)
+}
+
+func (s *Service) undoCopy(ctx context.Context, r *run) error {
+	if err := s.stillAtSource(ctx, r); err != nil {
+		return err
+	}
+	if err := s.dropSubscription(ctx, r); err != nil {
+		return err
+	}
+	return s.dropSource(ctx, r)
+}
+
+func (s *Service) checkCopy(_ context.Context, r *run) (string, error) {
+	return fmt.Sprintf("makes a publication and a slot on %s, copies the schema and about %.1f MB of %d tables in %d streams from one snapshot, builds indexes, and compares every table",
+		r.Data.From.Shard, float64(r.Data.Receipt.Bytes)/1e6, r.Data.Receipt.Tables, s.opt.Streams), nil
+}

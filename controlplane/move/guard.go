@@ -1,0 +1,99 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/internal/pg"
+)
+
+// The catalog's lease says who works on a move, but a worker that was stopped
+// and wakes up after its lease is gone acts before it notices. So the shards
+// keep the newest worker's fencing token as well, in a table of the platform's
+// schema, and fences are raised and lowered only by the worker it names.
+const (
+	guardTable = "freehold.move_worker"
+	guardHold  = "LOCK TABLE " + guardTable + " IN ROW SHARE MODE"
+	guardRead  = "SELECT coalesce(max(token), 0) FROM " + guardTable + " WHERE operation = $1"
+)
+
+// claim makes this worker the one whom the database obeys. conn is inside it.
+// An earlier operation's worker is not obeyed any more: the tenant has one
+// unfinished operation at most, and the catalog says that it is ours.
+// Errors: operation.ErrLeaseLost if a later worker of this operation was there.
+func claim(ctx context.Context, conn *pgx.Conn, r *run) error {
+	// Whoever holds the guard is either done in a moment or was stopped inside it.
+	_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks l
+		WHERE l.locktype = 'relation' AND l.relation = pg_catalog.to_regclass('`+guardTable+`') AND l.pid <> pg_catalog.pg_backend_pid()
+		AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`)
+	if err != nil {
+		return fmt.Errorf("claim the database: %w", err)
+	}
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		for _, sql := range []string{"CREATE TABLE IF NOT EXISTS " + guardTable + " (operation text NOT NULL, token bigint NOT NULL)",
+			"LOCK TABLE " + guardTable + " IN EXCLUSIVE MODE"} {
+			if _, err := tx.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+				return err
+			}
+		}
+		var newest int64
+		if err := tx.QueryRow(ctx, guardRead, r.Op.ID).Scan(&newest); err != nil {
+			return err
+		}
+		if newest > r.Token() {
+			return operation.ErrLeaseLost
+		}
+		if newest == r.Token() {
+			return nil
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM "+guardTable); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "INSERT INTO "+guardTable+" VALUES ($1, $2)", r.Op.ID, r.Token())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("claim the database: %w", err)
+	}
+	return nil
+}
+
+// guarded runs fn while no later worker can claim the database. conn is inside
+// it and not used by fn. Errors: operation.ErrLeaseLost, and fn is not run.
+func guarded(ctx context.Context, conn *pgx.Conn, r *run, fn func() error) error {
+	batch := &pgx.Batch{}
+	batch.Queue("BEGIN")
+	batch.Queue(guardHold)
+	var newest int64
+	batch.Queue(guardRead, r.Op.ID).QueryRow(func(row pgx.Row) error { return row.Scan(&newest) })
+	err := conn.SendBatch(ctx, batch).Close()
+	if err == nil && newest != r.Token() || pg.Code(err) == pgerrcode.UndefinedTable { // no table: the move is over
+		err = operation.ErrLeaseLost
+	}
+	if err == nil {
+		err = fn()
+	}
+	return errors.Join(err, unguard(conn))
+}
+
+// unguard ends the guard's transaction, which has written nothing.
+func unguard(conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanFor)
+	defer cancel()
+	if conn.IsClosed() {
+		return nil // its transaction ended with it
+	}
+	_, err := conn.Exec(ctx, "ROLLBACK", pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+// unclaim takes the guard away; from then on nobody is obeyed.
+func unclaim(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "DROP TABLE IF EXISTS "+guardTable, pgx.QueryExecModeSimpleProtocol)
+	return err
+}

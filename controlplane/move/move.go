@@ -1,0 +1,287 @@
+// Package move moves a tenant's database online from one shard to another: an
+// operation of steps that can be run again after a crash at any point, and
+// until the flip of the placement taken back without a trace.
+//
+//	preflight  find everything that could break, before anything is touched
+//	target     roles and an empty, fenced database at the target
+//	copy       publication, slot, schema, rows, indexes; compared under one snapshot
+//	stream     changes since the snapshot follow
+//	catch-up   until a barrier passes quickly
+//	cutover    hold, pause, fence, barrier, flip: the point of no return
+//	open       the target takes logins, nodes and attached clients follow
+//	verify     the frozen source against what the target was at the barrier
+//	clean      subscription, slot and publication go; the source is retired
+//
+// Truth in the cutover is the fence in the source's Postgres: it is up before
+// the barrier is written, and comes down only if the placement's committed row
+// still names the source. Holds at nodes and PAUSE at PgBouncers only spare
+// clients errors and time. The recovery rule after a crash anywhere is one:
+// read the placement's row; the shard it names is opened.
+//
+// Import law: of this module, move imports shardmap, internal packages, and
+// controlplane/catalog, operation, publish and shard.
+package move
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/schema"
+	"github.com/freehold-db/freehold/controlplane/move/survey"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/failpoint"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// Kind is the kind of operation that a move is.
+const Kind = "tenant-move"
+
+// DefaultMaxPause bounds the pause of a move that asks for no other.
+const DefaultMaxPause = 500 * time.Millisecond
+
+// Publisher is what a move needs of the bus (*publish.Publisher). Its failures
+// cost time, never truth.
+type Publisher interface {
+	Flush(ctx context.Context, tenant shardmap.TenantID) error
+	Hold(ctx context.Context, h shardmap.Hold, wait time.Duration) (acks []shardmap.HoldAck, expected int, err error)
+	Release(ctx context.Context, r shardmap.Release) error
+}
+
+// Options of the service. Zero values mean the default in brackets.
+type Options struct {
+	PGBinDir string        // where pg_dump and pg_restore are [found by the caller; required]
+	Grace    time.Duration // how long the source is kept after a move [10 min]
+	Streams  int           // tables or parts of tables copied at once [CPUs, 2 to 4]
+	Logger   *slog.Logger  // [slog.Default()]
+}
+
+// Service is one replica's. All methods are safe for concurrent use.
+type Service struct {
+	store     *catalog.Store
+	engine    *operation.Engine
+	fleet     *shard.Fleet
+	publisher Publisher
+	opt       Options
+	tools     schema.Tools
+	// hit is failpoint.Hit; tests of this package put something else in.
+	hit func(name string) error
+
+	mu sync.Mutex
+	// kept are what a cutover leaves for the steps after it in this process, by operation.
+	kept map[string]*crew
+}
+
+// New makes the service and registers its kind with the engine.
+func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, publisher Publisher, opt Options) *Service {
+	if opt.Grace <= 0 {
+		opt.Grace = 10 * time.Minute
+	}
+	if opt.Streams <= 0 {
+		opt.Streams = min(max(runtime.NumCPU(), 2), 4)
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	s := &Service{store: store, engine: engine, fleet: fleet, publisher: publisher, opt: opt,
+		tools: schema.Tools{BinDir: opt.PGBinDir}, hit: failpoint.Hit, kept: map[string]*crew{}}
+	operation.Register(engine, s.kind())
+	return s
+}
+
+type run = operation.Run[Doc]
+
+// kind is the list of steps; it is the specification.
+func (s *Service) kind() operation.Kind[Doc] {
+	return operation.Kind[Doc]{Name: Kind, Steps: []operation.Step[Doc]{
+		{Name: "preflight", Title: "looking for what could break", Do: s.preflight, Check: s.checkPreflight, Timeout: 10 * time.Minute},
+		{Name: "target", Title: "making the database at the target", Do: s.target, Undo: s.undoTarget, Check: s.says("copies the tenant's roles to the target and makes an empty, fenced database there"), Timeout: 10 * time.Minute},
+		{Name: "copy", Title: "copying data", Do: s.copy, Undo: s.undoCopy, Check: s.checkCopy, Timeout: 24 * time.Hour},
+		{Name: "stream", Title: "following changes", Do: s.stream, Undo: s.undoStream, Check: s.says("subscribes the target to the changes made since the copy"), Timeout: 10 * time.Minute},
+		{Name: "catch-up", Title: "catching up", Do: s.catchUp, Check: s.says("waits until changes arrive within a fraction of the pause budget"), Timeout: 24 * time.Hour},
+		{Name: "cutover", Title: "cutting over", Do: s.cutover, Undo: s.undoCutover, Check: s.checkCutover, NoReturn: true, Timeout: 24 * time.Hour, MaxAttempts: 3},
+		{Name: "open", Title: "opening the target", Do: s.open, Timeout: 10 * time.Minute},
+		{Name: "verify", Title: "comparing both sides", Do: s.verify, Check: s.says("compares the frozen source with what the target was at the barrier"), Timeout: 24 * time.Hour},
+		{Name: "clean", Title: "cleaning up", Do: s.clean, Check: s.checkClean, Timeout: 10 * time.Minute},
+	}}
+}
+
+// Doc is the operation's document: what was asked for, and what steps learned.
+type Doc struct {
+	Tenant   shardmap.TenantID `json:"tenant"`
+	To       shardmap.ShardID  `json:"to"`
+	MaxPause time.Duration     `json:"max_pause"`
+
+	// From is the placement that the move starts from; preflight reads it.
+	From shardmap.Placement `json:"from"`
+	// Fingerprint is the source's schema as it was copied.
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// AtEnd are statements for the target when the stream has ended.
+	AtEnd []string `json:"at_end,omitempty"`
+	// Copies counts the copies begun; one more is made when the schema changes.
+	Copies  int     `json:"copies,omitempty"`
+	Receipt Receipt `json:"receipt"`
+}
+
+func (d *Doc) database() string { return d.From.Database }
+
+// Move starts an online move. The same actor and request key with the same
+// arguments return the same operation.
+// Errors: catalog.ErrNotFound (tenant or shard), ErrConflict (deleted tenant,
+// already there, shard takes no tenants), ErrBusy, ErrKeyReused.
+func (s *Service) Move(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
+	spec := s.spec(id, to, maxPause, actor, requestKey)
+	if requestKey != "" { // a repeated request is answered as the first was, though the tenant is there now
+		_, err := s.engine.FindRequest(ctx, actor.Name, requestKey)
+		if err == nil {
+			return s.engine.Start(ctx, spec)
+		}
+	}
+	if _, _, err := s.endpoints(ctx, id, to); err != nil {
+		return nil, err
+	}
+	return s.engine.Start(ctx, spec)
+}
+
+// DryRun says what Move would do, step by step, and changes nothing. The first
+// thing that would stop it is the error, beside the plan so far. Errors: as
+// Move's, and [*RefusedError].
+func (s *Service) DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor) ([]operation.StepPlan, error) {
+	if _, _, err := s.endpoints(ctx, id, to); err != nil {
+		return nil, err
+	}
+	return s.engine.DryRun(ctx, s.spec(id, to, maxPause, actor, ""))
+}
+
+func (s *Service) spec(id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor, requestKey string) operation.Spec {
+	if maxPause <= 0 {
+		maxPause = DefaultMaxPause
+	}
+	return operation.Spec{Kind: Kind, Tenant: id, Actor: actor, RequestKey: requestKey,
+		Data: Doc{Tenant: id, To: to, MaxPause: maxPause}}
+}
+
+// endpoints reads both ends and refuses what the catalog alone can tell.
+func (s *Service) endpoints(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID) (shardmap.Placement, catalog.Shard, error) {
+	t, err := s.store.GetTenant(ctx, id)
+	if err != nil {
+		return shardmap.Placement{}, catalog.Shard{}, err
+	}
+	target, err := s.store.GetShard(ctx, to)
+	if err != nil {
+		return t.Placement, target, err
+	}
+	switch {
+	case t.Placement.State == shardmap.Deleted:
+		err = fmt.Errorf("tenant %s is deleted: %w", id, catalog.ErrConflict)
+	case t.Placement.Shard == to:
+		err = fmt.Errorf("tenant %s is on shard %s already: %w", id, to, catalog.ErrConflict)
+	case target.State != catalog.ShardActive:
+		err = fmt.Errorf("shard %s is %s and takes no tenants; uncordon it or choose another: %w", to, target.State, catalog.ErrConflict)
+	}
+	return t.Placement, target, err
+}
+
+// name is the move's publication, subscription and slot: letters, digits and
+// underscores, at most 63, the same at every try.
+func name(op *operation.Operation) string {
+	return "freehold_move_" + strings.ReplaceAll(op.ID, "-", "")
+}
+
+// applicationName tells our own sessions from the tenant's.
+const applicationName = "freehold-move"
+
+// maintenance is the database for what concerns the server.
+const maintenance = "postgres"
+
+// connect opens an admin connection whose settings are its own, whatever the
+// database's and the roles' are, and which reads tables but no view that poses as one.
+func (s *Service) connect(ctx context.Context, on shardmap.ShardID, database string) (*pgx.Conn, error) {
+	conn, err := s.connectPlain(ctx, on, database)
+	if err != nil {
+		return nil, err
+	}
+	_, err = conn.Exec(ctx, "SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
+	if err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("shard %s: %w", on, err)
+	}
+	return conn, nil
+}
+
+// connectPlain is connect for statements that need views: REFRESH.
+func (s *Service) connectPlain(ctx context.Context, on shardmap.ShardID, database string) (*pgx.Conn, error) {
+	cfg, err := s.fleet.AdminConfig(ctx, on, database)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range sessionSettings {
+		cfg.RuntimeParams[k] = v
+	}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: %w", on, err)
+	}
+	return conn, nil
+}
+
+var sessionSettings = map[string]string{
+	"application_name": applicationName, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
+	"lock_timeout": "0", "default_transaction_read_only": "off", "default_transaction_isolation": "read committed", "row_security": "off",
+}
+
+func closeConn(conn *pgx.Conn) {
+	if conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // the server notices either way
+}
+
+// toolEnv is the environment of pg_dump and pg_restore: the login, and settings of their session.
+func (s *Service) toolEnv(ctx context.Context, on shardmap.ShardID, database string, settings ...string) ([]string, error) {
+	env, err := s.fleet.AdminEnv(ctx, on, database)
+	if err != nil {
+		return nil, err
+	}
+	options := "-c default_transaction_read_only=off -c statement_timeout=0"
+	for _, kv := range settings {
+		options += " -c " + kv
+	}
+	return append(env, "PGOPTIONS="+options, "PGAPPNAME="+applicationName), nil
+}
+
+// says is a dry run's word on a step of which nothing can be found out before.
+func (s *Service) says(what string) func(context.Context, *run) (string, error) {
+	return func(context.Context, *run) (string, error) { return what, nil }
+}
+
+// RefusedError: preflight found what a move must not begin with.
+type RefusedError struct{ Findings []survey.Finding }
+
+func (e *RefusedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "the move can't be made for %d reasons", len(e.Findings))
+	if len(e.Findings) == 1 {
+		b.Reset()
+		b.WriteString("the move can't be made")
+	}
+	for i, f := range e.Findings {
+		if i == 20 {
+			fmt.Fprintf(&b, "; and %d more", len(e.Findings)-i)
+			break
+		}
+		b.WriteString("; " + f.String())
+	}
+	return b.String()
+}

@@ -1,0 +1,172 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/survey"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
+)
+
+// preflight finds what could break and touches nothing.
+func (s *Service) preflight(ctx context.Context, r *run) error {
+	start := time.Now()
+	found, size, err := s.look(ctx, r)
+	if err != nil {
+		return err
+	}
+	r.Data.Receipt = Receipt{Tenant: r.Data.Tenant, From: r.Data.From.Shard, To: r.Data.To, Database: r.Data.database(),
+		MaxPauseMS: ms(r.Data.MaxPause), Tables: size.tables, Bytes: size.bytes, Attempts: []Attempt{},
+		Verification: Verification{Copy: NotVerified, Final: NotVerified}}
+	refused, waits, warnings := sorted(found)
+	if len(refused) > 0 {
+		return operation.Permanent(&RefusedError{refused})
+	}
+	if len(waits) > 0 {
+		return operation.Wait(2*time.Second, waits[0].String())
+	}
+	r.Data.Receipt.Warnings = warnings
+	r.Data.Receipt.phase("preflight", start)
+	return r.SetReceipt(r.Data.Receipt)
+}
+
+func (s *Service) checkPreflight(ctx context.Context, r *run) (string, error) {
+	found, size, err := s.look(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	r.Data.Receipt.Bytes, r.Data.Receipt.Tables = size.bytes, size.tables
+	refused, waits, warnings := sorted(found)
+	if len(refused) > 0 {
+		return "", &RefusedError{refused}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "nothing stands in the way of moving %d tables of %.1f MB from %s to %s", size.tables, float64(size.bytes)/1e6, r.Data.From.Shard, r.Data.To)
+	for _, f := range waits {
+		b.WriteString("; would wait: " + f.String())
+	}
+	for _, f := range warnings {
+		b.WriteString("; note: " + f.String())
+	}
+	return b.String(), nil
+}
+
+func sorted(found []survey.Finding) (refused, waits, warnings []survey.Finding) {
+	for _, f := range found {
+		switch f.Level {
+		case survey.Refuse:
+			refused = append(refused, f)
+		case survey.Wait:
+			waits = append(waits, f)
+		case survey.Warn:
+			warnings = append(warnings, f)
+		}
+	}
+	return refused, waits, warnings
+}
+
+type extent struct {
+	tables int
+	bytes  int64
+}
+
+// look reads both ends. What the catalog refuses is an error at once; what the
+// servers show is a list, so that people see all of it.
+func (s *Service) look(ctx context.Context, r *run) ([]survey.Finding, extent, error) {
+	placement, _, err := s.endpoints(ctx, r.Data.Tenant, r.Data.To)
+	if err != nil {
+		if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNotFound) {
+			err = operation.Permanent(err)
+		}
+		return nil, extent{}, err
+	}
+	r.Data.From = placement
+	found, err := s.lookAtTarget(ctx, r)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	inside, size, err := s.lookInside(ctx, r)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	found = append(found, inside...)
+	for _, id := range []struct{ shard, side string }{{string(placement.Shard), "source"}, {string(r.Data.To), "target"}} {
+		console, err := s.fleet.Console(ctx, placementShard(id.shard))
+		if err != nil {
+			found = append(found, survey.Finding{Level: survey.Wait, Code: "pgbouncer", Object: id.shard,
+				Reason: "the " + id.side + "'s PgBouncer can't be reached: " + err.Error()})
+			continue
+		}
+		console.Close()
+	}
+	return found, size, nil
+}
+
+// lookAtTarget finds out whether the name is free there.
+func (s *Service) lookAtTarget(ctx context.Context, r *run) ([]survey.Finding, error) {
+	db, err := s.store.GetDatabase(ctx, r.Data.To, r.Data.database())
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case db.State == catalog.DatabaseRetired || db.State == catalog.DatabaseTarget:
+		return nil, nil // what an earlier move left; it is replaced
+	case db.State == catalog.DatabaseDropping:
+		return []survey.Finding{{Level: survey.Wait, Code: "leftover", Object: db.Name, Reason: "what an earlier move left at the target is being dropped"}}, nil
+	default:
+		return []survey.Finding{{Level: survey.Refuse, Code: "name-taken", Object: db.Name,
+			Reason: fmt.Sprintf("the target has a database of that name, %s", db.State), Remedy: "choose another shard"}}, nil
+	}
+}
+
+// lookInside asks both servers.
+func (s *Service) lookInside(ctx context.Context, r *run) ([]survey.Finding, extent, error) {
+	src, err := s.connect(ctx, r.Data.From.Shard, r.Data.database())
+	if err != nil {
+		return nil, extent{}, err
+	}
+	defer closeConn(src)
+	dst, err := s.connect(ctx, r.Data.To, maintenance)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	defer closeConn(dst)
+	here, err := survey.ReadServer(ctx, src, r.Data.database())
+	if err != nil {
+		return nil, extent{}, err
+	}
+	there, err := survey.ReadServer(ctx, dst, shard.TemplateBase)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	found := survey.Between(here, there)
+	inside, err := survey.Inside(ctx, src, name(r.Op))
+	if err != nil {
+		return nil, extent{}, err
+	}
+	tables, err := survey.Tables(ctx, src)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	extensions, err := survey.Extensions(ctx, src)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	missing, err := survey.Missing(ctx, dst, extensions)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	size := extent{tables: len(tables)}
+	for _, t := range tables {
+		size.bytes += t.Bytes
+	}
+	found = append(found, inside...)
+	found = append(found, survey.Identities(tables)...)
+	return append(found, missing...), size, nil
+}

@@ -1,0 +1,83 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgerrcode"
+
+	"github.com/freehold-db/freehold/controlplane/move/stream"
+	"github.com/freehold-db/freehold/internal/pg"
+)
+
+// stream has the target follow.
+func (s *Service) stream(ctx context.Context, r *run) error {
+	start := time.Now()
+	if err := s.subscribe(ctx, r); err != nil {
+		return err
+	}
+	r.Data.Receipt.phase("stream", start)
+	return nil
+}
+
+func (s *Service) subscribe(ctx context.Context, r *run) error {
+	conninfo, err := s.fleet.AdminConninfo(ctx, r.Data.From.Shard, r.Data.database())
+	if err != nil {
+		return err
+	}
+	dst, err := s.connect(ctx, r.Data.To, r.Data.database())
+	if err != nil {
+		return err
+	}
+	defer closeConn(dst)
+	return stream.Subscribe(ctx, dst, name(r.Op), conninfo)
+}
+
+func (s *Service) undoStream(ctx context.Context, r *run) error {
+	if err := s.stillAtSource(ctx, r); err != nil {
+		return err
+	}
+	return s.dropSubscription(ctx, r)
+}
+
+// dropSubscription leaves the slot alone. No database is no subscription.
+func (s *Service) dropSubscription(ctx context.Context, r *run) error {
+	dst, err := s.connect(ctx, r.Data.To, r.Data.database())
+	if pg.Code(err) == pgerrcode.InvalidCatalogName {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer closeConn(dst)
+	return stream.Unsubscribe(ctx, dst, name(r.Op))
+}
+
+// dropSource drops the slot, and the publication with what it changed.
+func (s *Service) dropSource(ctx context.Context, r *run) error {
+	src, err := s.connect(ctx, r.Data.From.Shard, r.Data.database())
+	if err != nil {
+		return err
+	}
+	defer closeConn(src)
+	if err := stream.DropSlot(ctx, src, name(r.Op)); err != nil {
+		return err
+	}
+	return patiently(ctx, func() error { return stream.Unpublish(ctx, src, name(r.Op)) })
+}
+
+// patiently tries again while a table is locked by the tenant, up to a minute.
+func patiently(ctx context.Context, fn func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		err := fn()
+		if !errors.Is(err, stream.ErrLocked) {
+			return err
+		}
+		if serr := sleep(ctx, jitter(pause)); serr != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+func placementShard(s string) shardmap.ShardID { return shardmap.ShardID(s) }
+
+// target puts the database into the inventory, then makes it: nothing on a
+// shard is unknown to the catalog.
+func (s *Service) target(ctx context.Context, r *run) error {
+	start := time.Now()
+	src, dst, err := s.servers(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer closeConn(src)
+	defer closeConn(dst)
+	if err := s.claimName(ctx, r, dst); err != nil {
+		return err
+	}
+	if err := s.createTarget(ctx, r, src, dst); err != nil {
+		return err
+	}
+	r.Data.Receipt.phase("target", start)
+	return nil
+}
+
+// servers connects to both servers' maintenance databases.
+func (s *Service) servers(ctx context.Context, r *run) (src, dst *pgx.Conn, err error) {
+	if src, err = s.connect(ctx, r.Data.From.Shard, maintenance); err != nil {
+		return nil, nil, err
+	}
+	if dst, err = s.connect(ctx, r.Data.To, maintenance); err != nil {
+		closeConn(src)
+		return nil, nil, err
+	}
+	return src, dst, nil
+}
+
+// claimName enters the target database into the inventory. What an earlier
+// move retired there goes first.
+func (s *Service) claimName(ctx context.Context, r *run, dst *pgx.Conn) error {
+	db, err := s.store.GetDatabase(ctx, r.Data.To, r.Data.database())
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+	case err != nil:
+		return err
+	case db.State == catalog.DatabaseTarget && db.Tenant == r.Data.Tenant:
+		return nil
+	case db.State == catalog.DatabaseRetired && db.Tenant == r.Data.Tenant:
+		if err := shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()); err != nil {
+			return err
+		}
+	case db.State == catalog.DatabaseDropping:
+		return operation.Wait(time.Second, "what an earlier move left at the target is being dropped")
+	default:
+		return operation.Permanent(catalog.ErrConflict)
+	}
+	from, err := s.store.GetDatabase(ctx, r.Data.From.Shard, r.Data.database())
+	if err != nil {
+		return err
+	}
+	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if db.Name != "" {
+			if err := s.store.DeleteDatabase(ctx, tx, r.Data.To, r.Data.database()); err != nil {
+				return err
+			}
+		}
+		return s.store.InsertDatabase(ctx, tx, catalog.Database{Shard: r.Data.To, Name: r.Data.database(),
+			State: catalog.DatabaseTarget, Tenant: r.Data.Tenant, SchemaVersion: from.SchemaVersion})
+	})
+}
+
+// createTarget makes roles and the empty, fenced database, anew if it was begun before.
+func (s *Service) createTarget(ctx context.Context, r *run, src, dst *pgx.Conn) error {
+	if err := s.dropSubscription(ctx, r); err != nil {
+		return err
+	}
+	return shard.CreateTarget(ctx, src, dst, r.Data.database())
+}
+
+// undoTarget drops what target made.
+func (s *Service) undoTarget(ctx context.Context, r *run) error {
+	if err := s.stillAtSource(ctx, r); err != nil {
+		return err
+	}
+	db, err := s.store.GetDatabase(ctx, r.Data.To, r.Data.database())
+	if errors.Is(err, catalog.ErrNotFound) || err == nil && db.State != catalog.DatabaseTarget {
+		return nil // the step came to nothing
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.dropSubscription(ctx, r); err != nil {
+		return err
+	}
+	dst, err := s.connect(ctx, r.Data.To, maintenance)
+	if err != nil {
+		return err
+	}
+	defer closeConn(dst)
+	if err := shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()); err != nil {
+		return err
+	}
+	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return s.store.DeleteDatabase(ctx, tx, r.Data.To, r.Data.database())
+	})
+}
+
+// errFlipped: the placement names the target already; nothing may be taken back.
+var errFlipped = errors.New("the placement is flipped already")
+
+// stillAtSource asks the catalog before anything is taken back.
+func (s *Service) stillAtSource(ctx context.Context, r *run) error {
+	p, err := s.store.GetPlacement(ctx, r.Data.Tenant)
+	if err != nil {
+		return err
+	}
+	if p.Shard != r.Data.From.Shard {
+		return operation.Permanent(errFlipped)
+	}
+	return nil
+}
