@@ -63,7 +63,7 @@ func fixture(t testing.TB, opts rest.Options) *api {
 	require.NoError(t, err)
 	var database string
 	require.NoError(t, owner.QueryRow(ctx, "SELECT current_database()").Scan(&database))
-	_, err = owner.Exec(ctx, strings.ReplaceAll(string(sample), "DATABASE", database), pgx.QueryExecModeSimpleProtocol)
+	_, err = owner.Exec(ctx, strings.ReplaceAll(string(sample), `"DATABASE`, `"`+database), pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err)
 	conn, err := pgconn.Connect(ctx, dsn)
 	require.NoError(t, err)

@@ -28,6 +28,10 @@ func TestRead(t *testing.T) {
 		{"/projects?id=eq.1&select=%22a%5C%22b;--%22:id", `[{"a\"b;--":1}]`},
 		{"/odd%20name?select=*", `[{"a \"b":1,"select":"x","ünï":"y"}]`},
 		{`/odd%20name?%22a%20%5C%22b%22=eq.1&select=ünï`, `[{"ünï":"y"}]`},
+		// names that the statement uses itself
+		{"/projects?id=eq.1&select=s:id,t:name", `[{"s":1,"t":"Windows 7"}]`},
+		{"/names?select=*&s=eq.1&order=t.desc", `[{"s":1,"t":2,"r":3,"w":4}]`},
+		{"/names?select=s", `[{"s":1}]`},
 		// operators
 		{"/projects?id=neq.1&id=lt.4&select=id", `[{"id":2},{"id":3}]`},
 		{"/projects?id=gte.2&id=lte.3&select=id", `[{"id":2},{"id":3}]`},

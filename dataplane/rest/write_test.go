@@ -56,6 +56,8 @@ func TestInsert(t *testing.T) {
 		{"/pairs", `a,b`, []string{"Content-Type: text/csv"}, 400, ``, nil},
 		{"/projects", `{"id":1,"name":"dup"}`, nil, 409, `{"code":"23505","details":"Key (id)=(1) already exists.","hint":null,"message":"duplicate key value violates unique constraint \"projects_pkey\""}`, nil},
 		{"/tasks", `{"id":60,"project_id":999}`, []string{full}, 409, ``, nil}, // deferred: refused at commit
+		{"/names", `{"s":5,"t":6,"r":7,"w":8}`, []string{full}, 201, `[{"s":5,"t":6,"r":7,"w":8}]`, nil},
+		{"/names?select=s&order=w", `[{"s":6,"r":7}]`, []string{full}, 201, `[{"s":6}]`, nil},
 		{"/teapots", `{"id":1}`, nil, 418, `{"code":"PT418","details":null,"hint":"short","message":"teapot"}`, nil},
 	} {
 		w := a.do(http.MethodPost, c.path, c.body, c.headers...)
@@ -125,6 +127,7 @@ func TestUpdate(t *testing.T) {
 		{"/projects?limit=1", `{"name":"N"}`, nil, 400, ``, nil},
 		{"/projects?meta->>os=eq.ios&select=id", `{"meta":{"os":"x"}}`, []string{full}, 200, `[{"id":3}]`, nil},
 		{"/people?id=eq.1", `{"nick":"@a"}`, nil, 204, ``, nil},
+		{"/names?s=eq.1&r=eq.3", `{"r":9,"t":null}`, []string{full}, 200, `[{"s":1,"t":null,"r":9,"w":4}]`, nil},
 	} {
 		w := a.do(http.MethodPatch, escape(c.path), c.body, c.headers...)
 		require.Equal(t, c.status, w.Code, "%s %s: %s", c.path, c.body, w.Body)

@@ -117,7 +117,7 @@ func (w *writer) body(p *Plan) *writer {
 	if !p.Answer.Body {
 		return w.text("NULL")
 	}
-	rows, empty := "pg_catalog.json_agg(s)", "'[]'"
+	rows, empty := "pg_catalog.json_agg(s.*)", "'[]'"
 	if p.Answer.StripNulls {
 		rows = "pg_catalog.json_strip_nulls(" + rows + ")"
 	}
@@ -138,7 +138,7 @@ func (w *writer) location(p *Plan) *writer {
 	if !p.Answer.Location {
 		return w.text("NULL")
 	}
-	return w.text("CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.json_agg(s)->0 END")
+	return w.text("CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.json_agg(s.*)->0 END")
 }
 
 // read renders the selection, from the rows written when there are any.

@@ -117,7 +117,7 @@ var (
 	literals   = []string{`'[]'`, `'null'`, `'freehold:rows:'`, `'freehold.updated'`, `'0'`, `''`}
 	vocabulary = strings.Fields(`SELECT FROM WHERE AND OR NOT IS NULL ANY ALL AS CAST ORDER BY DESC NULLS LAST LIMIT OFFSET COALESCE CASE WHEN THEN ELSE END WITH
 		INSERT INTO UPDATE SET DELETE ON CONFLICT DO NOTHING EXCLUDED RETURNING LIKE ILIKE DISTINCT NULLIF TRUE TEXT INT4 INT8 REGCONFIG
-		t w r s t. r. EXCLUDED. pg_catalog.count pg_catalog.json_agg pg_catalog.to_jsonb pg_catalog.text pg_catalog.to_tsvector pg_catalog.to_tsquery
+		t w r s t. r. s. EXCLUDED. pg_catalog.count pg_catalog.json_agg pg_catalog.to_jsonb pg_catalog.text pg_catalog.to_tsvector pg_catalog.to_tsquery
 		pg_catalog.websearch_to_tsquery pg_catalog.json_populate_record pg_catalog.current_setting pg_catalog.set_config`)
 )
 

@@ -26,6 +26,8 @@ CREATE TABLE "odd name" ("a ""b" int PRIMARY KEY, "select" text, "ünï" text);
 CREATE TABLE pairs (a int, b text, v int DEFAULT 7, PRIMARY KEY (a, b));
 CREATE TABLE nokey (v int);
 CREATE TABLE people (id int PRIMARY KEY DEFAULT 1, nick handle DEFAULT '@anon');
+CREATE TABLE names (s int, t int, r int, w int);
+INSERT INTO names VALUES (1, 2, 3, 4);
 CREATE VIEW open_projects AS SELECT id, name FROM projects WHERE state = 'open';
 CREATE SEQUENCE counter;
 CREATE VIEW counted AS SELECT nextval('counter');
