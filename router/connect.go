@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -71,20 +72,22 @@ func (r *Router) dialUp(ctx context.Context, p *pool, place shardmap.Placement) 
 		return nil, err
 	}
 	var w *wire
+	var opened atomic.Bool
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		nc, err := r.dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		opened := newWire(nc)
-		if w == nil { // later calls are cancel requests
-			w = opened
+		next := newWire(nc)
+		if !opened.Load() { // later calls are for cancel requests
+			w = next
 		}
-		return opened, nil
+		return next, nil
 	}
 	config.ConnectTimeout = 0 // ctx bounds it
 	r.stats.dials.Add(1)
 	pgc, err := pgconn.ConnectConfig(ctx, &config.Config)
+	opened.Store(true)
 	if err != nil {
 		return nil, fmt.Errorf("tenant %s on shard %s: %w: %w", place.Tenant, place.Shard, errConnect, pg.ConnectCause(err))
 	}

@@ -189,6 +189,13 @@ func query(ctx context.Context, c *router.Conn) error {
 	return err
 }
 
+// newRouter routes w's tenants over dial until the test ends.
+func newRouter(t testing.TB, w *world, cfg router.Config, dial router.DialFunc) *router.Router {
+	r := router.New(shardmap.NewMap(shardmap.MapConfig{}, w), w, cfg, router.WithDialer(dial))
+	t.Cleanup(func() { require.NoError(t, r.Close(context.Background())) })
+	return r
+}
+
 // fakeRouter routes w's tenants to f until the test ends.
 func fakeRouter(t testing.TB, w *world, f *fake, cfg router.Config) (*router.Router, *shardmap.Map) {
 	m := shardmap.NewMap(shardmap.MapConfig{}, w)

@@ -25,7 +25,9 @@ import (
 //	entry removed, or KILL, client idle        FATAL 08P01 database removed, unasked          no
 //	the same with a statement under way        FATAL 08P01 database removed                   perhaps
 //	backend terminated while idle              served: PgBouncer takes another one            yes
-//	backend terminated with a statement        FATAL 57P01 terminating connection …           perhaps
+//	… and PgBouncer does not know it yet       FATAL 57P01 terminating connection …, first    no
+//	backend terminated with a statement        FATAL 57P01 terminating connection …, after    perhaps
+//	                                           the answer to the first Parse
 //	PgBouncer killed, client idle              end of file, unasked                           no
 //	PgBouncer killed with a statement          end of file                                    perhaps
 //	login: unknown user, wrong password        FATAL 08P01 no such user, SASL authentication  no
@@ -36,7 +38,9 @@ import (
 // connection, while none of its transaction's bytes have gone to any: those,
 // and nothing else, prove that a write was not executed. Newer PgBouncers pass
 // Postgres' own refusal of a login on; as FATAL, Postgres says those codes only
-// before a session exists.
+// before a session exists. A session's end at an administrator's command is
+// proof only where it comes in place of the first ParseComplete: Postgres
+// answers in order, so that nothing after that Parse was looked at.
 
 // verdict is what an attempt's end means for the request.
 type verdict int
@@ -62,14 +66,14 @@ func judge(ctx context.Context, err error, c *conn, access Access) (verdict, err
 		return settled, nil
 	case !c.PG.IsClosed():
 		return settled, err // an intact session: the error is the statement's, or the function's own
-	case ctx.Err() != nil:
-		if access == ReadWrite && c.wire.sent.Load() {
+	case ctx.Err() != nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		if access == ReadWrite && c.wire.asked.Load() != 0 {
 			return settled, fmt.Errorf("%w: %w", ErrOutcomeUnknown, errors.Join(ctx.Err(), err))
 		}
-		return settled, err
-	case !c.wire.sent.Load():
+		return settled, err // the request's own time ran out: nobody waits for another try
+	case c.wire.asked.Load() == 0:
 		return unsent, err
-	case turnedAway(err) && c.wire.first.Load() == 'E':
+	case c.wire.answered.Load() == 'E' && turnedAway(err, c.wire.asked.Load() == 'P'):
 		return refused, err
 	case access == ReadOnly:
 		return lost, err
@@ -78,9 +82,9 @@ func judge(ctx context.Context, err error, c *conn, access Access) (verdict, err
 	}
 }
 
-// turnedAway tells whether a server said, in words that admit nothing else,
-// that it did not take the transaction on.
-func turnedAway(err error) bool {
+// turnedAway tells whether the first thing that a server said, err, proves that
+// it did not take the transaction on. parse: the first thing asked was a Parse.
+func turnedAway(err error, parse bool) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) || severity(e) != "FATAL" {
 		return false
@@ -95,6 +99,8 @@ func turnedAway(err error) bool {
 		pgerrcode.InvalidAuthorizationSpecification,
 		pgerrcode.CannotConnectNow: // starting up or shutting down
 		return true
+	case pgerrcode.AdminShutdown:
+		return parse && e.File != "" // Postgres names its source; PgBouncer, which may cut in, has none
 	}
 	return false
 }

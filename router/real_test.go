@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func (s site) one(database, sql string) (n int) {
 }
 
 // console runs a command on PgBouncer's console.
-func (s site) console(command string) {
+func (s site) console(command string) (rows []map[string]string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -70,8 +71,18 @@ func (s site) console(command string) {
 	c, err := pgx.ConnectConfig(ctx, cfg)
 	require.NoError(s.t, err)
 	defer func() { _ = c.Close(ctx) }()
-	_, err = c.Exec(ctx, command)
+	results, err := c.PgConn().Exec(ctx, command).ReadAll()
 	require.NoError(s.t, err, command)
+	for _, result := range results {
+		for _, values := range result.Rows {
+			row := map[string]string{}
+			for i, field := range result.FieldDescriptions {
+				row[field.Name] = string(values[i])
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 // build makes a tenant's database at s, with one small table and the login
@@ -105,6 +116,16 @@ func (s site) unfence(p shardmap.Placement) {
 // evict ends every server connection of the tenant's login.
 func (s site) evict(p shardmap.Placement) {
 	s.admin("postgres", fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s' AND usename LIKE '%s\\_%%'", p.Database, p.Database))
+}
+
+// settle waits until PgBouncer has noticed that its server connections are gone.
+func (s site) settle(p shardmap.Placement) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		return !slices.ContainsFunc(s.console("SHOW SERVERS"), func(row map[string]string) bool {
+			return row["database"] == p.Database && row["user"] != s.Auth.User
+		})
+	}, 10*time.Second, 5*time.Millisecond)
 }
 
 // route points PgBouncer's entry of a database elsewhere; "" removes the entry.

@@ -56,16 +56,16 @@ const (
 
 // Config bounds a router. Zero fields take the defaults.
 type Config struct {
-	NodeConns   int           // connections of this node in total; default 400
-	ShardConns  int           // connections of this node to one shard; default 100
-	TenantConns int           // connections of this node to one tenant's database; default 8
-	IdleAfter   time.Duration // an idle connection is closed after this; default 60 s
-	AcquireFor  time.Duration // longest wait for a free connection; default 5 s
-	HoldFor     time.Duration // longest a request is held during a cutover; default 10 s
-	HeldMax     int           // held requests per tenant; default 1000
-	RetryFor    time.Duration // longest a refused request looks again where its tenant lives; default 10 s
-	ConnectFor  time.Duration // longest a connection may take to open (a paused PgBouncer lets a login wait); default 8 s
-	LeaseFor    time.Duration // a tenant's login is read again after this; default 5 min
+	NodeConns   int           `yaml:"node_conns"`   // connections of this node in total; default 400
+	ShardConns  int           `yaml:"shard_conns"`  // connections of this node to one shard; default 100
+	TenantConns int           `yaml:"tenant_conns"` // connections of this node to one tenant's database; default 8
+	IdleAfter   time.Duration `yaml:"idle_after"`   // an idle connection is closed after this; default 60 s
+	AcquireFor  time.Duration `yaml:"acquire_for"`  // longest wait for a free connection; default 5 s
+	HoldFor     time.Duration `yaml:"hold_for"`     // longest a request is held during a cutover; default 10 s
+	HeldMax     int           `yaml:"held_max"`     // held requests per tenant; default 1000
+	RetryFor    time.Duration `yaml:"retry_for"`    // longest a refused request looks again where its tenant lives; default 10 s
+	ConnectFor  time.Duration `yaml:"connect_for"`  // longest a connection may take to open (a paused PgBouncer lets a login wait); default 8 s
+	LeaseFor    time.Duration `yaml:"lease_for"`    // a tenant's login is read again after this; default 5 min
 }
 
 func (c Config) withDefaults() Config {

@@ -6,15 +6,15 @@ import (
 	"syscall"
 )
 
-// wire is the network connection under a borrowed connection. It knows what
-// went over it since the connection was handed out: whether anything was sent
-// (if not, nothing can have been executed) and how the first answer began. The
-// driver's own SafeToRetry can't tell: a connection that broke with a
+// wire is the network connection under a borrowed connection. It knows how the
+// exchange began since the connection was handed out: with which message of
+// ours (none: nothing can have been executed), and with which of the server's.
+// The driver's own SafeToRetry can't tell: a connection that broke with a
 // statement on its way may report "conn closed", which counts as safe there.
 type wire struct {
 	net.Conn
-	sent  atomic.Bool
-	first atomic.Uint32 // type byte of the first message received; 0: none
+	asked    atomic.Uint32 // type byte of the first message sent; 0: none
+	answered atomic.Uint32 // type byte of the first message received; 0: none
 
 	raw   syscall.RawConn // nil: cannot be looked at
 	look  func(fd uintptr) bool
@@ -37,19 +37,21 @@ func newWire(c net.Conn) *wire {
 
 // handOut forgets what went over the wire so far.
 func (w *wire) handOut() {
-	w.sent.Store(false)
-	w.first.Store(0)
+	w.asked.Store(0)
+	w.answered.Store(0)
 }
 
 func (w *wire) Write(b []byte) (int, error) {
-	w.sent.Store(true) // before the attempt: a failed write may have sent a part
+	if len(b) > 0 && w.asked.Load() == 0 {
+		w.asked.Store(uint32(b[0])) // before the attempt: a failed write may have sent a part
+	}
 	return w.Conn.Write(b)
 }
 
 func (w *wire) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
-	if n > 0 && w.first.Load() == 0 {
-		w.first.Store(uint32(b[0]))
+	if n > 0 && w.answered.Load() == 0 {
+		w.answered.Store(uint32(b[0]))
 	}
 	return n, err
 }
