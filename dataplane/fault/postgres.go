@@ -109,7 +109,14 @@ func fromRaised(e *pgconn.PgError) *Fault {
 	f := New(answer.Status, body.Code, body.Message).WithDetails(body.Details).WithHint(body.Hint)
 	f.Header = http.Header{}
 	for name, value := range answer.Headers {
-		f.Header.Set(name, value)
+		if name = http.CanonicalHeaderKey(name); !framing[name] {
+			f.Header.Set(name, value)
+		}
 	}
 	return f
+}
+
+// framing are the headers that belong to the connection and not to SQL.
+var framing = map[string]bool{
+	"Connection": true, "Content-Length": true, "Keep-Alive": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
 }

@@ -7,12 +7,12 @@ import (
 )
 
 // headersJSON are a request's headers for SQL to read as request.headers: names
-// in lower case, and none of the two that carry credentials.
+// in lower case, and none of those that carry credentials.
 func headersJSON(header http.Header) []byte {
 	plain := make(map[string]string, len(header))
 	for name, values := range header {
 		switch name {
-		case "Authorization", "Cookie":
+		case "Authorization", "Proxy-Authorization", "Cookie", "Apikey", "X-Api-Key":
 		default:
 			plain[strings.ToLower(name)] = strings.Join(values, ", ")
 		}

@@ -197,3 +197,20 @@ func TestSessionIsTheRequests(t *testing.T) {
 	a.get("/projects")
 	require.Equal(t, before+1, a.router.calls)
 }
+
+func TestSchemas(t *testing.T) {
+	a := fixture(t, rest.Options{})
+	a.exec(`CREATE SCHEMA "two ""x"; CREATE TABLE "two ""x".only (v int); CREATE TABLE "two ""x".tasks (other text);
+		GRANT USAGE ON SCHEMA "two ""x" TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA "two ""x" TO PUBLIC`)
+	require.Equal(t, http.StatusNotAcceptable, a.get("/tasks", `Accept-Profile: two "x`).Code, "not exposed")
+	a.use(rest.Options{Schemas: []string{"public", `two "x`}})
+	w := a.get("/tasks?select=id&id=eq.1")
+	require.JSONEq(t, `[{"id":1}]`, w.Body.String())
+	require.Equal(t, "public", w.Header().Get("Content-Profile"))
+	w = a.do(http.MethodPost, "/tasks", `{"other":"x"}`, `Content-Profile: two "x`, full)
+	require.JSONEq(t, `[{"other":"x"}]`, w.Body.String())
+	require.Equal(t, `two "x`, w.Header().Get("Content-Profile"))
+	w = a.get("/taks", `Accept-Profile: two "x`)
+	require.Contains(t, w.Body.String(), `Perhaps you meant the table 'two \"x.tasks'`)
+	require.Equal(t, http.StatusNotFound, a.get("/only").Code)
+}

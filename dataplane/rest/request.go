@@ -118,7 +118,8 @@ func (h *Handler) fill(req *request) {
 	}
 	req.Answer = plan.Answer{
 		Body: !req.head, Singular: req.media.singular, StripNulls: req.media.stripNulls,
-		Total: p.count != "", MaxAffected: -1,
+		Total:       p.count != "", // an exact count is a good estimate, too
+		MaxAffected: -1,
 	}
 	if p.strict() && p.maxAffected >= 0 && (req.Action == plan.ActionUpdate || req.Action == plan.ActionDelete) {
 		req.Answer.MaxAffected = p.maxAffected

@@ -1,6 +1,16 @@
 // Package rest serves PostgREST's dialect: it parses a request (query, body),
 // plans it against the tenant's schema (plan, schema), and runs one statement in
-// one round trip, in which Postgres makes the JSON.
+// one round trip, in which Postgres makes the JSON. The answer is held until
+// the transaction has ended, so that a deferred constraint can still refuse it
+// and a slow client holds no connection; MaxRows bounds what is held.
+//
+// Where it differs from PostgREST on purpose: a PATCH or DELETE with limit or
+// offset is refused, not run without; a body that is no object or array of
+// objects is refused, not taken for an empty one; planned and estimated counts
+// are exact; request.headers has no credentials.
+//
+// Not served yet, and refused as such: embedding, aggregates, PUT, functions,
+// other bodies and media types than JSON.
 //
 // Import law: of this module, rest imports shardmap, router, dataplane/fault and
 // its own sub-packages only.

@@ -47,6 +47,9 @@ func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome,
 		}
 		switch {
 		case t.schema == nil && t.err == nil:
+			if err := h.schemas.Pace(ctx, t.database); err != nil {
+				return nil, err
+			}
 			if err := h.router.Do(ctx, id.Tenant, router.ReadOnly, h.refresh); err != nil {
 				return nil, err
 			}

@@ -102,11 +102,25 @@ func (c *Cache) Doubt(database string) {
 	}
 }
 
+// Pace waits until a database's fingerprint may be read again. Call it before
+// [Cache.Refresh], while no connection is held: a flood of misspelt requests
+// then costs the database a few reads a second, and nobody else a connection.
+func (c *Cache) Pace(ctx context.Context, database string) error {
+	e, ok := c.databases.Peek(database)
+	if !ok {
+		return nil
+	}
+	s := e.seen.Load()
+	if s == nil || c.lookup(e) != nil {
+		return nil
+	}
+	return sleep(ctx, c.opts.Pause-time.Since(s.at))
+}
+
 // Refresh reads a database's fingerprint over conn, and its schema when no
 // database with that fingerprint was seen yet. Of concurrent calls for one
-// database one reads and the others wait for it; reads keep their distance, so
-// that a flood of misspelt requests costs the database little. The errors are
-// those of the connection and of ctx.
+// database one reads and the others wait for it. The errors are those of the
+// connection and of ctx.
 func (c *Cache) Refresh(ctx context.Context, database string, conn *pgconn.PgConn) error {
 	e := c.entry(database)
 	select {
@@ -117,11 +131,6 @@ func (c *Cache) Refresh(ctx context.Context, database string, conn *pgconn.PgCon
 	}
 	if c.lookup(e) != nil {
 		return nil
-	}
-	if s := e.seen.Load(); s != nil {
-		if err := sleep(ctx, c.opts.Pause-time.Since(s.at)); err != nil {
-			return err
-		}
 	}
 	began := time.Now()
 	fingerprint, err := digest(ctx, conn, c.literal)

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"testing"
@@ -98,7 +99,7 @@ func TestRefreshKeepsItsDistance(t *testing.T) {
 		var wait sync.WaitGroup
 		for _, c := range conns {
 			wait.Go(func() {
-				if err := cache.Refresh(t.Context(), "db", c); err != nil {
+				if err := errors.Join(cache.Pace(t.Context(), "db"), cache.Refresh(t.Context(), "db", c)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -117,7 +118,7 @@ func TestRefreshKeepsItsDistance(t *testing.T) {
 	cache.Doubt("db")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, cache.Refresh(ctx, "db", conns[0]), context.Canceled, "no wait outlives its context")
+	require.ErrorIs(t, cache.Pace(ctx, "db"), context.Canceled, "no wait outlives its context")
 }
 
 func TestTTL(t *testing.T) {
