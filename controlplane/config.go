@@ -32,7 +32,7 @@ type Config struct {
 	// PGBinDir is where pg_dump, pg_restore and psql are; empty: look for them.
 	PGBinDir string `yaml:"pg_bin_dir" env:"FREEHOLD_PG_BINDIR"`
 
-	// WarmPool is how many ready databases are kept on each active shard.
+	// WarmPool is how many ready databases are kept on each active shard; negative: none.
 	WarmPool int `yaml:"warm_pool" env:"FREEHOLD_WARM_POOL"`
 	// TenantConnections bounds the logins of one tenant at its shard.
 	TenantConnections int           `yaml:"tenant_connections" env:"FREEHOLD_TENANT_CONNECTIONS"`

@@ -1,0 +1,243 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/audit"
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/provision"
+	"github.com/freehold-db/freehold/controlplane/publish"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pgserver"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/telemetry"
+)
+
+// Server is a running replica. It is stopped once with Stop; stopping again does nothing.
+type Server struct {
+	cfg  Config
+	log  *slog.Logger
+	url  string
+	http *http.Server
+
+	end  context.CancelFunc // of what runs in the background
+	side sync.WaitGroup
+	done chan error
+
+	store *catalog.Store
+	audit *audit.Log
+	nats  *nats.Conn
+
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// startFor bounds a start above what its context says: migrations wait for other replicas'.
+const startFor = 2 * time.Minute
+
+// Start migrates and opens the databases, brings up a replica, and returns when
+// its admin API listens. ctx bounds the start alone. NATS may be away: what is
+// published waits for it. It fails on a bad configuration, when catalog or
+// audit database can't be reached, or when the port is taken.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	cfg.Defaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("control plane: %w", err)
+		}
+		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
+	}
+	log := cfg.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	s := &Server{cfg: cfg, log: log.With("part", "controlplane"), done: make(chan error, 1), end: func() {}}
+	ctx, cancel := context.WithTimeout(ctx, startFor)
+	defer cancel()
+	if err := s.assemble(ctx); err != nil {
+		s.close()
+		return nil, fmt.Errorf("control plane: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Server) assemble(ctx context.Context) error {
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	secrets, err := secret.OpenDir(s.cfg.SecretsDir)
+	if err != nil {
+		return err
+	}
+	tokens, err := adminapi.OpenTokens(s.cfg.TokensFile, s.log)
+	if err != nil {
+		return err
+	}
+	bin, err := clientPrograms(s.cfg.PGBinDir)
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	s.url = "http://" + listener.Addr().String()
+
+	engine := operation.New(s.store, operation.Options{Worker: s.cfg.Name, LeaseFor: s.cfg.LeaseFor, Workers: s.cfg.Workers, Logger: s.log})
+	fleet := shard.New(s.store, secrets)
+	publisher := publish.New(s.store, s.nats, publish.Options{Replicas: s.cfg.NATSReplicas, Logger: s.log})
+	tenants := provision.New(s.store, engine, fleet, secrets, provision.Options{
+		MigrationsDir: s.cfg.MigrationsDir, WarmPool: s.cfg.WarmPool, DeleteGrace: s.cfg.DeleteGrace, Logger: s.log,
+		Limits: shard.Limits{Connections: s.cfg.TenantConnections, StatementTimeout: s.cfg.StatementTimeout, IdleInTx: s.cfg.IdleInTxTimeout},
+	})
+	moves := move.New(s.store, engine, fleet, publisher, move.Options{PGBinDir: bin, Grace: s.cfg.MoveGrace, Logger: s.log})
+	registry := telemetry.NewRegistry()
+	s.http = adminapi.New(adminapi.Deps{
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Audit: s.audit,
+		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Log: s.log,
+	}).Server()
+
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	s.end = end
+	s.run(life, "publishing", publisher.Run)
+	s.run(life, "audit relay", func(ctx context.Context) error { return audit.Relay(ctx, s.store, s.audit, s.log) })
+	s.run(life, "operations", engine.Run)
+	s.run(life, "provisioning", tenants.Run)
+	go func() {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("admin API: %w", err))
+		}
+	}()
+	s.log.Info("control plane listens", "url", s.url, "replica", s.cfg.Name)
+	return nil
+}
+
+// open connects to the catalog, the audit database and NATS.
+func (s *Server) open(ctx context.Context) (err error) {
+	if err := catalog.Migrate(ctx, s.cfg.CatalogDSN); err != nil {
+		return err
+	}
+	if s.store, err = catalog.Open(ctx, s.cfg.CatalogDSN); err != nil {
+		return err
+	}
+	if err := audit.Migrate(ctx, s.cfg.AuditDSN); err != nil {
+		return err
+	}
+	if s.audit, err = audit.Open(ctx, s.cfg.AuditDSN); err != nil {
+		return err
+	}
+	s.nats, err = nats.Connect(s.cfg.NATSURL, nats.Name("freehold-controlplane "+s.cfg.Name),
+		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, time.Second), nats.Timeout(2*time.Second), nats.PingInterval(5*time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				s.log.Warn("NATS is away", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { s.log.Info("NATS is back") }),
+	)
+	if err != nil {
+		return fmt.Errorf("nats: %w", err)
+	}
+	return nil
+}
+
+// clientPrograms finds the directory of pg_dump and pg_restore.
+func clientPrograms(dir string) (string, error) {
+	if dir == "" {
+		if path, err := pgserver.Program("pg_dump"); err == nil {
+			return filepath.Dir(path), nil
+		}
+		path, err := exec.LookPath("pg_dump") // a machine with the client programs alone
+		if err != nil {
+			return "", errors.New("pg_dump is not installed; install Postgres' client programs or set pg_bin_dir")
+		}
+		return filepath.Dir(path), nil
+	}
+	for _, name := range []string{"pg_dump", "pg_restore"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return "", fmt.Errorf("pg_bin_dir: %w", err)
+		}
+	}
+	return dir, nil
+}
+
+// run runs a part until ctx ends. None ends before that without being broken.
+func (s *Server) run(ctx context.Context, name string, part func(context.Context) error) {
+	s.side.Go(func() {
+		err := part(ctx)
+		if ctx.Err() == nil {
+			s.fail(fmt.Errorf("%s ended: %w", name, err))
+		}
+	})
+}
+
+// fail reports the first thing that ended by itself.
+func (s *Server) fail(err error) {
+	s.log.Error("control plane is broken", "error", err)
+	select {
+	case s.done <- err:
+	default:
+	}
+}
+
+// URL is where the admin API answers.
+func (s *Server) URL() string { return s.url }
+
+// Done gets an error when a part of the replica ended by itself: it should be
+// stopped and started anew.
+func (s *Server) Done() <-chan error { return s.done }
+
+// Stop ends the replica: the API answers what is under way, then workers stop
+// their steps and give their leases back, so that another replica goes on at
+// once. Everything is closed when it returns, also when ctx ends first.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopOnce.Do(func() { s.stopErr = s.stop(ctx) })
+	return s.stopErr
+}
+
+func (s *Server) stop(ctx context.Context) error {
+	var err error
+	if down := s.http.Shutdown(ctx); down != nil {
+		err = errors.Join(fmt.Errorf("requests were cut off: %w", down), s.http.Close())
+	}
+	s.end()
+	s.side.Wait() // each part bounds its own way out
+	s.close()
+	s.log.Info("control plane stopped", "replica", s.cfg.Name, "error", err)
+	return err
+}
+
+func (s *Server) close() {
+	s.end()
+	if s.nats != nil {
+		s.nats.Close()
+	}
+	if s.audit != nil {
+		s.audit.Close()
+	}
+	if s.store != nil {
+		s.store.Close()
+	}
+}

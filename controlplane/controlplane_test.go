@@ -1,0 +1,132 @@
+package controlplane_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane"
+	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const token = "a token of the test"
+
+func config(t *testing.T) controlplane.Config {
+	t.Helper()
+	dir := t.TempDir()
+	tokens := filepath.Join(dir, "tokens.json")
+	require.NoError(t, os.WriteFile(tokens, fmt.Appendf(nil, `[{"name":"tester","role":"admin","sha256":%q}]`, adminapi.HashToken(token)), 0o600))
+	return controlplane.Config{Name: t.Name(), Listen: "127.0.0.1:0", CatalogDSN: pgtest.Database(t), AuditDSN: pgtest.Database(t),
+		NATSURL:    "nats://127.0.0.1:1", // away all the time
+		SecretsDir: filepath.Join(dir, "secrets"), MigrationsDir: "../deploy/sample", TokensFile: tokens,
+		WarmPool: 1, LeaseFor: 2 * time.Second, Log: slog.New(slog.DiscardHandler)}
+}
+
+func start(t *testing.T, cfg controlplane.Config) *controlplane.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := controlplane.Start(ctx, cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { stop(t, s) })
+	return s
+}
+
+func stop(t *testing.T, s *controlplane.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, s.Stop(ctx))
+	require.Empty(t, s.Done())
+}
+
+func call(t *testing.T, s *controlplane.Server, method, path string, body any) (int, map[string]any) {
+	t.Helper()
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		require.NoError(t, err)
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, s.URL()+path, in)
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // read only
+	out := map[string]any{}
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	_ = json.Unmarshal(b, &out) // not every answer is an object
+	return resp.StatusCode, out
+}
+
+// A replica comes up, registers a shard, makes a tenant, and stops, all
+// without NATS; another one on the same catalog goes on.
+func TestReplicasServeWithoutNATS(t *testing.T) {
+	cfg := config(t)
+	s := start(t, cfg)
+	server := pgtest.Shard(t)
+	status, doc := call(t, s, "POST", "/v1/shards", map[string]any{
+		"id": "s1", "routes_file": server.RoutesFile(),
+		"postgres":      map[string]any{"host": server.Host(), "port": server.PGPort()},
+		"bouncer":       map[string]any{"host": server.Host(), "port": server.BouncerPort()},
+		"admin":         map[string]any{"user": server.Admin.User, "password": server.Admin.Password},
+		"bouncer_admin": map[string]any{"user": server.Console.User, "password": server.Console.Password},
+	})
+	require.Equal(t, http.StatusCreated, status, doc)
+	status, doc = call(t, s, "POST", "/v1/tenants", map[string]any{"id": "acme"})
+	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, status, doc)
+
+	cfg.Name += "-2"
+	second := start(t, cfg)
+	stop(t, s)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		status, doc = call(t, second, "GET", "/v1/tenants/acme", nil)
+		if status == http.StatusOK {
+			break
+		}
+		require.True(t, time.Now().Before(deadline), "%d %v", status, doc)
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.Equal(t, "s1", doc["shard"])
+	status, _ = call(t, second, "GET", "/readyz", nil)
+	require.Equal(t, http.StatusOK, status)
+	status, _ = call(t, second, "GET", "/metrics", nil)
+	require.Equal(t, http.StatusOK, status)
+}
+
+func TestStartFailsCleanly(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cfg := config(t)
+	taken := start(t, cfg)
+	cfg.Listen = taken.URL()[len("http://"):]
+	_, err := controlplane.Start(ctx, cfg)
+	require.ErrorContains(t, err, "address already in use")
+
+	cfg = config(t)
+	cfg.TokensFile = "/nonexistent"
+	_, err = controlplane.Start(ctx, cfg)
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	cfg = config(t)
+	cfg.CatalogDSN = "postgres://nobody:secretword@127.0.0.1:1/none?connect_timeout=2"
+	_, err = controlplane.Start(ctx, cfg)
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "secretword")
+}
