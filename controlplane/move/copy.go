@@ -276,17 +276,30 @@ func (c *copier) sort(keys survey.Owned) {
 // the database as begun, until the move is cleaned up.
 func (c *copier) blank(ctx context.Context) error {
 	db := c.r.Data.database()
-	roles := fmt.Sprintf("%s, %s, %s", pg.Ident(shard.OwnerRole(db)), pg.Ident(shard.RWRole(db)), pg.Ident(shard.RORole(db)))
+	owner, rw, ro := pg.Ident(shard.OwnerRole(db)), pg.Ident(shard.RWRole(db)), pg.Ident(shard.RORole(db))
 	var public bool
 	if err := c.src.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public')").Scan(&public); err != nil {
 		return err
 	}
 	sql := "CREATE TABLE freehold.move_begun ();" +
-		"ALTER SCHEMA public OWNER TO pg_database_owner; DROP OWNED BY " + roles + " CASCADE;" +
-		"REVOKE ALL ON SCHEMA public FROM PUBLIC, " + roles + "; GRANT ALL ON SCHEMA public TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC;" +
-		fmt.Sprintf("GRANT CREATE, TEMPORARY ON DATABASE %s TO %s;", pg.Ident(db), pg.Ident(shard.OwnerRole(db)))
+		"ALTER SCHEMA public OWNER TO pg_database_owner;" +
+		fmt.Sprintf("DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE;", rw, ro, owner) + // one by one: they share default privileges
+		fmt.Sprintf("REVOKE ALL ON SCHEMA public FROM PUBLIC, %s, %s, %s;", owner, rw, ro) +
+		"GRANT ALL ON SCHEMA public TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC;" +
+		fmt.Sprintf("GRANT CREATE, TEMPORARY ON DATABASE %s TO %s;", pg.Ident(db), owner)
 	if !public {
 		sql += "DROP SCHEMA public;"
+	}
+	var comment *string
+	if err := c.src.QueryRow(ctx, "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()").Scan(&comment); err != nil {
+		return err
+	}
+	if comment != nil {
+		lit, err := pg.Literal(*comment)
+		if err != nil {
+			return err
+		}
+		sql += "COMMENT ON DATABASE " + pg.Ident(db) + " IS " + lit
 	}
 	_, err := c.dst.PgConn().Exec(ctx, sql).ReadAll()
 	return err

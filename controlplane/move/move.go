@@ -237,6 +237,7 @@ func (s *Service) connectPlain(ctx context.Context, on shardmap.ShardID, databas
 var sessionSettings = map[string]string{
 	"application_name": applicationName, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
 	"lock_timeout": "0", "default_transaction_read_only": "off", "default_transaction_isolation": "read committed", "row_security": "off",
+	"jit": "off", // catalog queries look dear to the planner and are not
 }
 
 func closeConn(conn *pgx.Conn) {
@@ -254,7 +255,7 @@ func (s *Service) toolEnv(ctx context.Context, on shardmap.ShardID, database str
 	if err != nil {
 		return nil, err
 	}
-	options := "-c default_transaction_read_only=off -c statement_timeout=0"
+	options := "-c default_transaction_read_only=off -c statement_timeout=0 -c jit=off"
 	for _, kv := range settings {
 		options += " -c " + kv
 	}
