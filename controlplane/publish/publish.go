@@ -8,10 +8,13 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/shardmap"
@@ -20,7 +23,15 @@ import (
 // ErrUnavailable: NATS can't be reached now. Nothing depends on it for truth; go on without.
 var ErrUnavailable = errors.New("nats is unavailable")
 
-var errTODO = errors.New("not written yet")
+const (
+	defaultReconcile = time.Minute
+	// lookEvery is how often the buckets are looked at for having been emptied.
+	lookEvery = 5 * time.Second
+	// pollEvery bounds how late the relay sees what no notification told it.
+	pollEvery = time.Second
+	// callTimeout bounds one call to NATS or the catalog.
+	callTimeout = 5 * time.Second
+)
 
 // Options of a publisher. Zero values mean the default in brackets.
 type Options struct {
@@ -30,28 +41,110 @@ type Options struct {
 }
 
 // Publisher is one replica's. Any number may run at once.
-type Publisher struct{}
+type Publisher struct {
+	store *catalog.Store
+	nc    *nats.Conn
+	opt   Options
+
+	mu   sync.Mutex
+	open *buckets // nil: to be looked for (again)
+}
 
 // New makes a publisher on nc, which should be made with RetryOnFailedConnect
 // and unlimited reconnects. The caller closes nc.
-func New(store *catalog.Store, nc *nats.Conn, opt Options) *Publisher { return &Publisher{} }
+func New(store *catalog.Store, nc *nats.Conn, opt Options) *Publisher {
+	if opt.Replicas <= 0 {
+		opt.Replicas = 1
+	}
+	if opt.ReconcileEvery <= 0 {
+		opt.ReconcileEvery = defaultReconcile
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	return &Publisher{store: store, nc: nc, opt: opt}
+}
 
 // Run relays until ctx ends, then returns nil. NATS or the catalog being away is waited out.
-func (p *Publisher) Run(ctx context.Context) error { return errTODO }
+func (p *Publisher) Run(ctx context.Context) error {
+	changed, connected := make(chan struct{}, 1), p.nc.StatusChanged(nats.CONNECTED)
+	defer p.nc.RemoveStatusListener(connected)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { p.store.Listen(ctx, "freehold_outbox", func(string) { wake(changed) }) })
+	wg.Go(func() { p.relay(ctx, changed) })
+	p.reconcile(ctx, connected, changed)
+	return nil
+}
+
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is awake already
+	}
+}
 
 // Flush publishes the tenant's committed placement now, without waiting for
 // the relay; used right after a flip. Errors: ErrUnavailable, catalog.ErrNotFound.
-func (p *Publisher) Flush(ctx context.Context, tenant shardmap.TenantID) error { return errTODO }
-
-// Hold asks the nodes alive to hold the tenant's requests and collects their
-// answers until all have answered or wait is over. expected is how many nodes
-// are alive; all of them drained only if acks has that many with Drained set.
-// Errors: ErrUnavailable, at once when NATS is away (then nothing is held, or
-// not for sure): the cutover may go on without.
-func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duration) (acks []shardmap.HoldAck, expected int, err error) {
-	return nil, 0, errTODO
+func (p *Publisher) Flush(ctx context.Context, tenant shardmap.TenantID) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	b, err := p.buckets(ctx)
+	if err != nil {
+		return err
+	}
+	placement, err := p.store.GetPlacement(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	item, err := placementItem(placement)
+	if err != nil {
+		return err
+	}
+	return p.unavailable(b.placements.put(ctx, item))
 }
 
-// Release ends a hold at all nodes, with the new placement if there is one.
-// Errors: ErrUnavailable; nodes then end the hold by themselves.
-func (p *Publisher) Release(ctx context.Context, r shardmap.Release) error { return errTODO }
+// buckets opens the buckets, and makes those that are missing.
+func (p *Publisher) buckets(ctx context.Context) (*buckets, error) {
+	if !p.nc.IsConnected() {
+		return nil, ErrUnavailable
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open != nil {
+		return p.open, nil
+	}
+	js, err := jetstream.New(p.nc)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	var b buckets
+	for _, of := range []struct {
+		to      **bucket
+		name    string
+		version func([]byte) int64
+	}{{&b.placements, shardmap.BucketPlacements, placementVersion}, {&b.shards, shardmap.BucketShards, shardVersion}} {
+		kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: of.name, History: 1, Replicas: p.opt.Replicas})
+		if err != nil {
+			return nil, fmt.Errorf("%w: bucket %s: %w", ErrUnavailable, of.name, err)
+		}
+		*of.to = &bucket{kv: kv, version: of.version}
+	}
+	p.open = &b
+	return p.open, nil
+}
+
+// unavailable has the buckets looked for again after err, which may mean that they are gone.
+func (p *Publisher) unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	p.forget()
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+func (p *Publisher) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = nil
+}

@@ -1,0 +1,113 @@
+package publish
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// listTimeout bounds asking who is alive; a cutover is not to wait for it for long.
+const listTimeout = time.Second
+
+// Hold asks the nodes alive to hold the tenant's requests and collects their
+// answers until all have answered or wait is over. expected is how many nodes
+// are alive; all of them drained only if acks has that many with Drained set.
+// Errors: ErrUnavailable, at once when NATS is away (then nothing is held, or
+// not for sure): the cutover may go on without.
+func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duration) (acks []shardmap.HoldAck, expected int, err error) {
+	if !p.nc.IsConnected() {
+		return nil, 0, ErrUnavailable
+	}
+	alive, err := p.alive(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	question, err := json.Marshal(h)
+	if err != nil {
+		return nil, 0, fmt.Errorf("hold of %s: %w", h.Tenant, err)
+	}
+	inbox := p.nc.NewRespInbox()
+	answers, err := p.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
+	}
+	defer func() { _ = answers.Unsubscribe() }() // answers that come later are of no use
+	if err := p.nc.PublishRequest(shardmap.SubjectHold+string(h.Tenant), inbox, question); err != nil {
+		return nil, len(alive), fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	expected = len(alive)
+	for len(alive) > 0 {
+		m, err := answers.NextMsgWithContext(ctx)
+		switch {
+		case errors.Is(err, nats.ErrNoResponders):
+			return acks, expected, nil // nodes with a heartbeat, but none that listens
+		case err != nil && ctx.Err() != nil:
+			return acks, expected, nil
+		case err != nil:
+			return acks, expected, fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
+		}
+		var ack shardmap.HoldAck
+		if json.Unmarshal(m.Data, &ack) != nil || ack.ID != h.ID || !alive[ack.Node] {
+			continue // not an answer to this question, or not the first
+		}
+		delete(alive, ack.Node)
+		acks = append(acks, ack)
+	}
+	return acks, expected, nil
+}
+
+// alive lists the nodes with a heartbeat.
+func (p *Publisher) alive(ctx context.Context) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	js, err := jetstream.New(p.nc)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	kv, err := js.KeyValue(ctx, shardmap.BucketNodes)
+	if err != nil {
+		return nil, fmt.Errorf("%w: who is alive is not known: %w", ErrUnavailable, err)
+	}
+	keys, err := kv.ListKeys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: who is alive is not known: %w", ErrUnavailable, err)
+	}
+	defer func() { _ = keys.Stop() }() // it has come to its end, or ctx has
+	nodes := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: who is alive is not known: %w", ErrUnavailable, ctx.Err())
+		case node, ok := <-keys.Keys():
+			if !ok {
+				return nodes, nil
+			}
+			nodes[node] = true
+		}
+	}
+}
+
+// Release ends a hold at all nodes, with the new placement if there is one.
+// Errors: ErrUnavailable; nodes then end the hold by themselves.
+func (p *Publisher) Release(_ context.Context, r shardmap.Release) error {
+	if !p.nc.IsConnected() {
+		return ErrUnavailable
+	}
+	message, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("release of %s: %w", r.Tenant, err)
+	}
+	if err := p.nc.Publish(shardmap.SubjectRelease+string(r.Tenant), message); err != nil {
+		return fmt.Errorf("%w: release of %s: %w", ErrUnavailable, r.Tenant, err)
+	}
+	return nil
+}

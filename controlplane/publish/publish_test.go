@@ -1,0 +1,316 @@
+package publish_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/controlplane/publish"
+	"github.com/freehold-db/freehold/internal/natsserver"
+	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// bus is a NATS server that can be stopped and come back, with or without its store.
+type bus struct {
+	t      *testing.T
+	server *natsserver.Server
+	dir    string
+	nc     *nats.Conn
+}
+
+func newBus(t *testing.T) *bus {
+	b := &bus{t: t, dir: t.TempDir()}
+	b.start(0)
+	nc, err := nats.Connect(b.server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.RetryOnFailedConnect(true))
+	require.NoError(t, err)
+	b.nc = nc
+	t.Cleanup(func() { nc.Close(); b.stop() })
+	return b
+}
+
+func (b *bus) start(port int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	server, err := natsserver.Start(ctx, natsserver.Config{Dir: b.dir, Port: port})
+	require.NoError(b.t, err)
+	b.server = server
+}
+
+func (b *bus) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	require.NoError(b.t, b.server.Stop(ctx))
+}
+
+func (b *bus) jetstream() jetstream.JetStream {
+	js, err := jetstream.New(b.nc)
+	require.NoError(b.t, err)
+	return js
+}
+
+// placement is what the bucket holds; the zero value if it holds nothing.
+func (b *bus) placement(tenant string) (p shardmap.Placement) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	kv, err := b.jetstream().KeyValue(ctx, shardmap.BucketPlacements)
+	if err != nil {
+		return p
+	}
+	entry, err := kv.Get(ctx, tenant)
+	if err != nil {
+		return p
+	}
+	require.NoError(b.t, json.Unmarshal(entry.Value(), &p))
+	return p
+}
+
+func (b *bus) shows(p shardmap.Placement) {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool { return b.placement(string(p.Tenant)) == p }, 20*time.Second, 10*time.Millisecond)
+}
+
+func run(t *testing.T, p *publish.Publisher) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := p.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+func suspend(t *testing.T, store *catalog.Store, id shardmap.TenantID) (p shardmap.Placement) {
+	catalogtest.Tx(t, store, func(ctx context.Context, tx pgx.Tx) (err error) {
+		from, to := shardmap.Active, shardmap.Suspended
+		now, err := store.LockTenant(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if now.Placement.State == shardmap.Suspended {
+			from, to = to, from
+		}
+		p, err = store.SetTenantState(ctx, tx, id, []shardmap.State{from}, to, nil)
+		return err
+	})
+	return p
+}
+
+func TestRelay(t *testing.T) {
+	t.Parallel()
+	store, b := catalogtest.Open(t), newBus(t)
+	catalogtest.AddShard(t, store, "s1")
+	before := catalogtest.AddTenant(t, store, "early", "s1", 1)
+	run(t, publish.New(store, b.nc, publish.Options{Logger: quiet}))
+	run(t, publish.New(store, b.nc, publish.Options{Logger: quiet})) // a second replica does no harm
+	b.shows(before)
+	b.shows(catalogtest.AddTenant(t, store, "acme", "s1", 2))
+	asked := time.Now()
+	b.shows(suspend(t, store, "acme"))
+	require.Less(t, time.Since(asked), 5*time.Second)
+	require.Eventually(t, func() bool {
+		var left int
+		require.NoError(t, store.Pool().QueryRow(t.Context(), `select count(*) from outbox`).Scan(&left))
+		return left == 0
+	}, 10*time.Second, 10*time.Millisecond)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	kv, err := b.jetstream().KeyValue(ctx, shardmap.BucketShards)
+	require.NoError(t, err)
+	entry, err := kv.Get(ctx, "s1")
+	require.NoError(t, err)
+	require.JSONEq(t, `{"id": "s1", "host": "127.0.0.1", "port": 2, "version": 1}`, string(entry.Value()))
+}
+
+// Whoever publishes how much at once, a watcher sees epochs grow only.
+func TestEpochsOnlyGrow(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	store, b := catalogtest.Open(t), newBus(t)
+	catalogtest.AddShard(t, store, "s1")
+	catalogtest.AddTenant(t, store, "acme", "s1", 1)
+	var publishers []*publish.Publisher
+	for range 3 {
+		p := publish.New(store, b.nc, publish.Options{Logger: quiet, ReconcileEvery: 20 * time.Millisecond})
+		run(t, p)
+		publishers = append(publishers, p)
+	}
+	require.NoError(t, publishers[0].Flush(ctx, "acme"))
+	kv, err := b.jetstream().KeyValue(ctx, shardmap.BucketPlacements)
+	require.NoError(t, err)
+	watch, err := kv.Watch(ctx, "acme")
+	require.NoError(t, err)
+	var last shardmap.Placement
+	var wg sync.WaitGroup
+	for range 20 {
+		last = suspend(t, store, "acme")
+		for _, p := range publishers {
+			wg.Go(func() {
+				if err := p.Flush(ctx, "acme"); err != nil {
+					t.Errorf("flush: %v", err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for seen := shardmap.Epoch(0); seen < last.Epoch; {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("saw epoch %d, want %d", seen, last.Epoch)
+		case e := <-watch.Updates():
+			if e == nil {
+				continue
+			}
+			var p shardmap.Placement
+			require.NoError(t, json.Unmarshal(e.Value(), &p))
+			require.Greater(t, p.Epoch, seen)
+			seen = p.Epoch
+		}
+	}
+	require.ErrorIs(t, publishers[0].Flush(ctx, "nobody"), catalog.ErrNotFound)
+}
+
+func TestEmptiedStoreIsRefilled(t *testing.T) {
+	t.Parallel()
+	store, b := catalogtest.Open(t), newBus(t)
+	catalogtest.AddShard(t, store, "s1")
+	var all []shardmap.Placement
+	for i := range 30 {
+		all = append(all, catalogtest.AddTenant(t, store, shardmap.TenantID(fmt.Sprintf("t%d", i)), "s1", i))
+	}
+	p := publish.New(store, b.nc, publish.Options{Logger: quiet})
+	run(t, p)
+	for _, placement := range all {
+		b.shows(placement)
+	}
+
+	// NATS comes back with nothing.
+	port := b.server.Port()
+	b.stop()
+	away, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.Eventually(t, func() bool { return !b.nc.IsConnected() }, 10*time.Second, time.Millisecond)
+	started := time.Now()
+	require.ErrorIs(t, p.Flush(away, "t1"), publish.ErrUnavailable)
+	_, _, err := p.Hold(away, shardmap.Hold{Tenant: "t1", ID: "x"}, 5*time.Second)
+	require.ErrorIs(t, err, publish.ErrUnavailable)
+	require.ErrorIs(t, p.Release(away, shardmap.Release{Tenant: "t1", ID: "x"}), publish.ErrUnavailable)
+	require.Less(t, time.Since(started), 2*time.Second, "it does not hang")
+	all[1] = suspend(t, store, "t1")
+	require.NoError(t, os.RemoveAll(b.dir))
+	b.start(port)
+	for _, placement := range all {
+		b.shows(placement)
+	}
+
+	// Somebody deletes a bucket while we are connected.
+	require.NoError(t, b.jetstream().DeleteKeyValue(away, shardmap.BucketPlacements))
+	for _, placement := range all {
+		b.shows(placement)
+	}
+}
+
+func TestGarbledValueIsMended(t *testing.T) {
+	t.Parallel()
+	store, b := catalogtest.Open(t), newBus(t)
+	catalogtest.AddShard(t, store, "s1")
+	p := catalogtest.AddTenant(t, store, "acme", "s1", 1)
+	run(t, publish.New(store, b.nc, publish.Options{Logger: quiet, ReconcileEvery: 50 * time.Millisecond}))
+	b.shows(p)
+	kv, err := b.jetstream().KeyValue(t.Context(), shardmap.BucketPlacements)
+	require.NoError(t, err)
+	wrong := p
+	wrong.Shard = "s9"
+	value, err := json.Marshal(wrong)
+	require.NoError(t, err)
+	_, err = kv.Put(t.Context(), "acme", value)
+	require.NoError(t, err)
+	b.shows(p)
+	_, err = kv.Put(t.Context(), "acme", []byte("{}"))
+	require.NoError(t, err)
+	b.shows(p)
+	require.NoError(t, kv.Delete(t.Context(), "acme"))
+	b.shows(p)
+}
+
+func TestHold(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	b := newBus(t)
+	p := publish.New(nil, b.nc, publish.Options{Logger: quiet})
+	_, _, err := p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "h"}, time.Minute)
+	require.ErrorIs(t, err, publish.ErrUnavailable, "who is alive is not known")
+
+	nodes, err := b.jetstream().CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: shardmap.BucketNodes, TTL: shardmap.NodeTTL})
+	require.NoError(t, err)
+	acks, expected, err := p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "h"}, time.Minute)
+	require.NoError(t, err)
+	require.Empty(t, acks)
+	require.Zero(t, expected)
+	for _, node := range []string{"n1", "n2"} {
+		_, err := nodes.Put(ctx, node, []byte("{}"))
+		require.NoError(t, err)
+	}
+	acks, expected, err = p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "h"}, time.Minute)
+	require.NoError(t, err, "heartbeats, but nobody listens")
+	require.Empty(t, acks)
+	require.Equal(t, 2, expected)
+
+	answer := func(node string, late bool) {
+		sub, err := b.nc.Subscribe(shardmap.SubjectHold+"*", func(m *nats.Msg) {
+			var h shardmap.Hold
+			if json.Unmarshal(m.Data, &h) != nil || late && h.ID == "first" {
+				return
+			}
+			for _, id := range []string{"stale", h.ID, h.ID} { // and one answer too many
+				ack, _ := json.Marshal(shardmap.HoldAck{Node: node, ID: id, Drained: node == "n1"})
+				_ = m.Respond(ack)
+			}
+		})
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = sub.Unsubscribe() })
+	}
+	answer("n1", false)
+	answer("n2", true)
+	answer("stranger", false)
+	started := time.Now()
+	acks, expected, err = p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "first"}, 100*time.Millisecond)
+	require.NoError(t, err)
+	require.Equal(t, []shardmap.HoldAck{{Node: "n1", ID: "first", Drained: true}}, acks)
+	require.Equal(t, 2, expected)
+	require.Less(t, time.Since(started), 5*time.Second)
+	acks, _, err = p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "second"}, time.Minute)
+	require.NoError(t, err)
+	require.Len(t, acks, 2)
+
+	released, err := b.nc.SubscribeSync(shardmap.SubjectRelease + "acme")
+	require.NoError(t, err)
+	want := shardmap.Release{Tenant: "acme", ID: "second", Placement: &shardmap.Placement{Tenant: "acme", Epoch: 2}}
+	require.NoError(t, p.Release(ctx, want))
+	m, err := released.NextMsgWithContext(ctx)
+	require.NoError(t, err)
+	var got shardmap.Release
+	require.NoError(t, json.Unmarshal(m.Data, &got))
+	require.Equal(t, want, got)
+}
