@@ -17,7 +17,7 @@ type wire struct {
 	answered atomic.Uint32 // type byte of the first message received; 0: none
 
 	raw   syscall.RawConn // nil: cannot be looked at
-	look  func(fd uintptr) bool
+	look  func(fd uintptr)
 	peek  [1]byte
 	quiet bool
 }
@@ -27,10 +27,9 @@ func newWire(c net.Conn) *wire {
 	if s, ok := c.(syscall.Conn); ok {
 		w.raw, _ = s.SyscallConn()
 	}
-	w.look = func(fd uintptr) bool {
+	w.look = func(fd uintptr) {
 		_, _, err := syscall.Recvfrom(int(fd), w.peek[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		w.quiet = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
-		return true
 	}
 	return w
 }
@@ -64,5 +63,7 @@ func (w *wire) idleSound() bool {
 		return true
 	}
 	w.quiet = false
-	return w.raw.Read(w.look) == nil && w.quiet
+	// Not raw.Read: after a slow write pgconn leaves a reader waiting on the
+	// connection, and raw.Read would wait for that one for ever.
+	return w.raw.Control(w.look) == nil && w.quiet
 }
