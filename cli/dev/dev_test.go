@@ -17,6 +17,7 @@ import (
 
 	"github.com/freehold-db/freehold/cli"
 	"github.com/freehold-db/freehold/cli/dev"
+	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/process"
 )
 
@@ -172,6 +173,22 @@ func TestPartsInsideOurProcessCannotBeKilled(t *testing.T) {
 	require.Error(t, err)
 	require.NoError(t, f.Launch(t.Context(), "dataplane-1"))
 	requireUp(t, dir)
+}
+
+func TestExternalNATS(t *testing.T) {
+	t.Parallel()
+	ns, err := natsserver.Start(t.Context(), natsserver.Config{Dir: t.TempDir(), Token: "outside"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, ns.Stop(context.Background())) })
+	dir := fleetDir(t)
+	f := start(t, dev.Options{Dir: dir, Shards: 1, Nodes: 1, ExternalNATS: ns.URL()})
+	require.Equal(t, ns.URL(), f.Info().NATSURL)
+	require.NotContains(t, f.Names(), "nats")
+	parts, err := dev.Status(t.Context(), dir)
+	require.NoError(t, err)
+	for _, p := range parts {
+		require.NoError(t, p.Err, p.Name)
+	}
 }
 
 // A dev killed with SIGKILL leaves nothing that the next one cannot clean up.
