@@ -34,8 +34,8 @@ var law = []struct {
 	{"controlplane/publish", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/audit", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/shard", []string{"shardmap", "internal/", "controlplane/catalog"}},
-	{"cli", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "cli/"}},
-	{"cli/", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "cli", "cli/"}},
+	{"cli", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "deploy/sample", "cli/"}},
+	{"cli/", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "deploy/sample", "cli", "cli/"}},
 	// The typed client speaks to the admin API over the wire, as anyone's would; it shares the words only.
 	{"cli/client", []string{"shardmap", "internal/", "controlplane/adminapi/api"}},
 	{"controlplane/adminapi/api", []string{"shardmap"}},
