@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
 )
 
 func TestRoutesAreTheDocumentsPaths(t *testing.T) {
@@ -23,7 +24,7 @@ func TestRoutesAreTheDocumentsPaths(t *testing.T) {
 		}
 	}
 	parameter := regexp.MustCompile(`:(\w+)`)
-	for _, r := range f.api.Routes() {
+	for _, r := range f.API.Routes() {
 		served = append(served, r.Method+" "+parameter.ReplaceAllString(r.Path, "{$1}"))
 	}
 	sort.Strings(written)
@@ -83,7 +84,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	get("/v1/tenants/acme")
 	post("/v1/tenants/acme/restore", "", http.StatusOK)
 	access := post("/v1/tenants/acme/access", `{"as":"ro","ttl_seconds":60}`, http.StatusCreated)
-	require.Contains(t, string(access.body), grantedPassword)
+	require.Contains(t, string(access.body), admintest.GrantedPassword)
 	require.Equal(t, http.StatusOK, f.ask(node, "GET", "/v1/placements/acme", "").StatusCode)
 	require.Equal(t, http.StatusOK, f.ask(node, "GET", "/v1/shards/s1/address", "").StatusCode)
 
@@ -91,13 +92,13 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	require.Contains(t, string(post("/v1/tenants/clumsy/move", `{"to":"s2","dry_run":true}`, http.StatusOK).body), `"refusal":"the move can't be made`)
 	moving := into[struct{ ID string }](t, post("/v1/tenants/acme/move", `{"to":"s2","max_pause_ms":200}`, http.StatusAccepted))
 	get("/v1/operations?tenant=acme&kind=tenant-move&state=pending,running&unfinished=true")
-	close(f.domain.gate)
+	close(f.Domain.Gate)
 	stream := get("/v1/operations/" + moving.ID + "/watch") // ends with the operation
 	require.Contains(t, string(stream.body), `"state":"done"`)
 	require.Contains(t, string(get("/v1/operations/"+moving.ID).body), `"pause_ms":12.5`)
 	require.Equal(t, "operation_ended", f.ask(admin, "POST", "/v1/operations/"+moving.ID+"/cancel", "").problem(t).Code)
 
-	f.domain.gate = make(chan struct{})
+	f.Domain.Gate = make(chan struct{})
 	moving = into[struct{ ID string }](t, post("/v1/tenants/acme/move", `{"to":"s2"}`, http.StatusAccepted))
 	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, f.ask(admin, "POST", "/v1/operations/"+moving.ID+"/cancel", "").StatusCode)
 	get("/v1/audit?tenant=acme&actor=the-admin&action=tenant.move&from=2020-01-01T00:00:00Z&until=2120-01-01T00:00:00Z")

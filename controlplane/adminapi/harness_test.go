@@ -5,12 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"maps"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -23,10 +19,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
 	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
-	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/problem"
 )
@@ -77,85 +73,19 @@ func closeObject(s *openapi3.Schema, closed *bool) {
 	}
 }
 
-// fleet is an API on a catalog of its own, with shards s1 and s2.
+// fleet is an API whose every answer is held against the document.
 type fleet struct {
-	t      testing.TB
-	url    string
-	store  *catalog.Store
-	domain *domain
-	api    *adminapi.API
-	server *http.Server
-	log    *syncBuffer
-	tokens string // the file
+	*admintest.Fleet
+	t testing.TB
 
 	mu   sync.Mutex
 	seen map[string]bool // "operationId status" of every answer that was checked
 }
 
-// The tokens of each role are the role's name and "-token".
-var roles = []adminapi.Role{adminapi.RoleViewer, adminapi.RoleOperator, adminapi.RoleAdmin, adminapi.RoleNode}
-
-func writeTokens(t testing.TB, path string, names ...adminapi.Role) {
-	var list []map[string]string
-	for _, r := range names {
-		list = append(list, map[string]string{"name": "the-" + string(r), "role": string(r), "sha256": adminapi.HashToken(string(r) + "-token")})
-	}
-	text, err := json.Marshal(list)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path+".new", text, 0o600))
-	require.NoError(t, os.Rename(path+".new", path))
-}
-
 func newFleet(t testing.TB) *fleet { return newFleetOn(t, catalogtest.Open(t)) }
 
 func newFleetOn(t testing.TB, store *catalog.Store) *fleet {
-	f := &fleet{t: t, store: store, log: &syncBuffer{}, seen: map[string]bool{}, tokens: filepath.Join(t.TempDir(), "tokens.json")}
-	log := slog.New(slog.NewTextHandler(f.log, nil))
-	f.domain = newDomain(store, operation.Options{LeaseFor: 2 * time.Second, Worker: "w1", Logger: log})
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- f.domain.engine.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		require.NoError(t, <-ran)
-	})
-	writeTokens(t, f.tokens, roles...)
-	tokens, err := adminapi.OpenTokens(f.tokens, log)
-	require.NoError(t, err)
-	f.api = adminapi.New(adminapi.Deps{
-		Catalog: store, Operations: f.domain.engine, Tenants: f.domain, Shards: f.domain, Moves: f.domain, Audit: outbox{store}, Tokens: tokens,
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-			_, _ = io.WriteString(w, "up 1\n")
-		}),
-		Log: log,
-	})
-	catalogtest.AddShard(t, store, "s1")
-	catalogtest.AddShard(t, store, "s2")
-	f.serve("127.0.0.1:0")
-	return f
-}
-
-// serve listens at addr until the test ends or stop is called.
-func (f *fleet) serve(addr string) (stop func()) {
-	listener, err := net.Listen("tcp", addr) //nolint:noctx // ends with the test
-	require.NoError(f.t, err)
-	f.url = "http://" + listener.Addr().String()
-	f.server = f.api.Server()
-	served := make(chan error, 1)
-	server := f.server
-	go func() { served <- server.Serve(listener) }()
-	var once sync.Once
-	stop = func() {
-		once.Do(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			require.NoError(f.t, server.Shutdown(ctx))
-			require.ErrorIs(f.t, <-served, http.ErrServerClosed)
-		})
-	}
-	f.t.Cleanup(stop)
-	return stop
+	return &fleet{Fleet: admintest.Start(t, store), t: t, seen: map[string]bool{}}
 }
 
 // reply is an answer, read to its end.
@@ -184,10 +114,10 @@ type header map[string]string
 // ask sends a request and holds the answer against the document.
 func (f *fleet) ask(role adminapi.Role, method, path, body string, headers ...header) reply {
 	f.t.Helper()
-	req, err := http.NewRequestWithContext(testContext(f.t), method, f.url+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(testContext(f.t), method, f.URL+path, strings.NewReader(body))
 	require.NoError(f.t, err)
 	if role != "" {
-		req.Header.Set("Authorization", "Bearer "+string(role)+"-token")
+		req.Header.Set("Authorization", "Bearer "+admintest.Token(role))
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
@@ -249,7 +179,7 @@ func (f *fleet) create(id string) {
 func (f *fleet) state() map[string]int64 {
 	f.t.Helper()
 	counts := map[string]int64{}
-	rows, err := f.store.Pool().Query(testContext(f.t), `select 'tenants', count(*) from tenants union all select 'epochs', coalesce(sum(epoch), 0) from placements
+	rows, err := f.Store.Pool().Query(testContext(f.t), `select 'tenants', count(*) from tenants union all select 'epochs', coalesce(sum(epoch), 0) from placements
 		union all select 'shards', count(*) from shards union all select 'versions', coalesce(sum(version), 0) from shards
 		union all select 'databases', count(*) from databases union all select 'operations', count(*) from operations
 		union all select 'cancels', count(*) from operations where cancel_requested union all select 'outbox', count(*) from outbox`)
@@ -276,28 +206,11 @@ func (f *fleet) unchanged(fn func()) {
 // audited returns the audit records, oldest first, as "action object outcome".
 func (f *fleet) audited() []string {
 	f.t.Helper()
-	entries, _, err := outbox{f.store}.List(testContext(f.t), audit.Filter{}, catalog.Page{Limit: 1000})
+	entries, _, err := admintest.Outbox{Store: f.Store}.List(testContext(f.t), audit.Filter{}, catalog.Page{Limit: 1000})
 	require.NoError(f.t, err)
 	var list []string
 	for _, e := range entries {
 		list = append([]string{e.Record.Action + " " + e.Record.Object + " " + e.Record.Outcome}, list...)
 	}
 	return list
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
@@ -167,7 +168,7 @@ func TestBodiesThatAreTooLargeOrNotJSON(t *testing.T) {
 		require.Equal(t, http.StatusRequestEntityTooLarge, r.StatusCode)
 
 		// 100 MB announced: refused before any of it was sent.
-		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://")) //nolint:noctx // loopback, in a test
+		conn, err := net.Dial("tcp", strings.TrimPrefix(f.URL, "http://")) //nolint:noctx // loopback, in a test
 		require.NoError(t, err)
 		defer conn.Close() //nolint:errcheck // the test's own
 		require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
@@ -183,7 +184,7 @@ func TestBodiesThatAreTooLargeOrNotJSON(t *testing.T) {
 	})
 	// Not announced: it is cut off at the limit, and whatever the sender sees, it is no success.
 	f.unchanged(func() {
-		req, err := http.NewRequestWithContext(testContext(t), "POST", f.url+"/v1/tenants", io.LimitReader(endless{}, 100<<20))
+		req, err := http.NewRequestWithContext(testContext(t), "POST", f.URL+"/v1/tenants", io.LimitReader(endless{}, 100<<20))
 		require.NoError(t, err)
 		req.Header.Set("Authorization", "Bearer admin-token")
 		req.Header.Set("Content-Type", "application/json")
@@ -219,7 +220,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 				require.Equal(t, http.StatusUnauthorized, r.StatusCode, "%s %s", v.Method, path)
 				require.Contains(t, r.Header.Get("WWW-Authenticate"), "Bearer")
 			}
-			for _, role := range roles {
+			for _, role := range admintest.Roles {
 				may := order[role] >= order[v.Need] && order[role] > 0
 				if role == adminapi.RoleNode {
 					may = v.Nodes
@@ -250,17 +251,17 @@ func TestErrorsThatNobodyForesawAreOpaque(t *testing.T) {
 		func() error { return errors.New("password of shard s1 is hunter2") },
 		func() error { panic("hunter2 in a panic") },
 	} {
-		f.domain.fail = fail
+		f.Domain.Fail = fail
 		f.unchanged(func() {
 			r := f.ask(adminapi.RoleAdmin, "POST", "/v1/tenants/acme/suspend", "", header{"Idempotency-Key": "k1"})
 			require.Equal(t, http.StatusInternalServerError, r.StatusCode)
 			require.Equal(t, "internal", r.problem(t).Code)
 			require.NotContains(t, string(r.body), "hunter2")
-			require.Contains(t, f.log.String(), "hunter2")
-			require.Contains(t, f.log.String(), r.problem(t).RequestID)
+			require.Contains(t, f.Log.String(), "hunter2")
+			require.Contains(t, f.Log.String(), r.problem(t).RequestID)
 		})
 	}
-	f.domain.fail = nil // and the key is free again
+	f.Domain.Fail = nil // and the key is free again
 	require.Equal(t, http.StatusOK, f.ask(adminapi.RoleAdmin, "POST", "/v1/tenants/acme/suspend", "", header{"Idempotency-Key": "k1"}).StatusCode)
 }
 
@@ -294,9 +295,9 @@ func TestACallerWhoLeavesIsNoError(t *testing.T) {
 	f := newFleet(t)
 	f.create("acme")
 	reached, leave := make(chan struct{}), make(chan struct{})
-	f.domain.fail = func() error { close(reached); <-leave; return context.Canceled }
+	f.Domain.Fail = func() error { close(reached); <-leave; return context.Canceled }
 	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, "POST", f.url+"/v1/tenants/acme/suspend", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, "POST", f.URL+"/v1/tenants/acme/suspend", http.NoBody)
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer admin-token")
 	gone := make(chan struct{})
@@ -309,5 +310,5 @@ func TestACallerWhoLeavesIsNoError(t *testing.T) {
 	<-gone
 	close(leave)
 	require.Eventually(t, func() bool { return len(f.audited()) == 2 }, 10*time.Second, 20*time.Millisecond, "%v", f.audited())
-	require.NotContains(t, f.log.String(), "level=ERROR")
+	require.NotContains(t, f.Log.String(), "level=ERROR")
 }

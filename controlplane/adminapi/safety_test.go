@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 )
 
@@ -82,7 +83,7 @@ func TestConcurrentDuplicates(t *testing.T) {
 		require.Equal(t, "request_under_way", r.problem(t).Code)
 	}
 	require.NotEmpty(t, good)
-	require.Equal(t, int64(1), f.domain.creates.Load())
+	require.Equal(t, int64(1), f.Domain.Creates.Load())
 	last := f.ask(adminapi.RoleOperator, "POST", "/v1/tenants", `{"id":"acme"}`, header{"Idempotency-Key": "one"})
 	require.Equal(t, good, string(last.body))
 }
@@ -124,7 +125,7 @@ func TestEveryMutationIsAudited(t *testing.T) {
 	do(admin, "POST", "/v1/tenants/acme/move", `{"to":"s2"}`, "tenant.move tenant/acme ok")
 	op := into[api.Page[api.Operation]](t, f.ask(admin, "GET", "/v1/operations?unfinished=true", "")).Items[0]
 	do(admin, "POST", "/v1/operations/"+op.ID+"/cancel", ``, "operation.cancel operation/"+op.ID+" accepted")
-	f.domain.fail = func() error { return fmt.Errorf("broken") }
+	f.Domain.Fail = func() error { return fmt.Errorf("broken") }
 	do(admin, "POST", "/v1/tenants/acme/suspend", ``, "tenant.suspend tenant/acme failed")
 
 	list := into[api.Page[api.AuditEntry]](t, f.ask(adminapi.RoleViewer, "GET", "/v1/audit?limit=1000", ""))
@@ -136,7 +137,7 @@ func TestEveryMutationIsAudited(t *testing.T) {
 		require.Contains(t, e.Actor, "the-")
 	}
 	require.JSONEq(t, `{"status":500,"code":"internal"}`, string(list.Items[0].Details))
-	require.NotContains(t, fmt.Sprint(list), grantedPassword)
+	require.NotContains(t, fmt.Sprint(list), admintest.GrantedPassword)
 	require.Equal(t, "invalid_parameter", f.ask(admin, "POST", "/v1/shards/s1/cordon", "", header{"X-Freehold-Reason": strings.Repeat("r", 501)}).problem(t).Code)
 }
 
@@ -175,18 +176,18 @@ func TestTokensAreReadAgain(t *testing.T) {
 	f := newFleet(t)
 	ask := func(role adminapi.Role) int { return f.ask(role, "GET", "/v1/tenants", "").StatusCode }
 	require.Equal(t, http.StatusOK, ask(adminapi.RoleViewer))
-	writeTokens(t, f.tokens, adminapi.RoleAdmin)
+	admintest.WriteTokens(t, f.TokensFile, adminapi.RoleAdmin)
 	require.Equal(t, http.StatusUnauthorized, ask(adminapi.RoleViewer))
 	require.Equal(t, http.StatusOK, ask(adminapi.RoleAdmin))
 	// A broken file keeps the last good list, and says so once.
-	require.NoError(t, os.WriteFile(f.tokens, []byte("[{"), 0o600))
+	require.NoError(t, os.WriteFile(f.TokensFile, []byte("[{"), 0o600))
 	for range 5 {
 		require.Equal(t, http.StatusOK, ask(adminapi.RoleAdmin))
 	}
-	require.Equal(t, 1, strings.Count(f.log.String(), "token file cannot be used"))
-	require.NoError(t, os.Remove(f.tokens))
+	require.Equal(t, 1, strings.Count(f.Log.String(), "token file cannot be used"))
+	require.NoError(t, os.Remove(f.TokensFile))
 	require.Equal(t, http.StatusOK, ask(adminapi.RoleAdmin))
-	writeTokens(t, f.tokens, adminapi.RoleViewer)
+	admintest.WriteTokens(t, f.TokensFile, adminapi.RoleViewer)
 	require.Equal(t, http.StatusUnauthorized, ask(adminapi.RoleAdmin))
 	require.Equal(t, http.StatusOK, ask(adminapi.RoleViewer))
 }
@@ -221,7 +222,7 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	go func() { streamed <- f.ask(adminapi.RoleViewer, "GET", "/v1/operations/"+op.ID+"/watch", "") }()
 	f.settle(t, "acme")
 	began := time.Now()
-	require.NoError(t, f.server.Shutdown(testContext(t)))
+	f.Stop()
 	r := <-streamed
 	require.Less(t, time.Since(began), 5*time.Second)
 	require.Contains(t, string(r.body), "event: operation\ndata: {")

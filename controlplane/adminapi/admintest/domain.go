@@ -1,4 +1,7 @@
-package adminapi_test
+// Package admintest runs the admin API in tests, on a real catalog and a real
+// step engine, with a stand-in for the servers behind them. The test binary's
+// TestMain must call pgtest.Main or pgtest.Run.
+package admintest
 
 import (
 	"context"
@@ -22,17 +25,17 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// domain stands for provisioning and moving: the real catalog and the real step
+// Domain stands for provisioning and moving: the real catalog and the real step
 // engine, without the servers behind them.
-type domain struct {
+type Domain struct {
 	store  *catalog.Store
 	engine *operation.Engine
-	// creates counts calls of Create that changed something.
-	creates atomic.Int64
-	// gate lets moves end; until it is closed their first step waits.
-	gate chan struct{}
-	// fail is what the next Suspend does instead.
-	fail func() error
+	// Creates counts calls of Create that changed something.
+	Creates atomic.Int64
+	// Gate lets moves end; until it is closed their first step waits.
+	Gate chan struct{}
+	// Fail is what Suspend does instead.
+	Fail func() error
 }
 
 type moveDoc struct {
@@ -40,8 +43,8 @@ type moveDoc struct {
 	To     shardmap.ShardID  `json:"to"`
 }
 
-func newDomain(store *catalog.Store, opt operation.Options) *domain {
-	d := &domain{store: store, engine: operation.New(store, opt), gate: make(chan struct{})}
+func newDomain(store *catalog.Store, opt operation.Options) *Domain {
+	d := &Domain{store: store, engine: operation.New(store, opt), Gate: make(chan struct{})}
 	for _, kind := range []string{provision.KindCreate, provision.KindSuspend, provision.KindResume, provision.KindDelete, provision.KindRestore} {
 		operation.Register(d.engine, operation.Kind[moveDoc]{Name: kind, Steps: []operation.Step[moveDoc]{
 			{Name: "do", Do: func(context.Context, *operation.Run[moveDoc]) error { return errors.New("done at once or never") }}}})
@@ -50,7 +53,7 @@ func newDomain(store *catalog.Store, opt operation.Options) *domain {
 		{Name: "copy", Title: "copying data", Do: func(ctx context.Context, r *operation.Run[moveDoc]) error {
 			r.Report(operation.Progress{Phase: "copying data", Percent: 40, BytesDone: 4, BytesTotal: 10, Rate: 2.5, ETA: 3 * time.Second})
 			select {
-			case <-d.gate:
+			case <-d.Gate:
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
@@ -66,11 +69,12 @@ func newDomain(store *catalog.Store, opt operation.Options) *domain {
 	return d
 }
 
-func (d *domain) audit(ctx context.Context, tx pgx.Tx, actor catalog.Actor, action string, id shardmap.TenantID) error {
+func (d *Domain) audit(ctx context.Context, tx pgx.Tx, actor catalog.Actor, action string, id shardmap.TenantID) error {
 	return d.store.AppendAudit(ctx, tx, catalog.AuditRecord{Actor: actor, Action: action, Object: "tenant/" + string(id), Tenant: id, Outcome: "ok"})
 }
 
-func (d *domain) Create(ctx context.Context, spec provision.CreateSpec, actor catalog.Actor, key string) (op *operation.Operation, err error) {
+// Create makes a tenant in the catalog only.
+func (d *Domain) Create(ctx context.Context, spec provision.CreateSpec, actor catalog.Actor, key string) (op *operation.Operation, err error) {
 	if key != "" {
 		if op, err := d.engine.FindRequest(ctx, actor.Name, key); err == nil {
 			return op, nil
@@ -93,13 +97,13 @@ func (d *domain) Create(ctx context.Context, spec provision.CreateSpec, actor ca
 		if op, err = d.engine.RecordDone(ctx, tx, operation.Spec{Kind: provision.KindCreate, Tenant: spec.ID, Data: moveDoc{}, Actor: actor, RequestKey: key}, map[string]any{"shard": on.ID}); err != nil {
 			return err
 		}
-		d.creates.Add(1)
+		d.Creates.Add(1)
 		return d.audit(ctx, tx, actor, "tenant.create", spec.ID)
 	})
 	return op, err
 }
 
-func (d *domain) set(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key, kind, action string, from, to shardmap.State) (op *operation.Operation, err error) {
+func (d *Domain) set(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key, kind, action string, from, to shardmap.State) (op *operation.Operation, err error) {
 	var purge *time.Time
 	if to == shardmap.Deleted {
 		t := time.Now().Add(time.Hour)
@@ -117,28 +121,34 @@ func (d *domain) set(ctx context.Context, id shardmap.TenantID, actor catalog.Ac
 	return op, err
 }
 
-func (d *domain) Suspend(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
-	if d.fail != nil {
-		return nil, d.fail()
+// Suspend suspends, or fails as told.
+func (d *Domain) Suspend(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
+	if d.Fail != nil {
+		return nil, d.Fail()
 	}
 	return d.set(ctx, id, actor, key, provision.KindSuspend, "tenant.suspend", shardmap.Active, shardmap.Suspended)
 }
 
-func (d *domain) Resume(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
+// Resume resumes.
+func (d *Domain) Resume(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
 	return d.set(ctx, id, actor, key, provision.KindResume, "tenant.resume", shardmap.Suspended, shardmap.Active)
 }
 
-func (d *domain) Delete(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
+// Delete deletes.
+func (d *Domain) Delete(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
 	return d.set(ctx, id, actor, key, provision.KindDelete, "tenant.delete", shardmap.Active, shardmap.Deleted)
 }
 
-func (d *domain) Restore(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
+// Restore restores.
+func (d *Domain) Restore(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
 	return d.set(ctx, id, actor, key, provision.KindRestore, "tenant.restore", shardmap.Deleted, shardmap.Active)
 }
 
-const grantedPassword = "only-once-37"
+// GrantedPassword is that of every temporary login.
+const GrantedPassword = "only-once-37"
 
-func (d *domain) Grant(ctx context.Context, id shardmap.TenantID, as shard.Access, ttl time.Duration, actor catalog.Actor) (provision.Access, error) {
+// Grant makes a login up.
+func (d *Domain) Grant(ctx context.Context, id shardmap.TenantID, as shard.Access, ttl time.Duration, actor catalog.Actor) (provision.Access, error) {
 	p, err := d.store.GetPlacement(ctx, id)
 	if err != nil {
 		return provision.Access{}, err
@@ -148,10 +158,11 @@ func (d *domain) Grant(ctx context.Context, id shardmap.TenantID, as shard.Acces
 	}
 	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return d.audit(ctx, tx, actor, "tenant.access", id) })
 	return provision.Access{Placement: p, Host: "127.0.0.1", Port: 5432, BouncerHost: "127.0.0.1", BouncerPort: 6432,
-		Login: secret.Login{User: p.Database + "_tmp_1", Password: grantedPassword}, As: as, ExpiresAt: time.Now().Add(ttl)}, err
+		Login: secret.Login{User: p.Database + "_tmp_1", Password: GrantedPassword}, As: as, ExpiresAt: time.Now().Add(ttl)}, err
 }
 
-func (d *domain) AddShard(ctx context.Context, spec provision.ShardSpec, actor catalog.Actor) (s catalog.Shard, err error) {
+// AddShard registers; a Postgres at unfit.example is unfit.
+func (d *Domain) AddShard(ctx context.Context, spec provision.ShardSpec, actor catalog.Actor) (s catalog.Shard, err error) {
 	if spec.Shard.PostgresHost == "unfit.example" {
 		return s, fmt.Errorf("%w: wal_level is replica, set it to logical", shard.ErrUnfit)
 	}
@@ -164,7 +175,7 @@ func (d *domain) AddShard(ctx context.Context, spec provision.ShardSpec, actor c
 	return s, err
 }
 
-func (d *domain) endpoints(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID) error {
+func (d *Domain) endpoints(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID) error {
 	p, err := d.store.GetPlacement(ctx, id)
 	if err != nil {
 		return err
@@ -178,7 +189,8 @@ func (d *domain) endpoints(ctx context.Context, id shardmap.TenantID, to shardma
 	return nil
 }
 
-func (d *domain) Move(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, _ time.Duration, actor catalog.Actor, key string) (op *operation.Operation, err error) {
+// Move starts a move that waits for Gate.
+func (d *Domain) Move(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, _ time.Duration, actor catalog.Actor, key string) (op *operation.Operation, err error) {
 	if err := d.endpoints(ctx, id, to); err != nil {
 		return nil, err
 	}
@@ -191,7 +203,8 @@ func (d *domain) Move(ctx context.Context, id shardmap.TenantID, to shardmap.Sha
 	return op, err
 }
 
-func (d *domain) DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, _ time.Duration, actor catalog.Actor) ([]operation.StepPlan, error) {
+// DryRun plans a move; that of the tenant clumsy is refused.
+func (d *Domain) DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, _ time.Duration, actor catalog.Actor) ([]operation.StepPlan, error) {
 	if err := d.endpoints(ctx, id, to); err != nil {
 		return nil, err
 	}
@@ -202,17 +215,18 @@ func (d *domain) DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.S
 	return plan, err
 }
 
-// outbox shows the records that are on their way to the audit log.
-type outbox struct{ store *catalog.Store }
+// Outbox shows the records that are on their way to the audit log.
+type Outbox struct{ Store *catalog.Store }
 
-func (o outbox) List(ctx context.Context, f audit.Filter, p catalog.Page) ([]audit.Entry, string, error) {
+// List is the audit log's.
+func (o Outbox) List(ctx context.Context, f audit.Filter, p catalog.Page) ([]audit.Entry, string, error) {
 	before := int64(1 << 60)
 	if p.After != "" {
 		if _, err := fmt.Sscan(p.After, &before); err != nil {
 			return nil, "", err
 		}
 	}
-	rows, err := o.store.Pool().Query(ctx, `select id, record from audit_outbox where id < $1 and ($2 = '' or record->>'Tenant' = $2) order by id desc limit $3`, before, f.Tenant, p.Limit+1)
+	rows, err := o.Store.Pool().Query(ctx, `select id, record from audit_outbox where id < $1 and ($2 = '' or record->>'Tenant' = $2) order by id desc limit $3`, before, f.Tenant, p.Limit+1)
 	if err != nil {
 		return nil, "", err
 	}

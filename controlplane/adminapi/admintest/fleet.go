@@ -1,0 +1,123 @@
+package admintest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/controlplane/operation"
+)
+
+// Fleet is an admin API on a catalog of its own, with shards s1 and s2.
+type Fleet struct {
+	t      testing.TB
+	URL    string
+	Store  *catalog.Store
+	Domain *Domain
+	API    *adminapi.API
+	// Log is what the API and the engine logged.
+	Log *Log
+	// Stop ends the server; the engine goes on.
+	Stop func()
+	// TokensFile lists one token for each role: Token(role).
+	TokensFile string
+}
+
+// Roles are those that have a token.
+var Roles = []adminapi.Role{adminapi.RoleViewer, adminapi.RoleOperator, adminapi.RoleAdmin, adminapi.RoleNode}
+
+// Token is the role's.
+func Token(r adminapi.Role) string { return string(r) + "-token" }
+
+// WriteTokens replaces the file of tokens.
+func WriteTokens(t testing.TB, path string, roles ...adminapi.Role) {
+	var list []map[string]string
+	for _, r := range roles {
+		list = append(list, map[string]string{"name": "the-" + string(r), "role": string(r), "sha256": adminapi.HashToken(Token(r))})
+	}
+	text, err := json.Marshal(list)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path+".new", text, 0o600))
+	require.NoError(t, os.Rename(path+".new", path))
+}
+
+// Start brings a fleet up on an empty, migrated catalog; it ends with the test.
+func Start(t testing.TB, store *catalog.Store) *Fleet {
+	f := &Fleet{t: t, Store: store, Log: &Log{}, TokensFile: filepath.Join(t.TempDir(), "tokens.json")}
+	log := slog.New(slog.NewTextHandler(f.Log, nil))
+	f.Domain = newDomain(store, operation.Options{LeaseFor: 2 * time.Second, Worker: "w1", Logger: log})
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- f.Domain.engine.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ran)
+	})
+	WriteTokens(t, f.TokensFile, Roles...)
+	tokens, err := adminapi.OpenTokens(f.TokensFile, log)
+	require.NoError(t, err)
+	f.API = adminapi.New(adminapi.Deps{
+		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Audit: Outbox{store}, Tokens: tokens,
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+			_, _ = io.WriteString(w, "up 1\n")
+		}),
+		Log: log,
+	})
+	catalogtest.AddShard(t, store, "s1")
+	catalogtest.AddShard(t, store, "s2")
+	f.Serve("127.0.0.1:0")
+	return f
+}
+
+// Serve listens at addr until the test ends or Stop is called.
+func (f *Fleet) Serve(addr string) {
+	listener, err := net.Listen("tcp", addr) //nolint:noctx // ends with the test
+	require.NoError(f.t, err)
+	f.URL = "http://" + listener.Addr().String()
+	server := f.API.Server()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	var once sync.Once
+	f.Stop = func() {
+		once.Do(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			require.NoError(f.t, server.Shutdown(ctx))
+			require.ErrorIs(f.t, <-served, http.ErrServerClosed)
+		})
+	}
+	f.t.Cleanup(f.Stop)
+}
+
+// Log collects what is logged.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
