@@ -132,8 +132,10 @@ func doubtful(err error) bool {
 		return false
 	}
 	switch e.Code {
-	case "42P01", "42703", "42883", "42704", "42804", "42846", "42809", "42P10", "42P18", "3F000", "23502":
+	case "42P01", "42703", "42883", "42704", "42804", "42846", "42809", "42P10", "42P18", "3F000":
 		return true
+	case "23502": // a domain's, not a column's: see schema.Column.DomainNotNull
+		return e.DataTypeName != ""
 	}
 	return false
 }

@@ -45,6 +45,10 @@ func TestSchemaChanges(t *testing.T) {
 	a.exec("ALTER TABLE fresh ALTER v DROP DEFAULT, ALTER v TYPE jsonb USING to_jsonb(v)")
 	require.Equal(t, 200, a.get("/fresh?v->x=is.null").Code)
 
+	a.exec("CREATE DOMAIN strict AS int NOT NULL; ALTER TABLE fresh ADD s strict DEFAULT 3")
+	w = a.do(http.MethodPost, "/fresh?select=s", `{"id":5}`, full)
+	require.JSONEq(t, `[{"s":3}]`, w.Body.String())
+
 	a.exec("DROP TABLE fresh")
 	w = a.get("/fresh")
 	require.Equal(t, 404, w.Code)
