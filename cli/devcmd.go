@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"gopkg.in/yaml.v3"
 
 	"github.com/freehold-db/freehold/cli/dev"
 	"github.com/freehold-db/freehold/internal/natsserver"
@@ -181,9 +182,13 @@ func devNATSCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var cfg dev.NATSConfig
-			if err := loadConfig(file, &cfg); err != nil {
+			b, err := os.ReadFile(file)
+			if err != nil {
 				return err
+			}
+			var cfg dev.NATSConfig
+			if err := yaml.Unmarshal(b, &cfg); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
 			}
 			return serve(cmd.Context(), "freehold-nats", "nats", func(ctx context.Context) (server, error) {
 				return natsserver.Start(ctx, natsserver.Config{Dir: cfg.Dir, Port: cfg.Port, Token: cfg.Token, Log: slog.Default()})

@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"time"
 
-	"github.com/caarlos0/env/v11"
 	"github.com/spf13/cobra"
-	"gopkg.in/yaml.v3"
 
-	"github.com/freehold-db/freehold/cli/dev"
 	"github.com/freehold-db/freehold/controlplane"
 	"github.com/freehold-db/freehold/dataplane"
 	"github.com/freehold-db/freehold/internal/telemetry"
@@ -36,14 +32,13 @@ func controlPlaneCommand() *cobra.Command {
 		GroupID: "serve",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var cfg controlplane.Config
-			if err := loadConfig(file, &cfg); err != nil {
+			cfg, err := controlplane.LoadConfig(file)
+			if err != nil {
 				return err
 			}
-			cfg.Defaults()
 			cfg.Name = serverName(cfg.Name)
 			return serve(cmd.Context(), "freehold-controlplane", cfg.Name, func(ctx context.Context) (server, error) {
-				return dev.StartControlPlane(ctx, cfg)
+				return controlplane.Start(ctx, cfg)
 			})
 		},
 	}
@@ -86,27 +81,6 @@ func serverName(name string) string {
 	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }
 
-// loadConfig reads a configuration from a YAML file (none if the name is
-// empty) and then from the environment. A key that it does not know is refused.
-func loadConfig(file string, into any) error {
-	if file != "" {
-		f, err := os.Open(file)
-		if err != nil {
-			return fmt.Errorf("configuration: %w", err)
-		}
-		defer f.Close() //nolint:errcheck // read only
-		dec := yaml.NewDecoder(f)
-		dec.KnownFields(true)
-		if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("configuration %s: %w", file, err)
-		}
-	}
-	if err := env.Parse(into); err != nil {
-		return fmt.Errorf("configuration from the environment: %w", err)
-	}
-	return nil
-}
-
 // serve runs a server until ctx ends.
 func serve(ctx context.Context, service, name string, start func(context.Context) (server, error)) (err error) {
 	flush, err := telemetry.Setup(ctx, service, name)
@@ -121,12 +95,19 @@ func serve(ctx context.Context, service, name string, start func(context.Context
 	if err != nil {
 		return errors.Join(err, flush(life))
 	}
+	var broken <-chan error // never, for a server that does not tell
+	if b, ok := s.(interface{ Done() <-chan error }); ok {
+		broken = b.Done()
+	}
 	if unbind() {
 		slog.Info("serving")
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case err = <-broken: // whoever runs us starts us anew
+		}
 	}
 	slog.Info("stopping")
 	stopCtx, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), shutdownFor)
 	defer cancelStop()
-	return errors.Join(s.Stop(stopCtx), flush(stopCtx))
+	return errors.Join(err, s.Stop(stopCtx), flush(stopCtx))
 }

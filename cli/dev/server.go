@@ -156,7 +156,7 @@ func (f *Fleet) newControlPlane(name string) *served {
 		if cfg.Log, err = f.logger(name); err != nil {
 			return nil, err
 		}
-		return &embedded{run: func(ctx context.Context) (stopper, error) { return StartControlPlane(ctx, cfg) }, ready: ready("http://" + cfg.Listen)}, nil
+		return &embedded{run: func(ctx context.Context) (stopper, error) { return orNil(controlplane.Start(ctx, cfg)) }, ready: ready("http://" + cfg.Listen)}, nil
 	}}
 }
 
