@@ -334,19 +334,28 @@ func TestHolds(t *testing.T) {
 	require.Equal(t, 2, held)
 }
 
+// The first node to beat makes the bucket; a node that stops says so.
 func TestHeartbeat(t *testing.T) {
 	b := startBus(t, t.TempDir(), 0)
 	_, _, _, stop := node(t, b.srv.URL(), &control{})
-	b.buckets()
-	kv, err := b.js.KeyValue(t.Context(), shardmap.BucketNodes)
-	require.NoError(t, err)
+	var kv jetstream.KeyValue
 	nodes := func() int {
+		var err error
+		if kv, err = b.js.KeyValue(t.Context(), shardmap.BucketNodes); err != nil {
+			return -1
+		}
 		keys, _ := kv.Keys(t.Context())
 		return len(keys)
 	}
 	eventually(t, "a heartbeat", func() bool { return nodes() == 1 })
+	status, err := kv.Status(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, shardmap.NodeTTL, status.TTL())
+
+	require.NoError(t, b.js.DeleteKeyValue(t.Context(), shardmap.BucketNodes))
+	eventually(t, "a heartbeat in a bucket made anew", func() bool { return nodes() == 1 })
 	stop()
-	require.Zero(t, nodes(), "a node that stops says so")
+	require.Zero(t, nodes())
 }
 
 func TestNodeNameIsChecked(t *testing.T) {

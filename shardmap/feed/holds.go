@@ -3,9 +3,11 @@ package feed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -123,6 +125,12 @@ func (f *Feed) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
 	kv, err := f.js.KeyValue(ctx, shardmap.BucketNodes)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		// The nodes' own bucket: whoever beats first makes it, also in a store made anew.
+		kv, err = f.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: shardmap.BucketNodes, Description: "heartbeats of data-plane nodes", TTL: shardmap.NodeTTL,
+		})
+	}
 	if err != nil {
 		return err
 	}

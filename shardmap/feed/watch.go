@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	askFor     = 3 * time.Second  // one question to JetStream
+	askFor     = 3 * time.Second // one question to JetStream
 	checkEvery = 5 * time.Second // whether the bucket is still the one that is watched
 )
 
