@@ -2,32 +2,90 @@
 // append-only, gap-free per source, each record chained to the one before by
 // SHA-256. Records are born in the catalog's transactions and carried here.
 //
+// The chain shows that somebody rewrote a record in the middle; who can
+// rewrite the database and the whole chain is to be caught by a head hash kept elsewhere.
+//
 // Import law: of this module, audit imports shardmap, internal packages and controlplane/catalog only.
 package audit
 
 import (
 	"context"
+	"embed"
+	"encoding/json"
 	"errors"
-	"log/slog"
+	"fmt"
+	"io/fs"
+	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-var errTODO = errors.New("not written yet")
+//go:embed migrations/*.sql
+var migrations embed.FS
 
 // Migrate brings the audit database's schema up to this binary's; safe for several replicas at once.
-func Migrate(ctx context.Context, dsn string) error { return errTODO }
+func Migrate(ctx context.Context, dsn string) error {
+	if err := migrate(ctx, dsn); err != nil {
+		return fmt.Errorf("migrate audit database: %w", catalog.Classify(err))
+	}
+	return nil
+}
+
+func migrate(ctx context.Context, dsn string) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDB(*cfg)
+	defer func() { _ = db.Close() }() // nothing is buffered in it
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	_, err = p.Up(ctx)
+	return err
+}
 
 // Log is the audit database. All methods are safe for concurrent use.
-type Log struct{}
+type Log struct{ pool *pgxpool.Pool }
 
 // Open connects to a migrated audit database.
-func Open(ctx context.Context, dsn string) (*Log, error) { return nil, errTODO }
+func Open(ctx context.Context, dsn string) (*Log, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("audit database: %w", err) // pgx leaves the password out of it
+	}
+	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("audit database: %w", catalog.Classify(err))
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("audit database: %w", catalog.Classify(err))
+	}
+	return &Log{pool: pool}, nil
+}
 
 // Close ends all connections.
-func (l *Log) Close() {}
+func (l *Log) Close() { l.pool.Close() }
 
 // Entry is one record of the log.
 type Entry struct {
@@ -44,26 +102,80 @@ type Entry struct {
 type Filter struct {
 	Tenant        shardmap.TenantID
 	Actor, Action string
-	From, Until   time.Time
+	From, Until   time.Time // when it happened: From ≤ time < Until
 }
 
 // List lists newest first. next is the cursor of the following page, empty after the last.
+// Errors: catalog.ErrNotFound for a cursor that is none, catalog.ErrUnavailable.
 func (l *Log) List(ctx context.Context, f Filter, p catalog.Page) (entries []Entry, next string, err error) {
-	return nil, "", errTODO
+	var after int64
+	if p.After != "" {
+		if after, err = strconv.ParseInt(p.After, 10, 64); err != nil {
+			return nil, "", fmt.Errorf("audit log: cursor %.64q: %w", p.After, catalog.ErrNotFound)
+		}
+	}
+	rows, err := l.pool.Query(ctx, `select `+columns+` from audit_log
+		where ($1 = 0 or position < $1) and ($2 = '' or tenant = $2) and ($3 = '' or actor = $3) and ($4 = '' or action = $4)
+			and ($5::timestamptz is null or happened >= $5) and ($6::timestamptz is null or happened < $6)
+		order by position desc limit $7`,
+		after, f.Tenant, f.Actor, f.Action, timeOrNull(f.From), timeOrNull(f.Until), p.Rows()+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("audit log: %w", catalog.Classify(err))
+	}
+	entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Entry, error) {
+		r, err := scanRow(row)
+		if err != nil {
+			return Entry{}, err
+		}
+		return r.decode()
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("audit log: %w", catalog.Classify(err))
+	}
+	entries, next = catalog.CutPage(p, entries, func(e Entry) string { return strconv.FormatInt(e.Position, 10) })
+	return entries, next, nil
 }
 
-// Verification is what Verify found.
-type Verification struct {
-	Records  int64
-	Head     []byte   // hash of the last record
-	Problems []string // empty: the chain is sound
+func timeOrNull(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t
 }
 
-// Verify walks the whole chain: hashes, links, gaps.
-func (l *Log) Verify(ctx context.Context) (Verification, error) { return Verification{}, errTODO }
-
-// Relay carries the catalog's audit outbox into the log, each record exactly
-// once, until ctx ends; then it returns nil. Any number of replicas may run it.
-func Relay(ctx context.Context, store *catalog.Store, log *Log, logger *slog.Logger) error {
-	return errTODO
+// hashed is what the hash of an entry covers, beside the hash before.
+type hashed struct {
+	Position int64               `json:"position"`
+	Source   string              `json:"source"`
+	Sequence int64               `json:"sequence"`
+	LoggedAt time.Time           `json:"logged_at"`
+	Record   catalog.AuditRecord `json:"record"`
 }
+
+// row is an entry as it is stored.
+type row struct {
+	hashed // the columns only; Record has what they have of it
+	entry  string
+	prev   []byte
+	hash   []byte
+}
+
+const columns = `position, source::text, sequence, logged_at, tenant, actor, action, happened, entry, prev_hash, hash`
+
+func scanRow(from pgx.CollectableRow) (row, error) {
+	var r row
+	err := from.Scan(&r.Position, &r.Source, &r.Sequence, &r.LoggedAt, &r.Record.Tenant, &r.Record.Actor.Name,
+		&r.Record.Action, &r.Record.Time, &r.entry, &r.prev, &r.hash)
+	return r, err
+}
+
+func (r row) decode() (Entry, error) {
+	var h hashed
+	if err := json.Unmarshal([]byte(r.entry), &h); err != nil {
+		return Entry{}, fmt.Errorf("record %d: %w", r.Position, errors.Join(errGarbled, err))
+	}
+	return Entry{Position: h.Position, Source: h.Source, Sequence: h.Sequence, Record: h.Record,
+		LoggedAt: h.LoggedAt, PrevHash: r.prev, Hash: r.hash}, nil
+}
+
+var errGarbled = errors.New("entry can't be read")

@@ -20,7 +20,7 @@ type AuditRecord struct {
 	Outcome string            // "ok", "accepted", "refused", "failed"
 	TraceID string
 	Time    time.Time       // zero: the catalog's clock
-	Details json.RawMessage // nil or a JSON object without secrets
+	Details json.RawMessage `json:",omitempty"` // nil or a JSON object without secrets
 }
 
 // AppendAudit writes r in tx, so that a change and its record are committed

@@ -1,0 +1,250 @@
+package audit_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/audit"
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func testContext(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func openLog(t testing.TB, dsn string) *audit.Log {
+	t.Helper()
+	log, err := audit.Open(testContext(t), dsn)
+	require.NoError(t, err)
+	t.Cleanup(log.Close)
+	return log
+}
+
+func newLog(t testing.TB) (*audit.Log, string) {
+	t.Helper()
+	dsn := pgtest.Database(t)
+	require.NoError(t, audit.Migrate(testContext(t), dsn))
+	return openLog(t, dsn), dsn
+}
+
+func record(n int) catalog.AuditRecord {
+	return catalog.AuditRecord{
+		Actor:  catalog.Actor{Name: fmt.Sprintf("actor%d", n%2), Role: "operator", Reason: "because <it> was \"so\"", RequestID: "r", Address: "127.0.0.1"},
+		Action: "tenant.create", Object: fmt.Sprintf("tenant/t%d", n), Tenant: shardmap.TenantID(fmt.Sprintf("t%d", n)), Outcome: "ok",
+		TraceID: "abc", Details: json.RawMessage(`{"n":1,"text":"<&>"}`),
+	}
+}
+
+func write(t testing.TB, store *catalog.Store, n int) {
+	t.Helper()
+	catalogtest.Tx(t, store, func(ctx context.Context, tx pgx.Tx) error { return store.AppendAudit(ctx, tx, record(n)) })
+}
+
+func relay(t testing.TB, store *catalog.Store, log *audit.Log, logger *slog.Logger) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := audit.Relay(ctx, store, log, logger); err != nil {
+			t.Errorf("relay: %v", err)
+		}
+	})
+	stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
+// complaints is what a relay logs.
+type complaints chan string
+
+func (c complaints) Write(line []byte) (int, error) {
+	select {
+	case c <- string(line):
+	default: // enough
+	}
+	return len(line), nil
+}
+
+func holds(t testing.TB, log *audit.Log, n int) audit.Verification {
+	t.Helper()
+	var v audit.Verification
+	require.Eventually(t, func() bool {
+		var err error
+		v, err = log.Verify(testContext(t))
+		require.NoError(t, err)
+		require.Empty(t, v.Problems)
+		return v.Records >= int64(n)
+	}, 30*time.Second, 10*time.Millisecond)
+	require.EqualValues(t, n, v.Records)
+	return v
+}
+
+func TestEveryRecordOnce(t *testing.T) {
+	t.Parallel()
+	store := catalogtest.Open(t)
+	log, dsn := newLog(t)
+	proxy := catalogtest.NewProxy(t, dsn)
+	relay(t, store, log, quiet)
+	relay(t, store, openLog(t, proxy.DSN), quiet) // another replica, on a bad line
+	const n = 60
+	for i := range n {
+		if i%5 == 0 {
+			proxy.CutAfter(1 + i%7)
+			time.AfterFunc(20*time.Millisecond, proxy.Restore)
+		}
+		// What is rolled back leaves neither a record nor a gap.
+		err := store.Tx(testContext(t), func(ctx context.Context, tx pgx.Tx) error {
+			if err := store.AppendAudit(ctx, tx, record(-1)); err != nil {
+				return err
+			}
+			return io.EOF
+		})
+		require.ErrorIs(t, err, io.EOF)
+		write(t, store, i)
+	}
+	holds(t, log, n)
+	require.Eventually(t, func() bool {
+		var left int
+		require.NoError(t, store.Pool().QueryRow(testContext(t), `select count(*) from audit_outbox`).Scan(&left))
+		return left == 0
+	}, 10*time.Second, 10*time.Millisecond)
+
+	ctx := testContext(t)
+	seen := map[string]bool{}
+	position := int64(n)
+	for page := (catalog.Page{Limit: 17}); ; {
+		entries, next, err := log.List(ctx, audit.Filter{}, page)
+		require.NoError(t, err)
+		for _, e := range entries {
+			require.Equal(t, position, e.Position)
+			require.Equal(t, position, e.Sequence)
+			require.False(t, seen[e.Record.Object])
+			seen[e.Record.Object] = true
+			require.False(t, e.Record.Time.IsZero())
+			position--
+		}
+		if page.After = next; next == "" {
+			break
+		}
+	}
+	require.Len(t, seen, n)
+	entries, _, err := log.List(ctx, audit.Filter{Tenant: "t7", Actor: "actor1", Action: "tenant.create", From: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}, catalog.Page{})
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	want := record(7)
+	want.Time = entries[0].Record.Time
+	require.JSONEq(t, string(want.Details), string(entries[0].Record.Details))
+	want.Details = entries[0].Record.Details
+	require.Equal(t, want, entries[0].Record)
+	_, _, err = log.List(ctx, audit.Filter{}, catalog.Page{After: "x"})
+	require.ErrorIs(t, err, catalog.ErrNotFound)
+}
+
+func TestSourcesShareALog(t *testing.T) {
+	t.Parallel()
+	log, _ := newLog(t)
+	for range 2 {
+		store := catalogtest.Open(t)
+		relay(t, store, log, quiet)
+		for i := range 5 {
+			write(t, store, i)
+		}
+	}
+	holds(t, log, 10)
+}
+
+func TestOnlyAppends(t *testing.T) {
+	t.Parallel()
+	ctx, store := testContext(t), catalogtest.Open(t)
+	log, dsn := newLog(t)
+	relay(t, store, log, quiet)
+	for i := range 6 {
+		write(t, store, i)
+	}
+	head := holds(t, log, 6).Head
+	conn, err := pgx.Connect(ctx, dsn)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	for _, sql := range []string{
+		`update audit_log set entry = '{}'`, `delete from audit_log`, `truncate audit_log`,
+		`insert into audit_log select 9, source, 9, logged_at, tenant, actor, action, happened, entry, prev_hash, decode(repeat('ab', 32), 'hex') from audit_log limit 1`,
+		`set role freehold_audit_writer; alter table audit_log disable trigger all`,
+		`set role freehold_audit_writer; delete from audit_log`,
+	} {
+		_, err := conn.Exec(ctx, sql)
+		require.Error(t, err, sql)
+		_, err = conn.Exec(ctx, `reset role`)
+		require.NoError(t, err)
+	}
+	require.Equal(t, head, holds(t, log, 6).Head)
+
+	// Who is above the rules leaves a trace all the same.
+	for name, sql := range map[string]string{
+		"changed":        `update audit_log set entry = replace(entry, 'actor0', 'actor1') where position = 3`,
+		"column":         `update audit_log set actor = 'nobody' where position = 3`,
+		"removed":        `delete from audit_log where position = 3`,
+		"removed first":  `delete from audit_log where position = 1`,
+		"garbled":        `update audit_log set entry = 'x' where position = 3`,
+		"changed neatly": `update audit_log set entry = replace(entry, 'actor0', 'actor1'), hash = sha256(prev_hash || convert_to(replace(entry, 'actor0', 'actor1'), 'UTF8')), actor = 'actor1' where position = 3`,
+	} {
+		store := catalogtest.Open(t)
+		log, dsn := newLog(t)
+		relay(t, store, log, quiet)
+		for i := range 6 {
+			write(t, store, i)
+		}
+		holds(t, log, 6)
+		conn, err := pgx.Connect(ctx, dsn)
+		require.NoError(t, err)
+		_, err = conn.Exec(ctx, `set session_replication_role = replica; `+sql)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(ctx))
+		v, err := log.Verify(ctx)
+		require.NoError(t, err)
+		require.NotEmpty(t, v.Problems, name)
+	}
+}
+
+// A catalog set back to an earlier day offers other records under old numbers.
+func TestDivergedSourceIsRefused(t *testing.T) {
+	t.Parallel()
+	ctx, store := testContext(t), catalogtest.Open(t)
+	log, _ := newLog(t)
+	stop := relay(t, store, log, quiet)
+	write(t, store, 1)
+	head := holds(t, log, 1).Head
+	stop()
+	_, err := store.Pool().Exec(ctx, `update audit_sequence set last = 0`)
+	require.NoError(t, err)
+	write(t, store, 2)
+	complaints := make(complaints, 10)
+	relay(t, store, log, slog.New(slog.NewTextHandler(complaints, nil)))
+	select {
+	case said := <-complaints:
+		require.Contains(t, said, audit.ErrDiverged.Error())
+	case <-ctx.Done():
+		t.Fatal("the relay says nothing")
+	}
+	require.Equal(t, head, holds(t, log, 1).Head)
+	var left int
+	require.NoError(t, store.Pool().QueryRow(ctx, `select count(*) from audit_outbox`).Scan(&left))
+	require.Equal(t, 1, left, "it is not lost either")
+}
