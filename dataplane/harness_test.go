@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -39,6 +41,7 @@ type world struct {
 	dir     string
 	secrets *secret.Dir
 	kv      map[string]jetstream.KeyValue
+	control *httptest.Server // knows no tenant: what exists is in KV
 }
 
 func newWorld(t testing.TB) *world {
@@ -53,17 +56,34 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { stop(t, w.issuer) })
 	w.secrets, err = secret.OpenDir(w.dir)
 	require.NoError(t, err)
-	nc, err := nats.Connect(w.nats.URL())
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
+	w.control = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/v1/placements/") {
+			http.Error(rw, "away", http.StatusServiceUnavailable)
+			return
+		}
+		problem.Write(rw, problem.New(http.StatusNotFound, "not_found", "no such thing", ""))
+	}))
+	t.Cleanup(w.control.Close)
+	w.fill(w.nats.URL())
+	return w
+}
+
+// fill makes the buckets as the control plane does, with the shard and these tenants in them.
+func (w *world) fill(url string, tenants ...shardmap.TenantID) {
+	w.t.Helper()
+	nc, err := nats.Connect(url)
+	require.NoError(w.t, err)
+	w.t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
-	require.NoError(t, err)
+	require.NoError(w.t, err)
 	for _, b := range []string{shardmap.BucketPlacements, shardmap.BucketShards, shardmap.BucketNodes} {
-		w.kv[b], err = js.CreateOrUpdateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: b})
-		require.NoError(t, err)
+		w.kv[b], err = js.CreateOrUpdateKeyValue(w.t.Context(), jetstream.KeyValueConfig{Bucket: b})
+		require.NoError(w.t, err)
 	}
 	w.publish(shardmap.BucketShards, "s1", shardmap.Shard{ID: "s1", Host: w.shard.Host(), Port: w.shard.BouncerPort(), Version: 1})
-	return w
+	for _, id := range tenants {
+		w.place(id, shardmap.Active, 1)
+	}
 }
 
 func stop(t testing.TB, s interface{ Stop(context.Context) error }) {
@@ -145,7 +165,7 @@ func (w *world) place(id shardmap.TenantID, state shardmap.State, epoch shardmap
 }
 
 func (w *world) config() dataplane.Config {
-	return dataplane.Config{Name: "n1", Listen: "127.0.0.1:0", NATSURL: w.nats.URL(), SecretsDir: w.dir,
+	return dataplane.Config{Name: "n1", Listen: "127.0.0.1:0", NATSURL: w.nats.URL(), ControlURL: w.control.URL, SecretsDir: w.dir,
 		Issuer: w.issuer.URL(), JWKSURL: w.issuer.JWKSURL(), Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 }
 

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/freehold-db/freehold/dataplane/gateway"
@@ -20,24 +20,30 @@ import (
 	"github.com/freehold-db/freehold/router"
 )
 
-// lameDuckFor is how long a node that is being stopped still takes requests,
-// ending each one's connection, so that clients and balancers leave by themselves.
-const lameDuckFor = 500 * time.Millisecond
+// A node that is stopped leaves in three steps: for noticeFor it only says so
+// (/readyz), then it takes no more connections and ends each one with its next
+// answer, for partFor at least, and then it closes those that are idle.
+const (
+	noticeFor = 300 * time.Millisecond
+	partFor   = 500 * time.Millisecond
+)
 
 // Server is a running node. It is stopped once with Stop; stopping again does nothing.
 type Server struct {
-	cfg    Config
-	log    *slog.Logger
-	url    string
-	gate   *gateway.Gateway
-	http   *http.Server
-	router *router.Router
-	source *source
+	cfg      Config
+	log      *slog.Logger
+	url      string
+	gate     *gateway.Gateway
+	http     *http.Server
+	listener *listener
+	router   *router.Router
+	source   *source
 
 	end  context.CancelFunc // of what runs beside the requests
 	side sync.WaitGroup
 	done chan error
 
+	stopping atomic.Bool // the listener's end is meant
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -75,11 +81,11 @@ func (s *Server) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
+	listener, err := listen(ctx, s.cfg.Listen)
 	if err != nil {
 		return err
 	}
+	s.listener = listener
 	s.url = "http://" + listener.Addr().String()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
@@ -92,7 +98,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.side.Go(func() { keys.Run(life) })
 	s.side.Go(func() { s.source.Run(life, s.source.places, s.router) })
 	go func() {
-		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(listener); !s.stopping.Load() {
 			s.done <- fmt.Errorf("data-plane node: %w", err)
 		}
 		close(s.done)
@@ -148,10 +154,10 @@ func (s *Server) URL() string { return s.url }
 // Done is closed when the node serves no more, after an error if it was not stopped.
 func (s *Server) Done() <-chan error { return s.done }
 
-// Stop drains the node: it says that it is not ready, still takes requests for
-// a moment while their connections end, then closes the listener, waits for
-// what is under way as long as ctx and the configuration's DrainFor allow, and
-// closes every connection. Its error says what was cut off.
+// Stop drains the node: it says that it is not ready, takes no more
+// connections, lets clients leave with their next answer, waits for what is
+// under way as long as ctx and the configuration's DrainFor allow, and closes
+// every connection. Its error says what was cut off.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() { s.stopErr = s.stop(ctx) })
 	return s.stopErr
@@ -160,21 +166,43 @@ func (s *Server) Stop(ctx context.Context) error {
 func (s *Server) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DrainFor)
 	defer cancel()
-	s.gate.Drain()
 	s.log.Info("data-plane node drains", "node", s.cfg.Name)
-	select {
-	case <-time.After(min(lameDuckFor, s.cfg.DrainFor/4)):
-	case <-ctx.Done():
-	}
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("requests were cut off: %w", err), s.http.Close())
+	s.gate.Leave()
+	pause(ctx, min(noticeFor, s.cfg.DrainFor/4))
+	s.gate.Part()
+	s.stopping.Store(true)
+	err := s.listener.Close()
+	pause(ctx, min(partFor, s.cfg.DrainFor/4))
+	s.settle(ctx)
+	if down := s.http.Shutdown(ctx); down != nil {
+		err = errors.Join(err, fmt.Errorf("requests were cut off: %w", down), s.http.Close())
 	}
 	s.end() // only now: holds are answered until the last request is done
 	s.side.Wait()
 	err = errors.Join(err, s.close(ctx))
 	s.log.Info("data-plane node stopped", "node", s.cfg.Name, "err", err)
 	return err
+}
+
+// settle waits until nothing was under way for a while. http.Server.Shutdown
+// alone would drop a request that it has read but not begun to serve.
+func (s *Server) settle(ctx context.Context) {
+	const look, quiet = 10 * time.Millisecond, 10
+	for still := 0; still < quiet && ctx.Err() == nil; still++ {
+		if s.gate.UnderWay() > 0 {
+			still = -1
+		}
+		pause(ctx, look)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // close lets go of what build made.

@@ -56,7 +56,7 @@ func (s *source) ready() error {
 	if s.usable.Load() {
 		return nil
 	}
-	if !s.Synced() && s.places.Len() == 0 && !s.controlAnswers() {
+	if !s.Synced() && !s.controlAnswers() {
 		return errNoPlacements
 	}
 	s.usable.Store(true)

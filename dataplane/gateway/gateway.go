@@ -51,12 +51,13 @@ type Config struct {
 
 // Gateway is an http.Handler.
 type Gateway struct {
-	cfg      Config
-	engine   *gin.Engine
-	api      *gin.RouterGroup
-	limits   *limiter
-	watch    *observer
-	draining atomic.Bool
+	cfg     Config
+	engine  *gin.Engine
+	api     *gin.RouterGroup
+	limits  *limiter
+	watch   *observer
+	leaving atomic.Bool
+	parting atomic.Bool
 }
 
 // New builds a gateway without routes but /healthz, /readyz and /metrics.
@@ -102,13 +103,18 @@ func (g *Gateway) API() *gin.RouterGroup { return g.api }
 // ServeHTTP serves one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.ServeHTTP(w, r) }
 
-// Drain makes /readyz answer 503 and each answer end its connection, so that
-// clients leave by themselves before the listener closes.
-func (g *Gateway) Drain() { g.draining.Store(true) }
+// Leave makes /readyz answer 503, so that balancers send nobody any more.
+func (g *Gateway) Leave() { g.leaving.Store(true) }
+
+// Part makes each answer end its connection, so that clients go elsewhere with their next request.
+func (g *Gateway) Part() { g.parting.Store(true) }
+
+// UnderWay is how many requests are being served now.
+func (g *Gateway) UnderWay() int64 { return g.watch.underWay.Load() }
 
 func (g *Gateway) readyz(c *gin.Context) {
 	err := g.cfg.Ready()
-	if g.draining.Load() {
+	if g.leaving.Load() {
 		err = errors.New("draining")
 	}
 	if err != nil {

@@ -317,10 +317,12 @@ func TestProbes(t *testing.T) {
 	require.Contains(t, a.body, "no keys")
 	d.ready = nil
 	require.Equal(t, 200, d.get(t, "/readyz").status)
-	d.Drain()
+	d.Leave()
 	require.Equal(t, 503, d.get(t, "/readyz").status)
 	require.Equal(t, 200, d.get(t, "/healthz").status)
-	require.Equal(t, 200, d.get(t, "/rest/v1/t", with("Authorization", "Bearer "+d.token(t, "acme"))).status, "still served while draining")
+	require.Equal(t, 200, d.get(t, "/rest/v1/t", with("Authorization", "Bearer "+d.token(t, "acme"))).status, "still served")
+	d.Part()
+	require.Equal(t, 200, d.get(t, "/rest/v1/t", with("Authorization", "Bearer "+d.token(t, "acme"))).status, "and so is the last one")
 }
 
 func TestErrorsHaveOneShapePerPath(t *testing.T) {

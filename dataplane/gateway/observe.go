@@ -36,7 +36,7 @@ const (
 type observer struct {
 	log       *slog.Logger
 	duration  *prometheus.HistogramVec
-	underway  prometheus.Gauge
+	underWay  atomic.Int64
 	refused   *prometheus.CounterVec
 	tracer    trace.Tracer // nil when nothing records
 	seen      atomic.Uint64
@@ -50,14 +50,13 @@ func newObserver(reg prometheus.Registerer, log *slog.Logger) *observer {
 			Name: "freehold_http_request_duration_seconds", Help: "Time from a request's head to the end of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"route", "method", "status"}),
-		underway: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "freehold_http_requests_under_way", Help: "Requests being served now.",
-		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "freehold_http_requests_refused_total", Help: "Requests turned away at the door, by reason.",
 		}, []string{"reason"}),
 	}
-	reg.MustRegister(o.duration, o.underway, o.refused)
+	reg.MustRegister(o.duration, o.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "freehold_http_requests_under_way", Help: "Requests being served now.",
+	}, func() float64 { return float64(o.underWay.Load()) }))
 	if telemetry.Tracing() {
 		o.tracer = otel.Tracer("github.com/freehold-db/freehold/dataplane/gateway")
 	}
@@ -69,14 +68,14 @@ func (o *observer) observe(c *gin.Context) {
 	start := time.Now()
 	id := requestID(c.Request)
 	c.Header("X-Request-Id", id)
-	o.underway.Inc()
+	o.underWay.Add(1)
 	var span trace.Span
 	if o.tracer != nil {
 		span = o.begin(c)
 	}
 	defer func() {
 		cut := o.recovered(c, recover())
-		o.underway.Dec()
+		o.underWay.Add(-1)
 		o.record(c, id, time.Since(start), span)
 		if cut {
 			panic(http.ErrAbortHandler)

@@ -34,7 +34,7 @@ func NewServer(h http.Handler, requestFor time.Duration) *http.Server {
 // strict refuses requests that two servers in a row could read differently, and bodies that are too large.
 func (g *Gateway) strict(c *gin.Context) {
 	r := c.Request
-	if g.draining.Load() {
+	if g.parting.Load() {
 		c.Header("Connection", "close")
 	}
 	// net/http takes the host of an absolute-form target over the Host header

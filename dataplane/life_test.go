@@ -1,0 +1,180 @@
+package dataplane_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/freehold-db/freehold/dataplane"
+	"github.com/freehold-db/freehold/internal/issuer"
+	"github.com/freehold-db/freehold/internal/natsserver"
+)
+
+// A node comes up with everything around it away, says so, and becomes ready
+// by itself; once it knows a tenant, it serves it whatever goes away.
+func TestNodeOutlivesWhatIsAroundIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.tenant("acme", 2)
+	tok := w.token("acme", "viewer")
+	natsDir, natsPort := t.TempDir(), freePort(t)
+	issuerDir, issuerAddr := t.TempDir(), strings.TrimPrefix(w.issuer.URL(), "http://")
+
+	s, err := dataplane.Start(t.Context(), func() dataplane.Config {
+		c := w.config()
+		c.NATSURL = "nats://127.0.0.1:" + natsPort
+		c.ControlURL = "http://127.0.0.1:" + freePort(t)
+		c.Issuer, c.JWKSURL = "http://127.0.0.1:"+freePort(t), "" // discovered
+		issuerAddr = strings.TrimPrefix(c.Issuer, "http://")
+		return c
+	}())
+	require.NoError(t, err)
+	t.Cleanup(func() { stop(t, s) })
+	require.Equal(t, 200, do(t, http.MethodGet, s.URL()+"/healthz", "", "").status)
+	require.Equal(t, 503, do(t, http.MethodGet, s.URL()+"/readyz", "", "").status)
+	a := do(t, http.MethodGet, s.URL()+"/rest/v1/notes", tok, "")
+	require.Equal(t, 503, a.status)
+	require.Contains(t, a.body, "keys_unavailable")
+
+	iss, err := issuer.Start(t.Context(), issuerDir, issuerAddr)
+	require.NoError(t, err)
+	tok, err = iss.Mint(issuer.Claims{Tenant: "acme", Role: issuer.RoleViewer})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		a = do(t, http.MethodGet, s.URL()+"/rest/v1/notes", tok, "")
+		return strings.Contains(a.body, "placement_unavailable")
+	}, 15*time.Second, 50*time.Millisecond, "keys are known, placements are not")
+
+	// The bus comes up with the buckets in it.
+	port, err := net.LookupPort("tcp", natsPort)
+	require.NoError(t, err)
+	bus, err := natsserver.Start(t.Context(), natsserver.Config{Dir: natsDir, Port: port})
+	require.NoError(t, err)
+	w.fill(bus.URL(), "acme")
+	w.eventually(s, http.StatusOK)
+	require.Equal(t, 200, do(t, http.MethodGet, s.URL()+"/rest/v1/notes", tok, "").status)
+
+	// All of it goes away again.
+	stop(t, bus)
+	stop(t, iss)
+	for range 5 {
+		require.Equal(t, 200, do(t, http.MethodGet, s.URL()+"/rest/v1/notes", tok, "").status)
+		require.Equal(t, 200, do(t, http.MethodGet, s.URL()+"/readyz", "", "").status)
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close() //nolint:errcheck // nobody uses it
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	return port
+}
+
+// A node that is stopped under traffic fails no request: what came is answered,
+// and what it takes no more never left the client.
+func TestStopFailsNoRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.tenant("acme", 100)
+	s := w.node()
+	tok := w.token("acme", "viewer")
+	var good, turnedAway atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var clients sync.WaitGroup
+	for i := range 8 {
+		clients.Go(func() {
+			c := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}}
+			defer c.CloseIdleConnections()
+			for ctx.Err() == nil {
+				req, err := http.NewRequest(http.MethodGet, s.URL()+"/rest/v1/notes?id=lt.10", nil)
+				if !assertNoError(t, err) {
+					return
+				}
+				req.Header.Set("Authorization", "Bearer "+tok)
+				resp, err := c.Do(req)
+				var op *net.OpError
+				if errors.As(err, &op) && op.Op == "dial" {
+					turnedAway.Add(1)
+					return
+				}
+				if !assertNoError(t, err) {
+					return
+				}
+				body, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if !assertNoError(t, err) {
+					return
+				}
+				if resp.StatusCode != 200 {
+					t.Errorf("%d: %s", resp.StatusCode, body)
+					return
+				}
+				good.Add(1)
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return good.Load() > 100 }, 20*time.Second, time.Millisecond)
+	before := good.Load()
+	stopCtx, stopped := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stopped()
+	require.NoError(t, s.Stop(stopCtx))
+	require.NoError(t, s.Stop(stopCtx), "stopping twice does nothing")
+	clients.Wait()
+	require.Greater(t, good.Load(), before, "still served while draining")
+	require.EqualValues(t, 8, turnedAway.Load())
+	_, open := <-s.Done()
+	require.False(t, open)
+}
+
+func assertNoError(t *testing.T, err error) bool {
+	if err != nil {
+		t.Error(err)
+	}
+	return err == nil
+}
+
+func TestStopLeavesNothingRunning(t *testing.T) {
+	w := newWorld(t)
+	w.tenant("acme", 1)
+	before := goleak.IgnoreCurrent()
+	s := w.node()
+	require.Equal(t, 200, do(t, http.MethodGet, s.URL()+"/rest/v1/notes", w.token("acme", "viewer"), "").status)
+	stop(t, s)
+	http.DefaultClient.CloseIdleConnections()
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*Server).startGoRoutine.func1"),
+		goleak.IgnoreAnyFunction("net/http.(*Server).Serve"), goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
+}
+
+func TestStartFailsClearly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.node()
+	for name, c := range map[string]struct {
+		adjust func(*dataplane.Config)
+		want   string
+	}{
+		"port taken": {func(c *dataplane.Config) { c.Listen = strings.TrimPrefix(s.URL(), "http://") }, "address already in use"},
+		"no issuer":  {func(c *dataplane.Config) { c.Issuer = "" }, "issuer"},
+		"token file": {func(c *dataplane.Config) { c.ControlTokenFile = "/nonexistent" }, "control_token_file"},
+		"node name":  {func(c *dataplane.Config) { c.Name = "a b" }, "node name"},
+	} {
+		cfg := w.config()
+		c.adjust(&cfg)
+		_, err := dataplane.Start(t.Context(), cfg)
+		require.ErrorContains(t, err, c.want, name)
+	}
+}
