@@ -76,7 +76,7 @@ func (w *world) fill(url string, tenants ...shardmap.TenantID) {
 	w.t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	require.NoError(w.t, err)
-	for _, b := range []string{shardmap.BucketPlacements, shardmap.BucketShards, shardmap.BucketNodes} {
+	for _, b := range []string{shardmap.BucketPlacements, shardmap.BucketShards} {
 		w.kv[b], err = js.CreateOrUpdateKeyValue(w.t.Context(), jetstream.KeyValueConfig{Bucket: b})
 		require.NoError(w.t, err)
 	}
