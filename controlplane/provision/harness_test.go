@@ -133,13 +133,15 @@ func (w *world) serves(p shardmap.Placement) {
 	require.NoError(w.t, err)
 }
 
+// refuses makes sure that the database's own server lets the login in no more.
 func (w *world) refuses(p shardmap.Placement) {
 	w.t.Helper()
-	conn, err := w.login(p)
-	if err == nil {
-		_, err = conn.Exec(w.ctx(), "SELECT 1")
-	}
-	require.Error(w.t, err)
+	on, err := w.store.GetShard(w.ctx(), p.Shard)
+	require.NoError(w.t, err)
+	l, _, err := w.secrets.Get(w.ctx(), secret.DatabaseAuth(p.Database))
+	require.NoError(w.t, err)
+	_, err = pg.Connect(w.ctx(), on.PostgresHost, on.PostgresPort, p.Database, l)
+	require.Equal(w.t, "53300", pg.Code(err))
 }
 
 // onServer asks the shard's server.

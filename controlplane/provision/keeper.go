@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	tendEvery  = 2 * time.Second // how often each shard is looked after
+	tendEvery  = 3 * time.Second // how often each shard is looked after
 	tendFor    = 10 * time.Minute
 	maxBackoff = time.Minute // between tries at a shard that fails
 	restFor    = 20 * time.Millisecond
@@ -147,7 +147,7 @@ func (k *keeper) tend(ctx context.Context, on catalog.Shard) error {
 	if mine, err := shard.Keep(ctx, conn); !mine || err != nil {
 		return err
 	}
-	schema, err := k.fleet.EnsureTemplates(ctx, on.ID, k.opt.MigrationsDir)
+	schema, err := shard.EnsureTemplatesOn(ctx, conn, k.opt.MigrationsDir)
 	if err != nil {
 		return err
 	}

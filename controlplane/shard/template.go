@@ -80,35 +80,45 @@ func ReadSchema(dir string) (Schema, error) {
 // run meanwhile, and so may other replicas. An error in a migration leaves the
 // templates as they were.
 func (f *Fleet) EnsureTemplates(ctx context.Context, id shardmap.ShardID, migrationsDir string) (Schema, error) {
+	conn, err := f.Admin(ctx, id, maintenance)
+	if err != nil {
+		return Schema{}, err
+	}
+	defer closeConn(ctx, conn)
+	schema, err := EnsureTemplatesOn(ctx, conn, migrationsDir)
+	if err != nil {
+		return schema, fmt.Errorf("shard %s: %w", id, err)
+	}
+	return schema, nil
+}
+
+// EnsureTemplatesOn is EnsureTemplates over an admin connection to the
+// maintenance database. When nothing is to be done it costs one round trip.
+func EnsureTemplatesOn(ctx context.Context, conn *pgx.Conn, migrationsDir string) (Schema, error) {
 	schema, err := ReadSchema(migrationsDir)
 	if err != nil {
 		return schema, err
 	}
-	conn, err := f.Admin(ctx, id, maintenance)
-	if err != nil {
-		return schema, err
-	}
-	defer closeConn(ctx, conn)
 	wantBase := "base " + baseVersion
 	wantApp := fmt.Sprintf("%s schema %d %s", wantBase, schema.Version, schema.Fingerprint)
 	if ok, err := templatesAre(ctx, conn, wantBase, wantApp); ok || err != nil {
 		return schema, err
 	}
 	if err := lockSession(ctx, conn, lockTemplates); err != nil {
-		return schema, fmt.Errorf("templates of %s: %w", id, err)
+		return schema, fmt.Errorf("templates: %w", err)
 	}
 	defer unlockSession(ctx, conn, lockTemplates)
 	err = ensureTemplate(ctx, conn, TemplateBase, wantBase, "template0", func(ctx context.Context, inside *pgx.Conn) error {
 		return script(ctx, inside, baseScript)
 	})
 	if err != nil {
-		return schema, fmt.Errorf("template %s of %s: %w", TemplateBase, id, err)
+		return schema, fmt.Errorf("template %s: %w", TemplateBase, err)
 	}
 	err = ensureTemplate(ctx, conn, TemplateApp, wantApp, TemplateBase, func(ctx context.Context, inside *pgx.Conn) error {
 		return migrate(ctx, inside.Config(), migrationsDir)
 	})
 	if err != nil {
-		return schema, fmt.Errorf("template %s of %s: %w", TemplateApp, id, err)
+		return schema, fmt.Errorf("template %s: %w", TemplateApp, err)
 	}
 	return schema, nil
 }
