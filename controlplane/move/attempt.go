@@ -106,7 +106,7 @@ func (k *critical) pause(ctx context.Context) error {
 
 // fence keeps every login out of the source: from here on the truth is safe.
 func (k *critical) fence(ctx context.Context) error {
-	return guarded(ctx, k.c.srcGuard, k.r, func() error {
+	return guarded(ctx, k.c.srcGuard, leaseOf(k.r), func() error {
 		return shard.Fence(ctx, k.c.srcServer, k.r.Data.database())
 	})
 }

@@ -95,10 +95,10 @@ func (s *Service) muster(ctx context.Context, r *run) (_ *crew, err error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if err := claim(ctx, c.srcGuard, r); err != nil {
+	if err := claim(ctx, c.srcGuard, leaseOf(r)); err != nil {
 		return nil, err
 	}
-	if err := claim(ctx, c.dstGuard, r); err != nil {
+	if err := claim(ctx, c.dstGuard, leaseOf(r)); err != nil {
 		return nil, err
 	}
 	if c.gates, err = s.openGates(ctx, r); err != nil {

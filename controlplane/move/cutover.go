@@ -193,7 +193,7 @@ func (s *Service) unfence(ctx context.Context, r *run, on shardmap.ShardID) erro
 		return err
 	}
 	defer closeConn(guard)
-	if err := claim(ctx, guard, r); err != nil {
+	if err := claim(ctx, guard, leaseOf(r)); err != nil {
 		return err
 	}
 	server, err := s.connect(ctx, on, maintenance)
@@ -208,7 +208,7 @@ func (s *Service) unfenceWith(ctx context.Context, r *run, guard, server *pgx.Co
 	if r.Data.From.State != shardmap.Active {
 		return nil
 	}
-	return guarded(ctx, guard, r, func() error { return shard.Unfence(ctx, server, r.Data.database()) })
+	return guarded(ctx, guard, leaseOf(r), func() error { return shard.Unfence(ctx, server, r.Data.database()) })
 }
 
 // prelude brings over what the stream does not carry, and waits for a moment

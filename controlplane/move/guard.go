@@ -22,11 +22,19 @@ const (
 	guardRead  = "SELECT coalesce(max(token), 0) FROM " + guardTable + " WHERE operation = $1"
 )
 
+// lease is a worker's hold on an operation.
+type lease struct {
+	operation string
+	token     int64
+}
+
+func leaseOf(r *run) lease { return lease{r.Op.ID, r.Token()} }
+
 // claim makes this worker the one whom the database obeys. conn is inside it.
 // An earlier operation's worker is not obeyed any more: the tenant has one
 // unfinished operation at most, and the catalog says that it is ours.
 // Errors: operation.ErrLeaseLost if a later worker of this operation was there.
-func claim(ctx context.Context, conn *pgx.Conn, r *run) error {
+func claim(ctx context.Context, conn *pgx.Conn, l lease) error {
 	// Whoever holds the guard is either done in a moment or was stopped inside it.
 	_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks l
 		WHERE l.locktype = 'relation' AND l.relation = pg_catalog.to_regclass('`+guardTable+`') AND l.pid <> pg_catalog.pg_backend_pid()
@@ -42,19 +50,19 @@ func claim(ctx context.Context, conn *pgx.Conn, r *run) error {
 			}
 		}
 		var newest int64
-		if err := tx.QueryRow(ctx, guardRead, r.Op.ID).Scan(&newest); err != nil {
+		if err := tx.QueryRow(ctx, guardRead, l.operation).Scan(&newest); err != nil {
 			return err
 		}
-		if newest > r.Token() {
+		if newest > l.token {
 			return operation.ErrLeaseLost
 		}
-		if newest == r.Token() {
+		if newest == l.token {
 			return nil
 		}
 		if _, err := tx.Exec(ctx, "DELETE FROM "+guardTable); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "INSERT INTO "+guardTable+" VALUES ($1, $2)", r.Op.ID, r.Token())
+		_, err := tx.Exec(ctx, "INSERT INTO "+guardTable+" VALUES ($1, $2)", l.operation, l.token)
 		return err
 	})
 	if err != nil {
@@ -65,14 +73,14 @@ func claim(ctx context.Context, conn *pgx.Conn, r *run) error {
 
 // guarded runs fn while no later worker can claim the database. conn is inside
 // it and not used by fn. Errors: operation.ErrLeaseLost, and fn is not run.
-func guarded(ctx context.Context, conn *pgx.Conn, r *run, fn func() error) error {
+func guarded(ctx context.Context, conn *pgx.Conn, l lease, fn func() error) error {
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN")
 	batch.Queue(guardHold)
 	var newest int64
-	batch.Queue(guardRead, r.Op.ID).QueryRow(func(row pgx.Row) error { return row.Scan(&newest) })
+	batch.Queue(guardRead, l.operation).QueryRow(func(row pgx.Row) error { return row.Scan(&newest) })
 	err := conn.SendBatch(ctx, batch).Close()
-	if err == nil && newest != r.Token() || pg.Code(err) == pgerrcode.UndefinedTable { // no table: the move is over
+	if err == nil && newest != l.token || pg.Code(err) == pgerrcode.UndefinedTable { // no table: the move is over
 		err = operation.ErrLeaseLost
 	}
 	if err == nil {

@@ -1,0 +1,268 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// points in the cutover, in order; from after-flip on there is no way back.
+var beforeFlip = []string{"hold", "paused", "fenced", "barrier", "before-flip"}
+
+// Each attempt fails at another point, is taken back whole, and the next goes
+// on; after the flip whatever fails is made good by the next step. All the
+// while clients write and see no error.
+func TestEveryPointOfTheCutoverCanFail(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	db, login := w.tenant("unlucky", "a")
+	w.asOwner("a", db, trafficSchema)
+	failed := map[string]bool{}
+	var mu sync.Mutex
+	w.hit = func(name string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if failed[name] || name == "move/cutover/released" || name == "move/cutover/routed" {
+			return nil
+		}
+		failed[name] = true
+		return errors.New("injected at " + name)
+	}
+	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a", "a")
+	rec := w.moved("unlucky", "b")
+	require.Len(t, rec.Attempts, len(beforeFlip)+1)
+	for i, point := range beforeFlip {
+		require.Contains(t, rec.Attempts[i].Outcome, "injected at move/cutover/"+point)
+	}
+	require.Equal(t, "flipped", rec.Attempts[len(beforeFlip)].Outcome)
+	require.Equal(t, Equal, rec.Verification.Final)
+	tr.requireBalanced(w, w.requireServedOnce("unlucky", "a", "b"))
+}
+
+// A transaction that does not end in time has the attempt given up; the tenant
+// goes on at the source meanwhile, and the move succeeds once it has ended.
+func TestLongTransactionAbortsAnAttemptOnly(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	db, login := w.tenant("slow", "a")
+	w.asOwner("a", db, trafficSchema)
+	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a", "a")
+	tx, err := tr.connect(t.Context(), pgtest.SharedShard(t, "a"))
+	require.NoError(t, err)
+	defer closeConn(tx)
+	var began atomic.Bool
+	w.hit = func(name string) error {
+		if name == "move/cutover/hold" && began.CompareAndSwap(false, true) { // just when it looked quiet
+			_, err := tx.Exec(t.Context(), "BEGIN")
+			return err
+		}
+		return nil
+	}
+	op, err := w.Move(t.Context(), "slow", "b", 200*time.Millisecond, tester, "")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		now, err := w.engine.Get(t.Context(), op.ID)
+		return err == nil && now.Step == "cutover" && began.Load() && now.Progress.Waiting != ""
+	}, 30*time.Second, 10*time.Millisecond)
+	writes := tr.writes.Load()
+	require.Eventually(t, func() bool { return tr.writes.Load() > writes+20 }, 10*time.Second, 10*time.Millisecond, "the tenant is not served while the move waits")
+	p, err := w.store.GetPlacement(t.Context(), "slow")
+	require.NoError(t, err)
+	require.EqualValues(t, "a", p.Shard)
+	_, err = tx.Exec(t.Context(), "COMMIT")
+	require.NoError(t, err)
+	op, rec := w.ended(op)
+	require.Equal(t, operation.Done, op.State, op.Error)
+	require.GreaterOrEqual(t, len(rec.Attempts), 2)
+	require.Contains(t, rec.Attempts[0].Outcome, "budget")
+	require.Less(t, float64(rec.Attempts[0].HeldMS), 1000.0)
+	tr.requireBalanced(w, w.requireServedOnce("slow", "a", "b"))
+}
+
+// Cancelled at any step before the flip, a move leaves no trace.
+func TestCancelLeavesNoTrace(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	db, login := w.tenant("fickle", "a")
+	w.asOwner("a", db, trafficSchema)
+	w.asOwner("a", db, "CREATE TABLE full_one (a int); CREATE TABLE by_index (code text NOT NULL UNIQUE)")
+	before := w.dump("a", db, "--schema-only")
+	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a")
+	for _, step := range []string{"copy", "stream", "catch-up", "cutover"} {
+		w.hit = func(name string) error { // keeps it from passing by
+			if name == "move/cutover/barrier" {
+				return errors.New("not yet")
+			}
+			return nil
+		}
+		op := w.move("fickle", "b")
+		require.Eventually(t, func() bool {
+			now, err := w.engine.Get(t.Context(), op.ID)
+			require.NoError(t, err)
+			return now.Step == step && now.State == operation.Running || now.State.Final() || now.Step == "cutover"
+		}, 30*time.Second, time.Millisecond)
+		_, err := w.engine.Cancel(t.Context(), op.ID, tester)
+		require.NoError(t, err)
+		op, _ = w.ended(op)
+		require.Equal(t, operation.Canceled, op.State, op.Error)
+		require.EqualValues(t, "a", w.requireServedOnce("fickle", "a", "b"))
+		require.Equal(t, before, w.dump("a", db, "--schema-only"), "replica identities were not given back")
+		_, err = w.store.GetDatabase(t.Context(), "b", db)
+		require.ErrorIs(t, err, catalog.ErrNotFound)
+	}
+	tr.requireBalanced(w, "a")
+}
+
+// What the stream does not carry, and changes while the move is under way, is noticed.
+func TestChangesBesideTheStreamAreNoticed(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("lively", "a")
+	w.asOwner("a", db, "CREATE TABLE d (id int PRIMARY KEY); CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n FROM d; INSERT INTO d SELECT generate_series(1, 10)")
+	changes := []string{
+		"ALTER TABLE d ADD COLUMN more int DEFAULT 7; INSERT INTO d VALUES (11, 8)",
+		"REFRESH MATERIALIZED VIEW m",
+		"CREATE TABLE new_one (id int PRIMARY KEY); INSERT INTO new_one VALUES (1)",
+	}
+	var mu sync.Mutex
+	w.hit = func(name string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case name == "move/cutover/hold" && len(changes) > 0:
+			w.asOwner("a", db, changes[0])
+			changes = changes[1:]
+		case name == "move/cutover/hold" && len(changes) == 0:
+			changes = nil
+		}
+		return nil
+	}
+	rec := w.moved("lively", "b")
+	require.Equal(t, 3, rec.Copies, "%+v", rec)
+	require.Len(t, rec.Attempts, 4)
+	require.Contains(t, rec.Attempts[0].Outcome, errSchemaChanged.Error())
+	require.Contains(t, rec.Attempts[1].Outcome, errViewsChanged.Error())
+	require.Equal(t, Equal, rec.Verification.Final)
+	var n, more, one int
+	require.NoError(t, w.conn("b", db).QueryRow(t.Context(), "SELECT (SELECT n FROM public.m), (SELECT more FROM public.d WHERE id = 11), (SELECT id FROM public.new_one)").Scan(&n, &more, &one))
+	require.Equal(t, []int{11, 8, 1}, []int{n, more, one})
+	w.requireServedOnce("lively", "a", "b")
+}
+
+// A login made or rotated, and a setting changed, in the middle of a cutover arrive as well.
+func TestRolesAndSettingsFollow(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("social", "a")
+	var once sync.Once
+	var login string
+	w.hit = func(name string) error {
+		if name == "move/cutover/hold" {
+			once.Do(func() {
+				l, _, err := shard.TempLogin(t.Context(), w.conn("a", db), db, shard.AccessRO, time.Hour)
+				require.NoError(t, err)
+				login = l.User
+				script(t, w.conn("a", "postgres"), "ALTER DATABASE "+db+" SET work_mem = '5MB'")
+			})
+		}
+		return nil
+	}
+	rec := w.moved("social", "b")
+	require.Contains(t, rec.Attempts[0].Outcome, errRolesChanged.Error())
+	conn := w.conn("b", "postgres")
+	var same bool
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT has_database_privilege($1, $2, 'CONNECT')", login, db).Scan(&same))
+	require.True(t, same)
+	var here, there string
+	for on, into := range map[shardmap.ShardID]*string{"a": &here, "b": &there} {
+		require.NoError(t, w.conn(on, "postgres").QueryRow(t.Context(), `SELECT string_agg(rolname || coalesce(rolpassword, '') || coalesce(nullif(rolvaliduntil, 'infinity')::text, ''), ',' ORDER BY rolname) FROM pg_authid WHERE rolname LIKE $1 || '%'`, db).Scan(into))
+	}
+	require.Equal(t, here, there)
+	var setting string
+	require.NoError(t, w.conn("b", db).QueryRow(t.Context(), "SHOW work_mem").Scan(&setting))
+	require.Equal(t, "5MB", setting)
+}
+
+// A suspended tenant moves and stays closed.
+func TestSuspendedTenantStaysClosed(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("asleep", "a")
+	catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := w.store.SetTenantState(ctx, tx, "asleep", []shardmap.State{shardmap.Active}, shardmap.Suspended, nil)
+		return err
+	})
+	require.NoError(t, shard.Fence(t.Context(), w.conn("a", "postgres"), db))
+	w.moved("asleep", "b")
+	for _, on := range []shardmap.ShardID{"a", "b"} {
+		fenced, err := shard.Fenced(t.Context(), w.conn(on, "postgres"), db)
+		require.NoError(t, err)
+		require.True(t, fenced, "on %s", on)
+	}
+}
+
+// PgBouncer dies in the cutover: before the flip the attempt is taken back,
+// after it the move goes forward. It comes back without memory of any pause.
+func TestPgBouncerDiesInTheCutover(t *testing.T) {
+	for _, point := range []string{"hold", "fenced", "after-flip"} {
+		t.Run(point, func(t *testing.T) {
+			w := newWorld(t, "c", "d") // shards of its own: others' clients must not lose their PgBouncer
+			db, login := w.tenant("dropped", "c")
+			w.asOwner("c", db, trafficSchema)
+			bouncer := pgtest.SharedShard(t, "c").Bouncer
+			var once sync.Once
+			w.hit = func(name string) error {
+				if name == "move/cutover/"+point {
+					once.Do(func() {
+						require.NoError(t, bouncer.Kill())
+						go func() {
+							time.Sleep(300 * time.Millisecond)
+							_ = bouncer.Start(context.Background())
+						}()
+					})
+				}
+				return nil
+			}
+			tr := w.startTraffic(db, login, 5*time.Millisecond, true, "c")
+			rec := w.moved("dropped", "d")
+			require.Equal(t, Equal, rec.Verification.Final, "%+v", rec)
+			writes := tr.writes.Load()
+			require.Eventually(t, func() bool { return tr.writes.Load() > writes+5 }, 10*time.Second, 10*time.Millisecond, "the client does not get on again: %v", tr.errs)
+			tr.requireBalanced(w, w.requireServedOnce("dropped", "c", "d"))
+		})
+	}
+}
+
+// A worker that was stopped, and wakes up after another took over, can neither
+// open nor close anything.
+func TestStaleWorkerIsNotObeyed(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("haunted", "a")
+	older, newer := w.conn("a", db), w.conn("a", db)
+	stale, fresh := lease{"op", 1}, lease{"op", 2}
+	require.NoError(t, claim(t.Context(), older, stale))
+	ran := false
+	require.NoError(t, guarded(t.Context(), older, stale, func() error { ran = true; return nil }))
+	require.True(t, ran)
+	require.NoError(t, claim(t.Context(), newer, fresh))
+	must := func() error { t.Error("a stale worker was obeyed"); return nil }
+	require.ErrorIs(t, guarded(t.Context(), older, stale, must), operation.ErrLeaseLost)
+	require.ErrorIs(t, claim(t.Context(), older, stale), operation.ErrLeaseLost)
+	require.NoError(t, claim(t.Context(), newer, lease{"another operation", 1}))
+	require.ErrorIs(t, guarded(t.Context(), newer, fresh, must), operation.ErrLeaseLost)
+	require.NoError(t, unclaim(t.Context(), newer))
+	require.ErrorIs(t, guarded(t.Context(), older, stale, must), operation.ErrLeaseLost)
+	// One that was stopped inside the guard loses its session to the next.
+	require.NoError(t, claim(t.Context(), older, stale))
+	require.Error(t, guarded(t.Context(), older, stale, func() error {
+		require.NoError(t, claim(t.Context(), newer, fresh))
+		return older.Ping(t.Context())
+	}))
+}
