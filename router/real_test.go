@@ -28,7 +28,9 @@ type site struct {
 }
 
 func shared(t *testing.T, id shardmap.ShardID) site {
-	return site{pgtest.SharedShard(t, string(id)), id, t}
+	s := site{pgtest.SharedShard(t, string(id)), id, t}
+	s.console("SET query_wait_timeout = 1") // so that a test of it is soon over
+	return s
 }
 
 func (s site) address() shardmap.Shard {
