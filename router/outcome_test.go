@@ -20,7 +20,7 @@ import (
 // private returns a shard that the test may mistreat, with short waits.
 func private(t *testing.T, id shardmap.ShardID) site {
 	s := site{pgtest.Shard(t), id, t}
-	s.console("SET query_wait_timeout = 1") // again after each restart, where it matters
+	s.console("SET query_wait_timeout = 1") // lost at a restart; nothing after one waits for it
 	return s
 }
 
