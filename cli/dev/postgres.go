@@ -171,7 +171,26 @@ func (f *Fleet) setupCatalog(ctx context.Context, s *pgserver.Postgres) error {
 			return err
 		}
 	}
-	return nil
+	return ensureAuditWriter(ctx, s, f.auditLogin.User)
+}
+
+// ensureAuditWriter makes the role that the audit database's schema grants
+// INSERT to; its owner may not create roles.
+func ensureAuditWriter(ctx context.Context, s *pgserver.Postgres, owner string) error {
+	const role = "freehold_audit_writer"
+	return onPostgres(ctx, s, func(conn *pgx.Conn) error {
+		var there bool
+		if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
+			return err
+		}
+		if !there {
+			if _, err := conn.Exec(ctx, "CREATE ROLE "+pg.Ident(role)); err != nil {
+				return err
+			}
+		}
+		_, err := conn.Exec(ctx, "GRANT "+pg.Ident(role)+" TO "+pg.Ident(owner))
+		return err
+	})
 }
 
 func (f *Fleet) newShard(ctx context.Context, id shardmap.ShardID) (*shardUnit, error) {

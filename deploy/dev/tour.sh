@@ -19,11 +19,11 @@ fi
 
 if "$ops" tenant show "$tenant" >/dev/null 2>&1; then
   step "Tenant $tenant is there from before"
+  "$ops" tenant show "$tenant"
 else
   step "Creating tenant $tenant"
-  "$ops" tenant create "$tenant"
+  "$ops" tenant create "$tenant" 2>/dev/null
 fi
-"$ops" tenant show "$tenant"
 
 node=http://$("$ops" dev status | awk '$1 == "dataplane-1" { print $3 }')
 token=$("$ops" token --tenant "$tenant" --role editor --sub tour)
@@ -39,10 +39,9 @@ rest "$node/rest/v1/customers?select=id,name&order=id.desc&limit=3"
 echo
 
 step 'Next'
-cat <<NEXT
-  $ops tenant move $tenant --to s2 --wait   move it to another server while it is in use
-  $ops tenant psql $tenant                  its database, in psql
-  $ops op list                           what was done
-  $ops dev down                          stop the fleet; dev destroy --yes removes its data
-  make demo                                       moves under traffic, with a receipt
-NEXT
+next() { printf '  %-46s %s\n' "$1" "$2"; }
+next "$ops tenant move $tenant --to s2 --wait" 'move it to another server while it is in use'
+next "$ops tenant psql $tenant" 'its database, in psql'
+next "$ops op list" 'what was done'
+next "$ops dev down" 'stop the fleet (dev destroy --yes removes its data)'
+next 'make demo' 'moves under traffic, with a receipt'

@@ -48,11 +48,14 @@ end $$;
 -- +goose StatementEnd
 create trigger audit_log_chain before insert on audit_log for each row execute function audit_log_chain();
 
--- The relay writes as this role, which can add and read and nothing else.
+-- The relay writes as this role, which can add and read and nothing else. A
+-- login that may not create roles finds it made beforehand, with itself a member.
 -- +goose StatementBegin
 do $$
 begin
-    create role freehold_audit_writer nologin;
+    if not exists (select from pg_roles where rolname = 'freehold_audit_writer') then
+        create role freehold_audit_writer nologin;
+    end if;
 exception when duplicate_object or unique_violation then
     null; -- roles are shared by all databases of a server
 end $$;
