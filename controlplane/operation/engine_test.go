@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
@@ -407,6 +408,34 @@ func TestStopGivesTheClaimBack(t *testing.T) {
 	operation.Register(b, kind)
 	run(t, b)
 	require.Equal(t, operation.Done, ended(t, b, op.ID).State)
+}
+
+// Not parallel: it looks at the goroutines of the whole process.
+func TestRunLeavesNothingBehind(t *testing.T) {
+	_, dsn := catalogtest.OpenDSN(t)
+	before := goleak.IgnoreCurrent()
+	store, err := catalog.Open(testContext(t), dsn)
+	require.NoError(t, err)
+	e := operation.New(store, operation.Options{Logger: quiet})
+	operation.Register(e, operation.Kind[doc]{Name: "test", Steps: []operation.Step[doc]{
+		{Name: "one", Do: func(_ context.Context, r *operation.Run[doc]) error {
+			r.Report(operation.Progress{Percent: 50})
+			return nil
+		}},
+		{Name: "two", Do: func(ctx context.Context, _ *operation.Run[doc]) error { <-ctx.Done(); return ctx.Err() }}}})
+	ctx, stop := context.WithCancel(testContext(t))
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	op := begin(t, e, operation.Spec{})
+	until(t, e, op.ID, func(op *operation.Operation) bool { return op.Step == "two" && op.Attempt == 1 })
+	stop()
+	require.NoError(t, <-done)
+	op, err = e.Get(testContext(t), op.ID)
+	require.NoError(t, err)
+	require.Equal(t, operation.Pending, op.State)
+	require.Empty(t, op.Worker)
+	store.Close()
+	goleak.VerifyNone(t, before)
 }
 
 func TestRegisterRefusesNonsense(t *testing.T) {

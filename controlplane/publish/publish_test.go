@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
@@ -313,4 +314,25 @@ func TestHold(t *testing.T) {
 	var got shardmap.Release
 	require.NoError(t, json.Unmarshal(m.Data, &got))
 	require.Equal(t, want, got)
+}
+
+// Not parallel: it looks at the goroutines of the whole process.
+func TestRunLeavesNothingBehind(t *testing.T) {
+	_, dsn := catalogtest.OpenDSN(t)
+	before := goleak.IgnoreCurrent()
+	t.Run("run", func(t *testing.T) {
+		b := newBus(t)
+		ctx, stop := context.WithCancel(t.Context())
+		store, err := catalog.Open(ctx, dsn)
+		require.NoError(t, err)
+		defer store.Close()
+		catalogtest.AddShard(t, store, "s1")
+		p := catalogtest.AddTenant(t, store, "acme", "s1", 1)
+		done := make(chan error, 1)
+		go func() { done <- publish.New(store, b.nc, publish.Options{Logger: quiet}).Run(ctx) }()
+		b.shows(p)
+		stop()
+		require.NoError(t, <-done)
+	})
+	goleak.VerifyNone(t, before)
 }
