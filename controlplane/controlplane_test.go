@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/freehold-db/freehold/controlplane"
 	"github.com/freehold-db/freehold/controlplane/adminapi"
@@ -113,20 +116,23 @@ func TestReplicasServeWithoutNATS(t *testing.T) {
 func TestStartFailsCleanly(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cfg := config(t)
-	taken := start(t, cfg)
-	cfg.Listen = taken.URL()[len("http://"):]
-	_, err := controlplane.Start(ctx, cfg)
-	require.ErrorContains(t, err, "address already in use")
+	cfg, bad := config(t), config(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close() //nolint:errcheck // ends with the test
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 
-	cfg = config(t)
-	cfg.TokensFile = "/nonexistent"
+	cfg.Listen = taken.Addr().String()
 	_, err = controlplane.Start(ctx, cfg)
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+
+	bad.TokensFile = "/nonexistent"
+	_, err = controlplane.Start(ctx, bad)
 	require.ErrorIs(t, err, os.ErrNotExist)
 
-	cfg = config(t)
-	cfg.CatalogDSN = "postgres://nobody:secretword@127.0.0.1:1/none?connect_timeout=2"
-	_, err = controlplane.Start(ctx, cfg)
+	bad = cfg
+	bad.CatalogDSN = "postgres://nobody:secretword@127.0.0.1:1/none?connect_timeout=2"
+	_, err = controlplane.Start(ctx, bad)
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "secretword")
 }
