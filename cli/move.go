@@ -26,7 +26,7 @@ changes nothing, and says what each would do or why the move would be refused.
 On a terminal the move is watched until it is over, elsewhere only with --wait.
 Ctrl-C ends the watching; the move goes on.`,
 		Example:           "  tenant-ops tenant move acme --to s2\n  tenant-ops tenant move acme --to s2 --dry-run\n  tenant-ops tenant move acme --to s2 --max-pause 200ms --wait",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("tenant's ID"),
 		ValidArgsFunction: completeTenants,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkTenant(cmd, args[0]); err != nil {

@@ -82,7 +82,7 @@ func opShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "show ID",
 		Short:             "Show an operation with its journal and receipt",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOperation(cmd, args[0]); err != nil {
@@ -150,7 +150,7 @@ func opWatchCommand() *cobra.Command {
 		Use:               "watch ID",
 		Short:             "Watch an operation until it is over",
 		Long:              "Watch an operation until it is over. Ctrl-C ends the watching; the operation goes on.\nThe exit status is the operation's: 0 when it succeeded, 1 when it failed or was cancelled.",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOperation(cmd, args[0]); err != nil {
@@ -176,7 +176,7 @@ func opCancelCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "cancel ID",
 		Short:             "Ask to end an operation; what it did is undone",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOperation(cmd, args[0]); err != nil {

@@ -184,7 +184,7 @@ The URL is that of the Postgres server itself. With --pooled it is that of the
 shard's PgBouncer, whose clients follow a move, but where a session lasts for one
 transaction only: no SET, LISTEN, temporary tables or prepared statements across transactions.`,
 		Example:           "  psql \"$(tenant-ops tenant dsn acme)\"\n  pg_dump \"$(tenant-ops tenant dsn acme)\" > acme.sql",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("tenant's ID"),
 		ValidArgsFunction: completeTenants,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			login, err := access.grant(cmd, args[0])

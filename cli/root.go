@@ -101,6 +101,8 @@ func strictArgs(cmd *cobra.Command) {
 	case !cmd.Runnable():
 		cmd.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 		check = knownCommand
+	case cmd.Name() == "help":
+		return // cobra's own, of any arguments
 	case check == nil:
 		check = cobra.NoArgs
 	}

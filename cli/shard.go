@@ -89,7 +89,7 @@ func shardShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "show ID",
 		Short:             "Show a shard",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("shard's ID"),
 		ValidArgsFunction: completeShards,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkShard(cmd, args[0]); err != nil {
@@ -127,7 +127,7 @@ that no password is ever on a command line:
 
 admin is a superuser of the server, bouncer_admin may use PgBouncer's console.`,
 		Example: "  tenant-ops shard add s4 --postgres 10.0.0.4:5432 --pgbouncer 10.0.0.4:6432 --logins s4.json",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("shard's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.ID = args[0]
 			if err := checkShard(cmd, args[0]); err != nil {
@@ -229,7 +229,7 @@ func shardVerbCommand(verb, short string, do func(c *client.Client, ctx context.
 	cmd := &cobra.Command{
 		Use:               verb + " ID",
 		Short:             short,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("shard's ID"),
 		ValidArgsFunction: completeShards,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkShard(cmd, args[0]); err != nil {

@@ -78,7 +78,7 @@ func tenantCreateCommand() *cobra.Command {
 		Short:   "Create a tenant with a database of its own",
 		Long:    "Create a tenant with a database of its own, made of the newest application schema,\nits roles and its login. An ID is a lower-case letter, then up to 46 of a-z, 0-9 and '-';\nit is never used again, not even after the tenant was deleted.",
 		Example: "  tenant-ops tenant create acme\n  tenant-ops tenant create acme --name \"Acme Inc.\" --shard s2",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("tenant's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.ID = args[0]
 			if err := checkTenant(cmd, args[0]); err != nil {
@@ -138,7 +138,7 @@ func tenantShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "show ID",
 		Short:             "Show a tenant and where it lives",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("tenant's ID"),
 		ValidArgsFunction: completeTenants,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkTenant(cmd, args[0]); err != nil {
@@ -164,7 +164,7 @@ func tenantVerbCommand(verb, short string, do tenantVerb, after ...string) *cobr
 	cmd := &cobra.Command{
 		Use:               verb + " ID",
 		Short:             short,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("tenant's ID"),
 		ValidArgsFunction: completeTenants,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return changeTenant(cmd, args[0], ch, do, after...)
@@ -222,7 +222,7 @@ func tenantDeleteCommand() *cobra.Command {
 		Use:               "delete ID",
 		Short:             "End a tenant; it can be restored within its grace period",
 		Long:              "End a tenant: its requests are refused and its sessions end at once. Until its\ngrace period is over it can be restored as it was; then its database is dropped\nfor good. Its ID is never used again.",
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("tenant's ID"),
 		ValidArgsFunction: completeTenants,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkTenant(cmd, args[0]); err != nil {

@@ -1,0 +1,78 @@
+package cli_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/freehold-db/freehold/cli"
+	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
+	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/internal/pgtest"
+)
+
+// withPostgres runs the tests with pgtest's servers around them.
+type withPostgres struct{ m *testing.M }
+
+func (w withPostgres) Run() int { return pgtest.Run(w.m.Run) }
+
+func TestMain(m *testing.M) {
+	testscript.Main(withPostgres{m}, map[string]func(){
+		"tenant-ops": func() { os.Exit(cli.Main(os.Args[1:])) },
+	})
+}
+
+// Scripts run the real program. Those in testdata/alone have no fleet.
+func TestScriptsWithoutAFleet(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/alone", Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": checkStatus}, Setup: func(env *testscript.Env) error {
+		env.Vars = append(env.Vars, "TMPDIR="+env.WorkDir)
+		return nil
+	}})
+}
+
+// Those in testdata/fleet have a control plane of their own, with shards s1 and
+// s2, on a real catalog; moves there take until `go-on` is run.
+func TestScriptsWithAFleet(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/fleet",
+		Setup: func(env *testscript.Env) error {
+			tb := env.T().(testing.TB) //nolint:errcheck,forcetypeassert // testscript.Run's T is one
+			f := admintest.Start(tb, catalogtest.Open(tb))
+			env.Values["fleet"] = f
+			env.Vars = append(env.Vars, "TMPDIR="+env.WorkDir, "TENANT_OPS_URL="+f.URL, "TENANT_OPS_TOKEN="+admintest.Token(adminapi.RoleAdmin))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"go-on":    func(ts *testscript.TestScript, _ bool, _ []string) { close(ts.Value("fleet").(*admintest.Fleet).Domain.Gate) },
+			"stop-api": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Value("fleet").(*admintest.Fleet).Stop() },
+			"status":   checkStatus,
+		},
+	})
+}
+
+// checkStatus runs `status N program args…` and wants that exit status.
+func checkStatus(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: status N program args...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	if got := exitStatus(err); got != args[0] {
+		ts.Fatalf("exit status %s (%v), want %s", got, err, args[0])
+	}
+}
+
+func exitStatus(err error) string {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return "0"
+	case errors.As(err, &exit):
+		return strconv.Itoa(exit.ExitCode())
+	}
+	return "none"
+}
