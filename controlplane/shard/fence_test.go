@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/shard"
@@ -71,6 +72,38 @@ func TestNoStatementRunsAfterTheFence(t *testing.T) {
 	require.True(t, fenced)
 	_, err = direct(ctx, f, "a", db, login)
 	require.Equal(t, "53300", pg.Code(err))
+}
+
+// A session that has passed the look at the connection limit, but is not in
+// pg_stat_activity yet, is not missed. post_auth_delay makes that instant long.
+func TestFenceWaitsForSessionsThatAreStarting(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	login := f.Database(t, "a", db)
+	conn := admin(t, f, "a", "postgres")
+	cfg, err := pg.Config(f.Rows["a"].PostgresHost, f.Rows["a"].PostgresPort, db, login)
+	require.NoError(t, err)
+	cfg.RuntimeParams["post_auth_delay"] = "1"
+	outcome := make(chan error, 1)
+	fenced := make(chan struct{})
+	go func() {
+		c, err := pgx.ConnectConfig(ctx, cfg)
+		if err == nil {
+			<-fenced
+			_, err = c.Exec(ctx, "SELECT 1")
+			_ = c.Close(ctx)
+		}
+		outcome <- err
+	}()
+	eventually(t, "it is starting", func() (starting bool) {
+		require.NoError(t, conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
+			WHERE l.locktype = 'object' AND d.datname = $1) AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1)`, db).Scan(&starting))
+		return starting
+	})
+	require.NoError(t, shard.Fence(ctx, conn, db))
+	close(fenced)
+	require.Error(t, <-outcome, "it ran a statement after the fence")
 }
 
 func TestFenceEndsWhatIsUnderWayAndIsItsOwnRepetition(t *testing.T) {
