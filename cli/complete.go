@@ -18,7 +18,8 @@ const (
 	completeMost = 100
 )
 
-func require(cmd *cobra.Command, flag string) {
+// mustGive makes a flag required.
+func mustGive(cmd *cobra.Command, flag string) {
 	if err := cmd.MarkFlagRequired(flag); err != nil {
 		panic(err) // a flag that was not defined
 	}

@@ -52,7 +52,7 @@ Ctrl-C ends the watching; the move goes on.`,
 	f.BoolVar(&ch.wait, "wait", false, "watch until it is over (the default on a terminal)")
 	ch.flags(cmd)
 	ch.timeoutFlag(cmd, 24*time.Hour)
-	require(cmd, "to")
+	mustGive(cmd, "to")
 	completeFlag(cmd, "to", completeShards)
 	return cmd
 }

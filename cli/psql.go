@@ -214,7 +214,8 @@ func dsnOf(login api.Access, pooled bool) string {
 	}
 	u := url.URL{Scheme: "postgresql", User: url.UserPassword(login.User, login.Password), Path: "/" + login.Database}
 	if strings.HasPrefix(at.Host, "/") { // a unix socket's directory is no host of a URL
-		u.RawQuery = url.Values{"host": {at.Host}, "port": {strconv.Itoa(int(at.Port))}}.Encode()
+		query := url.Values{"host": {at.Host}, "port": {strconv.Itoa(int(at.Port))}}.Encode()
+		u.RawQuery = strings.ReplaceAll(query, "+", "%20") // to libpq a plus is a plus
 	} else {
 		u.Host = address(at)
 	}

@@ -172,7 +172,7 @@ admin is a superuser of the server, bouncer_admin may use PgBouncer's console.`,
 	f.IntVar(&in.MaxDatabases, "max-databases", 0, "most databases to place here; 0: no bound")
 	ch.flags(cmd)
 	for _, name := range []string{"postgres", "pgbouncer", "logins"} {
-		require(cmd, name)
+		mustGive(cmd, name)
 	}
 	return cmd
 }

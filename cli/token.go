@@ -48,7 +48,7 @@ own issuer. In production tokens come from your OIDC provider.`,
 	f.StringVar(&c.Role, "role", issuer.RoleViewer, "viewer reads, editor writes too")
 	f.StringVar(&c.Subject, "sub", "dev", "who the token is for")
 	f.DurationVar(&c.TTL, "ttl", time.Hour, "how long the token is valid")
-	require(cmd, "tenant")
+	mustGive(cmd, "tenant")
 	completeFlag(cmd, "tenant", completeTenants)
 	completeFlag(cmd, "role", cobra.FixedCompletions([]string{issuer.RoleViewer, issuer.RoleEditor}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

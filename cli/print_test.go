@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/cli/client"
+	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/internal/problem"
+)
+
+func TestProgressIsOneLineForEachPhase(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	end := start.Add(1500 * time.Millisecond)
+	running := func(percent float64, steps ...api.Step) api.Operation {
+		return api.Operation{State: "running", Step: "copy", Steps: steps,
+			Progress: api.Progress{Phase: "copying data", Percent: percent, BytesDone: int64(percent) * 1e6, BytesTotal: 1e8, BytesPerSecond: 5e7, ETASeconds: 1.5}}
+	}
+	preflight := api.Step{Step: "preflight", StartedAt: start, FinishedAt: &end, Attempt: 1}
+	failed := api.Step{Step: "cutover", StartedAt: start, FinishedAt: &end, Attempt: 2, Error: "long\x1b[2J transaction"}
+	done := api.Operation{State: "done", Steps: []api.Step{preflight, failed}}
+
+	var log bytes.Buffer
+	now := start
+	p := &progress{out: &log, nowFunc: func() time.Time { return now }}
+	for i := range 10 { // a second each: said when it is news, and every five seconds
+		p.show(running(float64(i*10), preflight))
+		now = now.Add(time.Second)
+	}
+	p.show(done)
+	p.close()
+	require.Equal(t, strings.TrimLeft(`
+✓ preflight                        1.5s
+· copying data                       0%  0 B of 100 MB  50 MB/s  about 1.5s left
+· copying data                      50%  50 MB of 100 MB  50 MB/s  about 1.5s left
+✗ cutover                          1.5s  try 2: long�[2J transaction
+`, "\n"), log.String())
+
+	var terminal bytes.Buffer
+	p = &progress{out: &terminal, width: 40, nowFunc: time.Now}
+	p.show(running(10))
+	p.show(running(20, preflight))
+	p.show(api.Operation{State: "failed", Error: "no room", Steps: []api.Step{preflight}})
+	p.close()
+	require.Equal(t, "\r\x1b[K· copying data                      10…"+
+		"\r\x1b[K✓ preflight                        1.5s\n"+
+		"\r\x1b[K· copying data                      20…"+
+		"\r\x1b[K✗ failed: no room\n", terminal.String())
+}
+
+func TestPeopleSeeWhatIsWaitedFor(t *testing.T) {
+	require.Contains(t, liveLine(api.Operation{State: "pending"}), "waiting for a worker")
+	require.Contains(t, liveLine(api.Operation{State: "pending", Error: "it broke"}), "tried again soon: it broke")
+	require.Contains(t, liveLine(api.Operation{State: "running", Progress: api.Progress{Waiting: "a transaction 5 s old"}}), "waiting for a transaction 5 s old")
+	require.Contains(t, liveLine(api.Operation{State: "undoing", Step: "copy", CancelRequested: true}), "undo copy")
+}
+
+func TestReceipt(t *testing.T) {
+	var out bytes.Buffer
+	printReceipt(&out, json.RawMessage(`{"pause_ms":12.345,"bytes":209000000,"verification":{"final":"equal"},"phases":[{"name":"copy","ms":3}],"notes":[],"warnings":["x"]}`))
+	require.Equal(t, `
+receipt
+  bytes                    209000000
+  pause ms                 12.35
+  phases
+    - ms 3, name copy
+  verification
+    final                    equal
+  warnings
+    - x
+`, out.String())
+	out.Reset()
+	printReceipt(&out, nil)
+	printReceipt(&out, json.RawMessage(`null`))
+	printReceipt(&out, json.RawMessage(`[1]`))
+	require.Empty(t, out.String())
+}
+
+func TestEveryErrorHasAStatusAndRefusalsAHint(t *testing.T) {
+	refusal := func(status int) error {
+		return fmt.Errorf("somewhere: %w", &client.Error{Problem: problem.New(status, "code", "detail", "do this")})
+	}
+	for status, want := range map[int]int{400: exitUsage, 401: exitRefused, 403: exitRefused, 404: exitNotFound, 409: exitRefused, 413: exitUsage, 422: exitRefused,
+		429: exitUnavailable, 500: exitFailed, 502: exitUnavailable, 503: exitUnavailable} {
+		var w bytes.Buffer
+		require.Equal(t, want, report(&w, refusal(status)), "%d", status)
+		require.Equal(t, "error: somewhere: detail\nhint: do this\n", w.String())
+	}
+	var w bytes.Buffer
+	p := problem.New(400, "invalid_body", "wrong shape", "mend it").At("/to", "is not a shard").Param("cursor", "is none")
+	require.Equal(t, exitUsage, report(&w, &client.Error{Problem: p}))
+	require.Equal(t, "error: wrong shape\n  to is not a shard\n  cursor is none\nhint: mend it\n", w.String())
+	require.Equal(t, exitFailed, report(&w, errors.New("x")))
+}
+
+func TestConnectionURLs(t *testing.T) {
+	login := api.Access{Postgres: api.Endpoint{Host: "::1", Port: 5432}, Bouncer: api.Endpoint{Host: "/run/x y", Port: 6432}, Database: "t_1", User: "u", Password: "p@:/"}
+	require.Equal(t, "postgresql://u:p%40%3A%2F@[::1]:5432/t_1", dsnOf(login, false))
+	require.Equal(t, "postgresql://u:p%40%3A%2F@/t_1?host=%2Frun%2Fx%20y&port=6432", dsnOf(login, true))
+	env := psqlEnv([]string{"PATH=/bin", "PGPASSWORD=x", "PGSERVICE=y", "PGTZ=UTC"}, login, "/tmp/p")
+	require.Equal(t, []string{"PATH=/bin", "PGTZ=UTC", "PGHOST=::1", "PGPORT=5432", "PGDATABASE=t_1", "PGUSER=u", "PGPASSFILE=/tmp/p", "PGAPPNAME=tenant-ops", "PGCONNECT_TIMEOUT=10"}, env)
+}
+
+func TestSizes(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1500: "1.5 kB", 999_999: "1000 kB", 209_000_000: "209 MB", 1_700_000_000: "1.7 GB", 5_000_000_000_000: "5.0 TB"} {
+		require.Equal(t, want, size(n))
+	}
+}
