@@ -133,7 +133,7 @@ type Doc struct {
 
 func (d *Doc) database() string { return d.From.Database }
 
-// Move starts an online move. The same actor and request key with the same
+// Move starts an online move and records in the audit log who asked for it. The same actor and request key with the same
 // arguments return the same operation.
 // Errors: catalog.ErrNotFound (tenant or shard), ErrConflict (deleted tenant,
 // already there, shard takes no tenants), ErrBusy, ErrKeyReused.
@@ -145,10 +145,24 @@ func (s *Service) Move(ctx context.Context, id shardmap.TenantID, to shardmap.Sh
 			return s.engine.Start(ctx, spec)
 		}
 	}
-	if _, _, err := s.endpoints(ctx, id, to); err != nil {
+	from, _, err := s.endpoints(ctx, id, to)
+	if err != nil {
 		return nil, err
 	}
-	return s.engine.Start(ctx, spec)
+	var op *operation.Operation
+	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		if op, err = s.engine.StartTx(ctx, tx, spec); err != nil {
+			return err
+		}
+		return s.store.AppendAudit(ctx, tx, catalog.AuditRecord{
+			Actor: actor, Action: "tenant.move", Object: "tenant/" + string(id), Tenant: id, Outcome: "accepted",
+			Details: fmt.Appendf(nil, `{"operation":%q,"from":%q,"to":%q}`, op.ID, from.Shard, to),
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return op, nil
 }
 
 // DryRun says what Move would do, step by step, and changes nothing. The first
