@@ -48,7 +48,9 @@ func TestScriptsWithAFleet(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"go-on":    func(ts *testscript.TestScript, _ bool, _ []string) { close(ts.Value("fleet").(*admintest.Fleet).Domain.Gate) },
+			"go-on": func(ts *testscript.TestScript, _ bool, _ []string) {
+				close(ts.Value("fleet").(*admintest.Fleet).Domain.Gate)
+			},
 			"stop-api": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Value("fleet").(*admintest.Fleet).Stop() },
 			"status":   checkStatus,
 		},
