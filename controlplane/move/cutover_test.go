@@ -26,6 +26,7 @@ var beforeFlip = []string{"hold", "paused", "fenced", "barrier", "before-flip"}
 // on; after the flip whatever fails is made good by the next step. All the
 // while clients write and see no error.
 func TestEveryPointOfTheCutoverCanFail(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, login := w.tenant("unlucky", "a")
 	w.asOwner("a", db, trafficSchema)
@@ -54,6 +55,7 @@ func TestEveryPointOfTheCutoverCanFail(t *testing.T) {
 // A transaction that does not end in time has the attempt given up; the tenant
 // goes on at the source meanwhile, and the move succeeds once it has ended.
 func TestLongTransactionAbortsAnAttemptOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, login := w.tenant("slow", "a")
 	w.asOwner("a", db, trafficSchema)
@@ -92,6 +94,7 @@ func TestLongTransactionAbortsAnAttemptOnly(t *testing.T) {
 
 // Cancelled at any step before the flip, a move leaves no trace.
 func TestCancelLeavesNoTrace(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, login := w.tenant("fickle", "a")
 	w.asOwner("a", db, trafficSchema)
@@ -125,6 +128,7 @@ func TestCancelLeavesNoTrace(t *testing.T) {
 
 // What the stream does not carry, and changes while the move is under way, is noticed.
 func TestChangesBesideTheStreamAreNoticed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("lively", "a")
 	w.asOwner("a", db, "CREATE TABLE d (id int PRIMARY KEY); CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n FROM d; INSERT INTO d SELECT generate_series(1, 10)")
@@ -160,6 +164,7 @@ func TestChangesBesideTheStreamAreNoticed(t *testing.T) {
 
 // A login made or rotated, and a setting changed, in the middle of a cutover arrive as well.
 func TestRolesAndSettingsFollow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("social", "a")
 	var once sync.Once
@@ -193,6 +198,7 @@ func TestRolesAndSettingsFollow(t *testing.T) {
 
 // A suspended tenant moves and stays closed.
 func TestSuspendedTenantStaysClosed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("asleep", "a")
 	catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error {
@@ -243,6 +249,7 @@ func TestPgBouncerDiesInTheCutover(t *testing.T) {
 // A worker that was stopped, and wakes up after another took over, can neither
 // open nor close anything.
 func TestStaleWorkerIsNotObeyed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("haunted", "a")
 	older, newer := w.conn("a", db), w.conn("a", db)

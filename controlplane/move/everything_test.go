@@ -55,6 +55,7 @@ func lines(s string) []string {
 
 // The database that holds everything arrives equal, goes back, and arrives equal again.
 func TestMoveCarriesEverything(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("every", "a")
 	w.asOwner("a", db, movetest.Everything)

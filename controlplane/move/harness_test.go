@@ -3,6 +3,7 @@ package move
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -101,7 +102,7 @@ func newReplica(t testing.TB, store *catalog.Store, fleet *shard.Fleet) (*operat
 	bin, err := pgserver.BinDir()
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
-	if testing.Verbose() {
+	if flag.Parsed() && testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	engine := operation.New(store, operation.Options{Logger: log, LeaseFor: 2 * time.Second})

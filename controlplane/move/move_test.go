@@ -4,13 +4,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
-
 func TestMoveThereAndBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("acme", "a")
 	w.asOwner("a", db, "INSERT INTO customers (name) SELECT 'c' || i FROM generate_series(1, 1000) i")

@@ -165,6 +165,7 @@ func (tr *traffic) requireBalanced(w *world, on shardmap.ShardID) {
 
 // Clients at both PgBouncers write all the time, while their tenant goes there and back.
 func TestClientsGoOnAcrossMoves(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, login := w.tenant("busy", "a")
 	w.asOwner("a", db, trafficSchema+"INSERT INTO customers (name) SELECT repeat(md5(i::text), 10) FROM generate_series(1, 30000) i")
