@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/cli"
+	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/cli/dev"
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/process"
@@ -173,6 +177,42 @@ func TestPartsInsideOurProcessCannotBeKilled(t *testing.T) {
 	require.Error(t, err)
 	require.NoError(t, f.Launch(t.Context(), "dataplane-1"))
 	requireUp(t, dir)
+}
+
+// Ports that somebody else took while the fleet was down are given up for
+// others, and the control plane hears of it.
+func TestPortsTakenMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, processes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("processes=%v", processes), func(t *testing.T) {
+			t.Parallel()
+			dir := fleetDir(t)
+			opts := dev.Options{Dir: dir, Shards: 1, Nodes: 1, Processes: processes, Binary: os.Args[0]}
+			f := start(t, opts)
+			before := f.Info()
+			stop(t, f)
+			urls := []string{before.AdminURL, before.DataplaneURLs[0], before.IssuerURL, before.NATSURL, before.CatalogDSN,
+				before.Shards[0].PostgresDSN, before.Shards[0].PgbouncerDSN}
+			for _, text := range urls {
+				u, err := url.Parse(text)
+				require.NoError(t, err)
+				l, err := net.Listen("tcp", u.Host) //nolint:noctx // local
+				require.NoError(t, err, text)
+				defer l.Close() //nolint:errcheck // a test
+			}
+			f = start(t, opts)
+			requireUp(t, dir)
+			after := f.Info()
+			require.NotEqual(t, before.AdminURL, after.AdminURL)
+			admin, err := client.New(after.AdminURL, after.AdminToken)
+			require.NoError(t, err)
+			s1, err := admin.Shard(t.Context(), "s1")
+			require.NoError(t, err)
+			bouncer, err := url.Parse(after.Shards[0].PgbouncerDSN)
+			require.NoError(t, err)
+			require.Equal(t, bouncer.Port(), strconv.Itoa(int(s1.Bouncer.Port)))
+		})
+	}
 }
 
 func TestExternalNATS(t *testing.T) {

@@ -127,6 +127,7 @@ type child struct {
 	log    string
 	pids   string // its pid file
 	dir    string
+	port   int
 	ready  func(ctx context.Context) error
 
 	mu   sync.Mutex
@@ -146,6 +147,9 @@ func (c *child) start(ctx context.Context) error {
 	}
 	if err := c.evict(ctx); err != nil {
 		return err
+	}
+	if !process.PortFree(c.port) { // asked here, for whoever has it might look ready
+		return fmt.Errorf("port %d: %w", c.port, process.ErrPortInUse)
 	}
 	mark := process.LogMark(c.log)
 	c.mu.Lock()

@@ -114,7 +114,7 @@ func (f *Fleet) newNATS() *served {
 	return &served{f: f, name: name, make: func(port int) (part, error) {
 		cfg := NATSConfig{Dir: f.dir.nats(), Port: port, Token: f.natsToken.Password}
 		if f.opts.Processes {
-			return f.child(name, []string{"dev", "nats"}, cfg, dialable(loopback(port)))
+			return f.child(name, []string{"dev", "nats"}, cfg, port, dialable(loopback(port)))
 		}
 		log, err := f.logger(name)
 		if err != nil {
@@ -150,7 +150,7 @@ func (f *Fleet) newControlPlane(name string) *served {
 			f.opts.ControlPlane(&cfg)
 		}
 		if f.opts.Processes {
-			return f.child(name, []string{"controlplane"}, cfg, ready("http://"+cfg.Listen))
+			return f.child(name, []string{"controlplane"}, cfg, port, ready("http://"+cfg.Listen))
 		}
 		var err error
 		if cfg.Log, err = f.logger(name); err != nil {
@@ -171,7 +171,7 @@ func (f *Fleet) newNode(name string) *served {
 			f.opts.DataPlane(&cfg)
 		}
 		if f.opts.Processes {
-			return f.child(name, []string{"dataplane"}, cfg, ready("http://"+cfg.Listen))
+			return f.child(name, []string{"dataplane"}, cfg, port, ready("http://"+cfg.Listen))
 		}
 		var err error
 		if cfg.Log, err = f.logger(name); err != nil {
@@ -193,7 +193,7 @@ func orNil[T any, P interface {
 }
 
 // child writes the configuration of a part and returns the process that will run with it.
-func (f *Fleet) child(name string, args []string, cfg any, ready func(context.Context) error) (part, error) {
+func (f *Fleet) child(name string, args []string, cfg any, port int, ready func(context.Context) error) (part, error) {
 	b, err := yaml.Marshal(cfg)
 	if err != nil {
 		return nil, err
@@ -203,7 +203,7 @@ func (f *Fleet) child(name string, args []string, cfg any, ready func(context.Co
 		return nil, err
 	}
 	return &child{binary: f.opts.Binary, args: args, config: file, log: f.dir.log(name), pids: f.dir.pid(name),
-		dir: string(f.dir), ready: ready}, nil
+		dir: string(f.dir), port: port, ready: ready}, nil
 }
 
 // childEnv is our environment without what would override a part's configuration file.
