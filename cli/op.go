@@ -130,7 +130,7 @@ func printOperation(cmd *cobra.Command, op api.Operation) error {
 			return err
 		}
 	}
-	printReceipt(out, op.Receipt)
+	printReceipt(out, op)
 	return nil
 }
 

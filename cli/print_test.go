@@ -13,6 +13,7 @@ import (
 
 	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/internal/problem"
 )
 
@@ -64,7 +65,7 @@ func TestPeopleSeeWhatIsWaitedFor(t *testing.T) {
 
 func TestReceipt(t *testing.T) {
 	var out bytes.Buffer
-	printReceipt(&out, json.RawMessage(`{"pause_ms":12.345,"bytes":209000000,"verification":{"final":"equal"},"phases":[{"name":"copy","ms":3}],"notes":[],"warnings":["x"]}`))
+	printReceipt(&out, api.Operation{Receipt: json.RawMessage(`{"pause_ms":12.345,"bytes":209000000,"verification":{"final":"equal"},"phases":[{"name":"copy","ms":3}],"notes":[],"warnings":["x"]}`)})
 	require.Equal(t, `
 receipt
   bytes                    209000000
@@ -77,10 +78,32 @@ receipt
     - x
 `, out.String())
 	out.Reset()
-	printReceipt(&out, nil)
-	printReceipt(&out, json.RawMessage(`null`))
-	printReceipt(&out, json.RawMessage(`[1]`))
+	for _, none := range []string{"", "null", "{}", "[1]"} {
+		printReceipt(&out, api.Operation{Receipt: json.RawMessage(none)})
+	}
 	require.Empty(t, out.String())
+}
+
+func TestReceiptOfAMove(t *testing.T) {
+	receipt, err := json.Marshal(move.Receipt{
+		Tenant: "acme", From: "s1", To: "s2", Tables: 11, Bytes: 209e6, CopyMBPerS: 61.234, PauseMS: 19.23, MaxPauseMS: 500, AttachedPauseMS: 21.42,
+		Phases:       []move.Phase{{Name: "preflight", MS: 35}, {Name: "copy/rows", MS: 7}, {Name: "copy", MS: 3210}},
+		Attempts:     []move.Attempt{{Outcome: "flipped", HeldMS: 21.42, NodesDrained: 2, Nodes: 2}},
+		Verification: move.Verification{Copy: move.Equal, Final: move.Equal, Tables: 11, Rows: 40000}, Notes: []string{"the source is kept"},
+	})
+	require.NoError(t, err)
+	var out bytes.Buffer
+	printReceipt(&out, api.Operation{Kind: move.Kind, Receipt: receipt})
+	require.Equal(t, `
+receipt
+  moved         acme from s1 to s2
+  copied        209 MB in 11 tables at 61.2 MB/s
+  pause         19.2 ms of 500ms allowed; 21.4 ms for clients attached to PgBouncer
+  verification  equal after the copy, equal at the cutover: 40000 rows in 11 tables
+  phases        preflight 35.0 ms, copy 3.2s
+  cutover       try 1: flipped; clients held for 21.4 ms, 2 of 2 nodes drained
+  note          the source is kept
+`, out.String())
 }
 
 func TestEveryErrorHasAStatusAndRefusalsAHint(t *testing.T) {

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"sort"
 	"strings"
 	"time"
 
@@ -152,77 +150,3 @@ func (p *progress) clear() {
 
 // close leaves the terminal with a whole line.
 func (p *progress) close() { p.clear() }
-
-// printReceipt prints what an operation measured, one line for each figure.
-func printReceipt(out io.Writer, receipt json.RawMessage) {
-	if len(receipt) == 0 || string(receipt) == "null" {
-		return
-	}
-	var doc map[string]any
-	if err := json.Unmarshal(receipt, &doc); err != nil || len(doc) == 0 {
-		return
-	}
-	fmt.Fprintln(out, "\nreceipt")
-	printFigures(out, doc, "  ")
-}
-
-func printFigures(out io.Writer, doc map[string]any, indent string) {
-	keys := make([]string, 0, len(doc))
-	for k := range doc {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		name := clean(strings.ReplaceAll(k, "_", " "))
-		switch v := doc[k].(type) {
-		case map[string]any:
-			fmt.Fprintf(out, "%s%s\n", indent, name)
-			printFigures(out, v, indent+"  ")
-		case []any:
-			printSeries(out, name, v, indent)
-		default:
-			fmt.Fprintf(out, "%s%-24s %s\n", indent, name, figure(v))
-		}
-	}
-}
-
-func printSeries(out io.Writer, name string, list []any, indent string) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintf(out, "%s%s\n", indent, name)
-	for _, v := range list {
-		doc, ok := v.(map[string]any)
-		if !ok {
-			fmt.Fprintf(out, "%s  - %s\n", indent, figure(v))
-			continue
-		}
-		var parts []string
-		for k, v := range doc {
-			parts = append(parts, clean(strings.ReplaceAll(k, "_", " "))+" "+figure(v))
-		}
-		sort.Strings(parts)
-		fmt.Fprintf(out, "%s  - %s\n", indent, strings.Join(parts, ", "))
-	}
-}
-
-func figure(v any) string {
-	switch v := v.(type) {
-	case float64:
-		if v == float64(int64(v)) {
-			return fmt.Sprint(int64(v))
-		}
-		return fmt.Sprintf("%.2f", v)
-	case string:
-		return clean(v)
-	case nil:
-		return "-"
-	case map[string]any, []any:
-		text, err := json.Marshal(v)
-		if err != nil {
-			return "?"
-		}
-		return clean(string(text))
-	}
-	return fmt.Sprint(v)
-}

@@ -34,7 +34,7 @@ func watchToEnd(cmd *cobra.Command, c *client.Client, op api.Operation, timeout 
 	if f := outputFormat(cmd); f != asTable {
 		return errors.Join(printOne(cmd, op, operationDetails), err)
 	}
-	printReceipt(cmd.OutOrStdout(), op.Receipt)
+	printReceipt(cmd.OutOrStdout(), op)
 	return err
 }
 

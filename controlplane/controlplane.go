@@ -115,7 +115,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	registry := telemetry.NewRegistry()
 	s.http = adminapi.New(adminapi.Deps{
 		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Audit: s.audit,
-		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Log: s.log,
+		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 
 	life, end := context.WithCancel(context.WithoutCancel(ctx))

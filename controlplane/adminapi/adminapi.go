@@ -18,6 +18,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
 
 	"github.com/freehold-db/freehold/controlplane/audit"
@@ -29,7 +30,7 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// Deps is what the API stands on. Everything but Log and Metrics is needed.
+// Deps is what the API stands on. Everything but Metrics, Registry and Log is needed.
 type Deps struct {
 	Catalog Catalog
 	// Operations is the step engine (*operation.Engine).
@@ -43,8 +44,9 @@ type Deps struct {
 	Audit Audit
 	// Tokens tells who a bearer token belongs to; see [OpenTokens].
 	Tokens Authenticator
-	// Metrics answers /metrics; nil: 404.
-	Metrics http.Handler
+	// Metrics answers /metrics; nil: 404. Registry gets the API's own figures; nil: none are kept.
+	Metrics  http.Handler
+	Registry prometheus.Registerer
 	// Log gets every error that the caller only sees as "internal"; nil: slog.Default().
 	Log *slog.Logger
 }
@@ -157,6 +159,9 @@ func (a *API) routes() *gin.Engine {
 	e.ContextWithFallback = true
 	if err := e.SetTrustedProxies(nil); err != nil { // only a list can be wrong
 		panic(err)
+	}
+	if a.Registry != nil {
+		e.Use(newMetrics(a.Registry, func() float64 { return float64(len(a.watchers)) }).observe)
 	}
 	e.Use(a.identify, otelgin.Middleware("freehold-controlplane"), a.recover)
 	e.NoRoute(func(c *gin.Context) {

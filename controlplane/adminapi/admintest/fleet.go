@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi"
@@ -70,13 +71,10 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	WriteTokens(t, f.TokensFile, Roles...)
 	tokens, err := adminapi.OpenTokens(f.TokensFile, log)
 	require.NoError(t, err)
+	registry := prometheus.NewRegistry()
 	f.API = adminapi.New(adminapi.Deps{
 		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Audit: Outbox{store}, Tokens: tokens,
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-			_, _ = io.WriteString(w, "up 1\n")
-		}),
-		Log: log,
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: log,
 	})
 	catalogtest.AddShard(t, store, "s1")
 	catalogtest.AddShard(t, store, "s2")
