@@ -84,7 +84,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "develop", Title: "Develop:"},
 	)
 	root.AddCommand(tenantCommand(), shardCommand(), opCommand(), auditCommand(), whoamiCommand(), tokenCommand(),
-		devCommand(), controlPlaneCommand(), dataPlaneCommand(), versionCommand())
+		devCommand(), demoCommand(), controlPlaneCommand(), dataPlaneCommand(), versionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	strictArgs(root)

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,9 +55,7 @@ type book struct {
 	failures  []Failure
 	latencies []time.Duration
 
-	lastGood time.Time
-	gap      time.Duration
-	gapAt    time.Time
+	good []time.Time // when good answers came
 
 	// The balance is written by one request at a time, counting up.
 	balanceBusy bool
@@ -65,22 +64,21 @@ type book struct {
 	balances    int64 // how many were acknowledged
 }
 
-func (b *book) begin(at time.Time) { b.lastGood = at }
-
-// end closes the book: the time since the last success is a gap too.
-func (b *book) end(at time.Time) {
+// longestGap is the longest time without a good answer that touches the time
+// between from and to, cut off at start and end of the traffic; and when it began.
+func (b *book) longestGap(start, end, from, to time.Time) (gap time.Duration, at time.Time) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.gapUntil(at)
-}
-
-func (b *book) gapUntil(at time.Time) {
-	if d := at.Sub(b.lastGood); d > b.gap {
-		b.gap, b.gapAt = d, b.lastGood
+	good := append([]time.Time{start}, b.good...)
+	b.mu.Unlock()
+	good = append(good, end)
+	slices.SortFunc(good, time.Time.Compare)
+	for i, t := range good[1:] {
+		before := good[i]
+		if d := t.Sub(before); d > gap && t.After(from) && before.Before(to) {
+			gap, at = d, before
+		}
 	}
-	if at.After(b.lastGood) {
-		b.lastGood = at
-	}
+	return gap, at
 }
 
 // finished books one request: when it was due and how it ended.
@@ -96,7 +94,7 @@ func (b *book) finished(due time.Time, isWrite bool, f *Failure) {
 	}
 	if f == nil {
 		b.latencies = append(b.latencies, now.Sub(due))
-		b.gapUntil(now)
+		b.good = append(b.good, now)
 		return
 	}
 	if f.Unknown {

@@ -124,16 +124,27 @@ func (c *Client) Run(ctx context.Context) {
 	c.mu.Unlock()
 	var all sync.WaitGroup
 	for _, b := range c.books {
-		b.begin(c.started)
 		all.Go(func() { c.drive(ctx, b) })
 	}
 	all.Wait()
 	c.mu.Lock()
 	c.ended = time.Now()
 	c.mu.Unlock()
-	for _, b := range c.books {
-		b.end(c.ended)
+}
+
+// LongestGap is the longest time a tenant had no good answer, of the gaps that
+// touch the time between from and to: the pause of a move as its client saw it.
+// It fails while the traffic runs, and for a tenant or a time it knows nothing of.
+func (c *Client) LongestGap(tenant shardmap.TenantID, from, to time.Time) (time.Duration, error) {
+	c.mu.Lock()
+	start, end := c.started, c.ended
+	c.mu.Unlock()
+	b := c.bookOf(tenant)
+	if b == nil || end.IsZero() || !from.Before(to) || from.After(end) || to.Before(start) {
+		return 0, fmt.Errorf("%w: of tenant %s between %s and %s", ErrNothingMeasured, tenant, from.Format(time.TimeOnly), to.Format(time.TimeOnly))
 	}
+	gap, _ := b.longestGap(start, end, from, to)
+	return gap, nil
 }
 
 // drive sends one tenant's requests as they become due.

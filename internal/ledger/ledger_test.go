@@ -156,6 +156,8 @@ func TestNoReceiptOverNothing(t *testing.T) {
 	_, err = c.Audit(t.Context(), f.source)
 	require.ErrorIs(t, err, ledger.ErrNothingMeasured, "never ran")
 	require.NoError(t, c.Open(t.Context()))
+	_, err = c.LongestGap("acme", time.Now().Add(-time.Hour), time.Now())
+	require.ErrorIs(t, err, ledger.ErrNothingMeasured)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	c.Run(ctx)

@@ -103,7 +103,8 @@ func (c *Client) Audit(ctx context.Context, databases Source) (Receipt, error) {
 
 func (c *Client) audit(ctx context.Context, databases, api Source) (Receipt, error) {
 	c.mu.Lock()
-	took := c.ended.Sub(c.started)
+	started, ended := c.started, c.ended
+	took := ended.Sub(started)
 	c.mu.Unlock()
 	if took <= 0 {
 		return Receipt{}, fmt.Errorf("%w: the traffic never ran, or still runs", ErrNothingMeasured)
@@ -123,7 +124,8 @@ func (c *Client) audit(ctx context.Context, databases, api Source) (Receipt, err
 			}
 			place.tally.add(b.compare(found))
 		}
-		all, err := b.sumUp(&r)
+		gap, at := b.longestGap(started, ended, started, ended)
+		all, err := b.sumUp(&r, gap, at)
 		if err != nil {
 			return Receipt{}, err
 		}
@@ -135,7 +137,7 @@ func (c *Client) audit(ctx context.Context, databases, api Source) (Receipt, err
 }
 
 // sumUp adds one tenant's part to the receipt and returns its latencies.
-func (b *book) sumUp(r *Receipt) ([]time.Duration, error) {
+func (b *book) sumUp(r *Receipt, gap time.Duration, gapAt time.Time) ([]time.Duration, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	put := b.acknowledged()
@@ -157,7 +159,7 @@ func (b *book) sumUp(r *Receipt) ([]time.Duration, error) {
 	sorted := slices.Clone(b.latencies)
 	slices.Sort(sorted)
 	r.Tenants = append(r.Tenants, TenantReceipt{Tenant: string(b.tenant.ID), Rate: b.tenant.Rate, Requests: b.requests, Failed: b.failed,
-		Unknown: b.unknowns, LongestGap: Milliseconds(b.gap), GapAt: b.gapAt, P99: at(sorted, 99)})
+		Unknown: b.unknowns, LongestGap: Milliseconds(gap), GapAt: gapAt, P99: at(sorted, 99)})
 	return b.latencies, nil
 }
 
