@@ -56,7 +56,8 @@ func (s *Service) copyOnce(ctx context.Context, r *run) error {
 	rec := &r.Data.Receipt
 	rec.phase("copy", start)
 	rec.Copies, rec.Tables, rec.Rows, rec.Bytes, rec.StreamedBytes = r.Data.Copies, c.report.Tables, c.report.Rows, c.report.Bytes, c.report.Streamed
-	rec.CopyMBPerS = float64(c.report.Bytes) / 1e6 / time.Since(c.snapshotAt).Seconds()
+	rec.CopyMBPerS = float64(c.report.Bytes) / 1e6 / (time.Since(c.snapshotAt) - c.comparedFor).Seconds()
+	rec.CompareMS = ms(c.comparedFor)
 	rec.Verification.Copy = Equal
 	return r.SetReceipt(*rec)
 }
@@ -75,6 +76,8 @@ type copier struct {
 	byTable    map[uint32][]schema.Entry // keys and indexes
 	rest       []schema.Entry            // what else comes after the rows
 	report     data.Report
+	// comparedFor is the time after everything was there in which it was only compared.
+	comparedFor time.Duration
 }
 
 func (c *copier) close() {
@@ -331,6 +334,7 @@ func (c *copier) rows(ctx context.Context) error {
 	}
 	var err error
 	c.report, err = job.Run(ctx)
+	c.comparedFor = time.Since(started) - c.report.IndexedFor
 	return err
 }
 

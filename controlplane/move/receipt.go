@@ -23,10 +23,14 @@ type Receipt struct {
 	Tables int   `json:"tables"`
 	Rows   int64 `json:"rows"`
 	// Bytes on disk of the tables copied, without indexes; StreamedBytes is what went over the wire for them.
-	Bytes         int64   `json:"bytes"`
-	StreamedBytes int64   `json:"streamed_bytes"`
-	CopyMBPerS    float64 `json:"copy_mb_per_s"` // Bytes by the time from the snapshot until everything was there, indexed and compared
-	Copies        int     `json:"copies"`        // more than 1: the schema changed meanwhile
+	Bytes         int64 `json:"bytes"`
+	StreamedBytes int64 `json:"streamed_bytes"`
+	// CopyMBPerS is Bytes by the time from the snapshot until everything was
+	// there with its indexes and constraints. CompareMS is what was spent
+	// beside that on nothing but comparing.
+	CopyMBPerS float64 `json:"copy_mb_per_s"`
+	CompareMS  MS      `json:"compare_ms"`
+	Copies     int     `json:"copies"` // more than 1: the schema changed meanwhile
 
 	Phases []Phase `json:"phases"`
 	// PauseMS is from the first request held back until nodes were told the new

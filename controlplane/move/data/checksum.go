@@ -35,10 +35,18 @@ func (s *Sum) add(o Sum) {
 const settings = "SET extra_float_digits = 1; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; " +
 	"SET bytea_output = 'hex'; SET xmloption = 'content'; SET lc_monetary = 'C'; SET max_parallel_workers_per_gather = 0; SET search_path = ''"
 
-const sumSQL = `SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.textin(pg_catalog.record_out(t.*)), 0)), 0)::pg_catalog.text FROM ONLY `
+const (
+	sumText  = `SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.textin(pg_catalog.record_out(t.*)), 0)), 0)::pg_catalog.text FROM ONLY `
+	sumValue = `SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hash_record_extended(t.*, 0)), 0)::pg_catalog.text FROM ONLY `
+)
 
-// checksum reads one chunk.
-func checksum(ctx context.Context, conn *pgx.Conn, t survey.Table, c chunk) (Sum, error) {
+// checksum reads one chunk. byValue takes a third of the time where the
+// table's types allow it; as text even 1.0 and 1.00 differ.
+func checksum(ctx context.Context, conn *pgx.Conn, t survey.Table, c chunk, byValue bool) (Sum, error) {
+	sumSQL := sumText
+	if byValue && t.Hashable {
+		sumSQL = sumValue
+	}
 	s := Sum{Hash: new(big.Int)}
 	var hash string
 	err := conn.QueryRow(ctx, sumSQL+t.Ident()+" AS t"+c.where(), pgx.QueryExecModeSimpleProtocol).Scan(&s.Rows, &hash)

@@ -48,8 +48,8 @@ type Progress struct {
 
 // Report is what a finished copy did.
 type Report struct {
-	Rows, Bytes, Streamed int64 // Bytes on disk, Streamed over the pipes
-	CopyFor               time.Duration
+	Rows, Bytes, Streamed int64         // Bytes on disk, Streamed over the pipes
+	IndexedFor            time.Duration // from the start until all rows were there, with keys and indexes
 	Tables                int
 	Sums                  map[string]Sum // by table, equal on both sides
 }
@@ -95,7 +95,7 @@ type run struct {
 
 	copied, compared, streamed, rows atomic.Int64
 	tablesDone                       atomic.Int64
-	copyFor                          atomic.Int64
+	indexedFor                       atomic.Int64
 
 	mu        sync.Mutex
 	smallLeft int
@@ -135,7 +135,6 @@ func (r *run) copyChunk(ctx context.Context, w *worker, t survey.Table, c chunk)
 		}
 		r.rows.Add(n)
 		r.copied.Add(c.bytes)
-		r.copyFor.Store(int64(time.Since(r.start)))
 		r.progress()
 		return nil
 	})
@@ -162,6 +161,7 @@ func (r *run) copiedTable(t survey.Table) {
 		if err := r.Index(ctx, ready); err != nil {
 			return err
 		}
+		r.indexedFor.Store(max(r.indexedFor.Load(), int64(time.Since(r.start)))) // the greatest wins; a tie of two is no matter
 		for _, t := range ready {
 			r.compare(t, false)
 		}
@@ -178,7 +178,7 @@ func (r *run) compare(t survey.Table, source bool) {
 			}
 			var sum Sum
 			read := func() (err error) {
-				sum, err = checksum(ctx, conn, t, c)
+				sum, err = checksum(ctx, conn, t, c, !r.targetSnapshot)
 				return err
 			}
 			var err error
@@ -209,7 +209,7 @@ func (r *run) progress() {
 }
 
 func (r *run) report() (Report, error) {
-	rep := Report{Rows: r.rows.Load(), Bytes: r.total, Streamed: r.streamed.Load(), CopyFor: time.Duration(r.copyFor.Load()),
+	rep := Report{Rows: r.rows.Load(), Bytes: r.total, Streamed: r.streamed.Load(), IndexedFor: time.Duration(r.indexedFor.Load()),
 		Tables: len(r.Tables), Sums: map[string]Sum{}}
 	differ := &MismatchError{}
 	for _, t := range r.Tables {

@@ -52,6 +52,8 @@ type Table struct {
 	Columns []string
 	// Bytes on disk with TOAST, without indexes; Pages of the main fork.
 	Bytes, Pages int64
+	// Hashable rows can be hashed by value; else they are put into text first, which takes longer.
+	Hashable bool
 	// Text is set when a column's binary form means something else at the
 	// target (regclass and its kin hold OIDs) or has none.
 	Text bool
@@ -88,7 +90,15 @@ traits AS (
 			AND NOT EXISTS (
 				SELECT FROM pg_catalog.pg_opclass o WHERE o.opcdefault AND o.opcmethod IN (403, 405)
 				AND (o.opcintype = t.oid OR o.opcintype IN (
-					SELECT c.casttarget FROM pg_catalog.pg_cast c WHERE c.castsource = t.oid AND c.castmethod = 'b' AND c.castcontext = 'i')))) AS noequality
+					SELECT c.casttarget FROM pg_catalog.pg_cast c WHERE c.castsource = t.oid AND c.castmethod = 'b' AND c.castcontext = 'i')))) AS noequality,
+		-- An enum's hash, like that of regclass, is of its OID, which differs between servers.
+		bool_and(t.typtype <> 'e') AND bool_and(t.typtype <> 'b' OR (t.typelem <> 0 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc)
+			OR EXISTS (
+				SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_amproc p
+					ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype AND p.amprocnum = 2
+				WHERE o.opcdefault AND o.opcmethod = 405
+				AND (o.opcintype = t.oid OR o.opcintype IN (
+					SELECT c.casttarget FROM pg_catalog.pg_cast c WHERE c.castsource = t.oid AND c.castmethod = 'b' AND c.castcontext = 'i')))) AS hashable
 	FROM types JOIN pg_catalog.pg_type t ON t.oid = types.oid GROUP BY types.root
 )`
 
@@ -109,14 +119,14 @@ keys AS (
 )
 SELECT t.oid, t.nspname, t.relname, t.relreplident::text,
 	pg_catalog.pg_table_size(t.oid), (pg_catalog.pg_relation_size(t.oid) + 8191) / 8192,
-	coalesce(cols.names, '{}'), coalesce(cols.text, false), coalesce(cols.noequality, ''),
+	coalesce(cols.names, '{}'), coalesce(cols.text, false), coalesce(cols.noequality, ''), coalesce(cols.hashable, false),
 	EXISTS (SELECT FROM keys WHERE indrelid = t.oid AND indisprimary),
 	coalesce((SELECT min(relname) FROM keys WHERE indrelid = t.oid AND indisreplident), ''),
 	coalesce((SELECT min(relname) FROM keys WHERE indrelid = t.oid AND NOT indisprimary), '')
 FROM tables t LEFT JOIN LATERAL (
 	SELECT array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '') AS names,
-		bool_or(traits.text) AS text, min(traits.noequality) AS noequality
-	FROM pg_catalog.pg_attribute a JOIN traits ON traits.root = a.atttypid
+		bool_or(traits.text) AS text, min(traits.noequality) AS noequality, bool_and(traits.hashable AND NOT traits.text AND coalesce(o.collisdeterministic, true)) AS hashable
+	FROM pg_catalog.pg_attribute a JOIN traits ON traits.root = a.atttypid LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
 	WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
 ) cols ON true
 ORDER BY t.nspname, t.relname`
@@ -132,7 +142,7 @@ func Tables(ctx context.Context, q Querier) ([]Table, error) {
 		var identity string
 		var hasPrimary bool
 		var unique string
-		err := row.Scan(&t.OID, &t.Schema, &t.Name, &identity, &t.Bytes, &t.Pages, &t.Columns, &t.Text, &t.NoEquality,
+		err := row.Scan(&t.OID, &t.Schema, &t.Name, &identity, &t.Bytes, &t.Pages, &t.Columns, &t.Text, &t.NoEquality, &t.Hashable,
 			&hasPrimary, &t.IdentityIndex, &unique)
 		t.Identity = Identity(identity)
 		t.plan(hasPrimary, unique)
