@@ -32,7 +32,9 @@ type Fault struct {
 	Code    string // stable: what programs decide on
 	Message string
 	Details string
-	Hint    string // what to do next
+	// DetailsJSON takes the place of Details where those are more than a text.
+	DetailsJSON json.RawMessage
+	Hint        string // what to do next
 	// RetryAfter, when positive, becomes the Retry-After header in whole seconds, rounded up.
 	RetryAfter time.Duration
 	// Header is added to the answer.
@@ -71,12 +73,16 @@ func (f *Fault) Unwrap() error { return f.cause }
 
 // MarshalJSON renders PostgREST's shape.
 func (f *Fault) MarshalJSON() ([]byte, error) {
+	details := any(orNull(f.Details))
+	if f.DetailsJSON != nil {
+		details = f.DetailsJSON
+	}
 	return json.Marshal(struct {
 		Code    string  `json:"code"`
-		Details *string `json:"details"`
+		Details any     `json:"details"`
 		Hint    *string `json:"hint"`
 		Message string  `json:"message"`
-	}{f.Code, orNull(f.Details), orNull(f.Hint), f.Message})
+	}{f.Code, details, orNull(f.Hint), f.Message})
 }
 
 func orNull(s string) *string {

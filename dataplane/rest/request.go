@@ -103,6 +103,7 @@ func bounded(req *request) error {
 func (h *Handler) fill(req *request) {
 	p := &req.prefer
 	req.MaxRows = max(0, int64(h.opts.MaxRows))
+	req.Aggregates = h.opts.Aggregates
 	req.MissingDefaults = p.missing == "missing=default"
 	switch p.resolution {
 	case "resolution=merge-duplicates":

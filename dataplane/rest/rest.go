@@ -9,8 +9,8 @@
 // objects is refused, not taken for an empty one; planned and estimated counts
 // are exact; request.headers has no credentials.
 //
-// Not served yet, and refused as such: embedding, aggregates, PUT, functions,
-// other bodies and media types than JSON.
+// Not served yet, and refused as such: PUT, functions, other bodies and media
+// types than JSON.
 //
 // Import law: of this module, rest imports shardmap, router, dataplane/fault and
 // its own sub-packages only.
@@ -66,6 +66,8 @@ type Options struct {
 	MaxRows int
 	// MaxBody bounds a request's body in bytes; default 1 MiB.
 	MaxBody int64
+	// Aggregates lets clients aggregate rows.
+	Aggregates bool
 	// Cache bounds what is remembered of schemas; its Schemas field is overwritten.
 	Cache schema.Options
 }

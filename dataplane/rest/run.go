@@ -122,7 +122,7 @@ func doubtful(err error) bool {
 	var f *fault.Fault
 	if errors.As(err, &f) {
 		switch f.Code {
-		case "42703", "PGRST204", "PGRST205":
+		case "42703", "PGRST108", "PGRST118", "PGRST200", "PGRST201", "PGRST202", "PGRST203", "PGRST204", "PGRST205":
 			return true
 		}
 		return false

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -51,6 +52,8 @@ type Request struct {
 	Return          Return
 	Resolution      Resolution
 	MissingDefaults bool
+	// Aggregates are refused unless enabled.
+	Aggregates bool
 	// Answer is taken over but for Body and Location of a write, which Return decides.
 	Answer Answer
 }
@@ -66,16 +69,10 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 		suggestion, _ := s.SuggestRelation(req.Relation)
 		return nil, pgrst.UnknownTable(req.Relation.Schema, req.Relation.Name, suggestion)
 	}
-	b := builder{relation: relation, req: req}
 	p := &Plan{Read: Read{From: relation, Page: Page{Limit: -1}}, Answer: req.Answer}
-	var err error
-	if p.Read.Output, err = b.output(); err != nil {
-		return nil, err
-	}
-	for _, scope := range req.Query.Embedded {
-		return nil, pgrst.NotEmbedded(scope.Path[0])
-	}
-	if p.Read.Order, err = b.order(); err != nil {
+	t := tree{schema: s, req: req}
+	b := builder{tree: &t, relation: relation, read: &p.Read}
+	if err := t.build(b); err != nil {
 		return nil, err
 	}
 	where, err := b.predicates(req.Query.Root.Where)
@@ -84,10 +81,7 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	}
 	switch req.Action {
 	case ActionRead:
-		p.Read.Where, p.Read.Page = where, req.Page
-		if req.MaxRows > 0 && (p.Read.Page.Limit < 0 || p.Read.Page.Limit > req.MaxRows) {
-			p.Read.Page.Limit = req.MaxRows
-		}
+		p.Read.Where, p.Read.Page = append(p.Read.Where, where...), t.bounded(req.Page)
 		return p, nil
 	case ActionInsert:
 		p.Write, err = b.insert()
@@ -103,9 +97,42 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	return p, nil
 }
 
+// tree is what the builders of one plan share.
+type tree struct {
+	schema *schema.Schema
+	req    *Request
+	reads  int
+}
+
+// build resolves what is selected, and what filters, orders and bounds the
+// embedded resources; the root's own filters and page are the caller's.
+func (t *tree) build(root builder) error {
+	var err error
+	if root.read.Output, err = root.output(t.req.Query.Select); err != nil {
+		return err
+	}
+	for i := range t.req.Query.Embedded {
+		if err := root.scope(&t.req.Query.Embedded[i]); err != nil {
+			return err
+		}
+	}
+	root.read.Order, err = root.order(t.req.Query.Root.Order)
+	return err
+}
+
+// bounded applies the bound that holds whatever is asked for.
+func (t *tree) bounded(p Page) Page {
+	if t.req.MaxRows > 0 && (p.Limit < 0 || p.Limit > t.req.MaxRows) {
+		p.Limit = t.req.MaxRows
+	}
+	return p
+}
+
+// builder resolves the names of one Read.
 type builder struct {
+	*tree
 	relation *schema.Relation
-	req      *Request
+	read     *Read
 }
 
 // returning fits what is read to what the write is to answer with. A bound on
@@ -115,7 +142,7 @@ func (b *builder) returning(p *Plan) {
 	if p.Answer.Body {
 		return
 	}
-	p.Read.Output, p.Read.Order = nil, nil
+	p.Read = Read{From: p.Read.From, Page: p.Read.Page}
 	if _, insert := p.Write.(*Insert); insert && b.req.Return == ReturnHeaders && len(b.relation.PrimaryKey) > 0 {
 		p.Answer.Location = true
 		for _, name := range b.relation.PrimaryKey {
@@ -125,7 +152,7 @@ func (b *builder) returning(p *Plan) {
 }
 
 func (b *builder) column(name string) (*schema.Column, error) {
-	if c := b.relation.Column(name); c != nil {
+	if c := b.relation.Readable(name); c != nil {
 		return c, nil
 	}
 	suggestion, _ := b.relation.SuggestColumn(name)
@@ -137,17 +164,19 @@ func (b *builder) expr(f query.Field) (Expr, error) {
 	return Expr{Column: c, Path: f.Path}, err
 }
 
-func (b *builder) output() ([]Output, error) {
-	if len(b.req.Query.Select) == 0 {
+func (b *builder) output(items []query.Item) ([]Output, error) {
+	if len(items) == 0 && b.read.ID == 0 {
 		return []Output{{Star: true}}, nil
 	}
-	out := make([]Output, 0, len(b.req.Query.Select))
-	for _, item := range b.req.Query.Select {
+	out := make([]Output, 0, len(items))
+	for _, item := range items {
 		switch item := item.(type) {
 		case query.Star:
 			out = append(out, Output{Star: true})
 		case *query.Embed:
-			return nil, pgrst.NotImplemented(fmt.Sprintf("Embedding '%s': resource embedding is not served yet", item.Relation))
+			if err := b.embed(item); err != nil {
+				return nil, err
+			}
 		case *query.Column:
 			o, err := b.outputColumn(item)
 			if err != nil {
@@ -156,29 +185,64 @@ func (b *builder) output() ([]Output, error) {
 			out = append(out, o)
 		}
 	}
-	return out, nil
+	return b.grouped(out), nil
+}
+
+// grouped names every column of a star beside which something is aggregated.
+func (b *builder) grouped(out []Output) []Output {
+	if !b.read.aggregated(out) {
+		return out
+	}
+	var named []Output
+	for _, o := range out {
+		if !o.Star {
+			named = append(named, o)
+			continue
+		}
+		for i := range b.relation.Columns {
+			named = append(named, Output{Expr: Expr{Column: &b.relation.Columns[i]}})
+		}
+	}
+	return named
 }
 
 func (b *builder) outputColumn(item *query.Column) (Output, error) {
-	if item.Aggregate != query.NoAggregate {
+	o := Output{Name: item.Alias, Aggregate: item.Aggregate}
+	if item.Aggregate != query.NoAggregate && !b.req.Aggregates {
 		return Output{}, pgrst.NoAggregates()
 	}
-	expr, err := b.expr(item.Field)
-	if err != nil {
+	var err error
+	if o.AggregateCast, err = castTo(item.AggregateCast); err != nil {
 		return Output{}, err
 	}
-	o := Output{Expr: expr, Name: item.Alias}
-	if item.Cast != "" {
-		cast, ok := castTypes[item.Cast]
-		if !ok {
-			return Output{}, pgrst.UnknownType(item.Cast)
-		}
-		o.Cast = cast
+	if item.Field.Name == "" { // count()
+		o.Name = cmp.Or(o.Name, "count")
+		return o, nil
 	}
-	if o.Name == "" && (len(expr.Path) > 0 || o.Cast != "") {
+	if o.Expr, err = b.expr(item.Field); err != nil {
+		return Output{}, err
+	}
+	if o.Cast, err = castTo(item.Cast); err != nil {
+		return Output{}, err
+	}
+	switch {
+	case o.Name != "":
+	case o.Aggregate != query.NoAggregate:
+		o.Name = aggregates[o.Aggregate]
+	case len(o.Expr.Path) > 0 || o.Cast != "" || o.Expr.Column.Function != nil:
 		o.Name = nameOf(item.Field)
 	}
 	return o, nil
+}
+
+func castTo(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	if cast, ok := castTypes[name]; ok {
+		return cast, nil
+	}
+	return "", pgrst.UnknownType(name)
 }
 
 // nameOf is the last key of a path that can be a name, or else the column's name.
@@ -191,17 +255,24 @@ func nameOf(f query.Field) string {
 	return f.Name
 }
 
-func (b *builder) order() ([]Order, error) {
+func (b *builder) order(terms []query.Order) ([]Order, error) {
 	var order []Order
-	for _, term := range b.req.Query.Root.Order {
+	for _, term := range terms {
+		of, from := (*Embed)(nil), b
 		if term.Relation != "" {
-			return nil, pgrst.NotEmbedded(term.Relation)
+			if of = b.read.embed(term.Relation); of == nil {
+				return nil, pgrst.NotEmbedded(term.Relation)
+			}
+			if !of.By.ToOne() {
+				return nil, pgrst.NoRelatedOrder(b.relation.Name.Name, term.Relation)
+			}
+			from = b.inside(of)
 		}
-		expr, err := b.expr(term.Field)
+		expr, err := from.expr(term.Field)
 		if err != nil {
 			return nil, err
 		}
-		order = append(order, Order{Expr: expr, Desc: term.Desc, Nulls: term.Nulls})
+		order = append(order, Order{Of: of, Expr: expr, Desc: term.Desc, Nulls: term.Nulls})
 	}
 	return order, nil
 }
@@ -224,6 +295,12 @@ func (b *builder) predicate(condition query.Condition) (Predicate, error) {
 		terms, err := b.predicates(c.Terms)
 		return &Junction{Not: c.Not, Or: c.Or, Terms: terms}, err
 	case *query.Filter:
+		if of := b.read.embed(c.Field.Name); of != nil && len(c.Field.Path) == 0 {
+			if c.Op != query.Is || c.Is != query.Null && c.Is != query.NotNull {
+				return nil, pgrst.OnlyNullOnEmbed(c.Field.Name)
+			}
+			return &Existence{Not: c.Not == (c.Is == query.NotNull), Of: of}, nil
+		}
 		left, err := b.expr(c.Field)
 		return &Comparison{Left: left, Filter: c}, err
 	}

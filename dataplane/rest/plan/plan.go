@@ -62,14 +62,28 @@ func (*Insert) write() {}
 func (*Update) write() {}
 func (*Delete) write() {}
 
-// Read is a selection from a relation, or from the rows a write touched.
-// Embedded resources will be children of it.
+// Read is a selection from a relation, from the rows a write touched or a
+// function returned, or from rows related to those of another Read.
 type Read struct {
-	From   *schema.Relation
+	From *schema.Relation
+	// ID tells the reads of a plan apart; the root's is 0.
+	ID     int
 	Output []Output
+	// Embeds are the related resources, in the order of select.
+	Embeds []*Embed
 	Where  []Predicate
 	Order  []Order
 	Page   Page
+}
+
+// Embed is a related resource inside of each row of a Read.
+type Embed struct {
+	// Name is the key in the parent's rows; Target is how the request named the resource.
+	Name, Target string
+	By           *schema.Relationship
+	Read         Read
+	// Spread: its columns are the parent's. Silent: it is there to be filtered by only.
+	Spread, Silent bool
 }
 
 // Page is the part of the rows that is wanted.
@@ -85,6 +99,9 @@ type Output struct {
 	Expr Expr
 	// Cast is a type's SQL from the allow-list, or "".
 	Cast string
+	// Aggregate is applied after Cast, and AggregateCast after that. Without a column it counts rows.
+	Aggregate     query.Aggregate
+	AggregateCast string
 	// Name is the client's choice or follows from Expr; "" is the column's own.
 	Name string
 }
@@ -95,7 +112,7 @@ type Expr struct {
 	Path   []query.Step
 }
 
-// Predicate is a [*Comparison] or a [*Junction].
+// Predicate is a [*Comparison], a [*Junction] or an [*Existence].
 type Predicate interface{ predicate() }
 
 // Comparison is a filter whose column is known.
@@ -110,11 +127,20 @@ type Junction struct {
 	Terms   []Predicate
 }
 
+// Existence is true of rows that have a related one.
+type Existence struct {
+	Not bool
+	Of  *Embed
+}
+
+func (*Existence) predicate()  {}
 func (*Comparison) predicate() {}
 func (*Junction) predicate()   {}
 
 // Order is one term of a sort.
 type Order struct {
+	// Of is set when Expr is a related row's.
+	Of    *Embed
 	Expr  Expr
 	Desc  bool
 	Nulls query.Nulls

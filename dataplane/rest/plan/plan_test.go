@@ -12,7 +12,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
 
-const document = `[
+const document = `{"Relations":[
  {"Schema":"public","Name":"t","Kind":"r",
   "Columns":[
    {"Name":"id","Type":"int4","Base":"int4"},{"Name":"name","Type":"text","Base":"text"},{"Name":"data","Type":"jsonb","Base":"jsonb"},
@@ -20,7 +20,7 @@ const document = `[
   "Keys":[{"Name":"t_pkey","Kind":"p","Columns":["id"]},{"Name":"t_fk","Kind":"f","Columns":["id"],"ToSchema":"public","ToName":"u","ToColumns":["id"]}]},
  {"Schema":"public","Name":"u","Kind":"r",
   "Columns":[{"Name":"id","Type":"int4","Base":"int4"},{"Name":"q\"; DROP","Type":"handle","Base":"text","DomainNotNull":true}],
-  "Keys":[{"Name":"u_pkey","Kind":"p","Columns":["id","q\"; DROP"]}]}]`
+  "Keys":[{"Name":"u_pkey","Kind":"p","Columns":["id","q\"; DROP"]}]}]}`
 
 func sample(t testing.TB) *schema.Schema {
 	s, err := schema.Parse([]byte(document))
@@ -114,7 +114,8 @@ func TestBuildRefuses(t *testing.T) {
 	for raw, code := range map[string]string{
 		"select=nope": "42703", "nope=eq.1": "42703", "order=nope": "42703", "or=(id.eq.1,nope.is.null)": "42703",
 		"select=id::nope": "42704", "select=id::text;drop": "PGRST100", "select=count()": "PGRST123",
-		"select=u(*)": "PGRST127", "u.id=eq.1": "PGRST108", "order=u(id)": "PGRST108",
+		"select=nope(*)": "PGRST200", "select=u(nope)": "42703", "select=u(id)&u.nope=eq.1": "42703", "select=u(id)&u=eq.1": "PGRST120",
+		"u.id=eq.1": "PGRST108", "order=u(id)": "PGRST108",
 	} {
 		q, err := query.Parse(raw)
 		if code == "PGRST100" {

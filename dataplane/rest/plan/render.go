@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,14 +35,16 @@ const GuardPrefix = "freehold:rows:"
 const updatedSetting = "coalesce(nullif(pg_catalog.current_setting('freehold.updated', true), ''), '0')::int8"
 
 // Render writes p as SQL. The aliases are constant: t is the relation (or the
-// rows written, w), r the body's rows, s what is selected.
+// rows written, w), t1, t2, … are related ones, j1, j2, … the junctions to them,
+// r is the body's rows, s what is selected.
 func Render(p *Plan) Statement {
-	w := &writer{sql: make([]byte, 0, 512)}
+	w := &writer{sql: make([]byte, 0, 512), alias: "t"}
 	if p.Write != nil {
 		w.text("WITH w AS (").write(p).text(") ")
+		w.written = p.Read.From
 	}
 	w.text("SELECT ").rows(p).text(", ").total(p).text(", ").body(p).text(", ").inserted(p).text(", ").location(p)
-	w.text(" FROM (").read(p).text(") s")
+	w.text(" FROM (").read(&p.Read).text(") s")
 	return Statement{SQL: string(w.sql), Params: w.params}
 }
 
@@ -50,6 +53,11 @@ func Render(p *Plan) Statement {
 type writer struct {
 	sql    []byte
 	params [][]byte
+	// alias is of the rows that expressions are about.
+	alias string
+	// written is set while these are the rows of w, which are of this relation's
+	// columns but not of its type.
+	written *schema.Relation
 }
 
 func (w *writer) text(s string) *writer { w.sql = append(w.sql, s...); return w }
@@ -76,9 +84,10 @@ func (w *writer) bind(value []byte) int {
 	return len(w.params)
 }
 
-func (w *writer) ref(param int) *writer {
-	w.sql = append(w.sql, '$')
-	w.sql = strconv.AppendInt(w.sql, int64(param), 10)
+func (w *writer) ref(param int) *writer { return w.text("$").number(param) }
+
+func (w *writer) number(n int) *writer {
+	w.sql = strconv.AppendInt(w.sql, int64(n), 10)
 	return w
 }
 
@@ -141,60 +150,135 @@ func (w *writer) location(p *Plan) *writer {
 	return w.text("CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.json_agg(s.*)->0 END")
 }
 
-// read renders the selection, from the rows written when there are any.
-func (w *writer) read(p *Plan) *writer {
-	w.text("SELECT ")
-	for i, o := range p.Read.Output {
-		if i > 0 {
-			w.text(", ")
-		}
-		w.output(o)
+// read renders a selection, from the rows written when there are any.
+func (w *writer) read(r *Read) *writer {
+	grouping := w.text("SELECT ").selection(r, false)
+	w.text(" FROM ").source(r).spreads(r).where(r.Where)
+	for i, n := range grouping {
+		w.text([]string{" GROUP BY ", ", "}[min(i, 1)]).number(n)
 	}
-	if len(p.Read.Output) == 0 {
-		w.text("1")
+	return w.orderBy(r).page(r.Page)
+}
+
+func (w *writer) source(r *Read) *writer {
+	if w.written != nil {
+		return w.text("w t")
 	}
-	w.text(" FROM ")
-	if p.Write != nil {
-		w.text("w t")
-	} else {
-		w.relation(p.Read.From).text(" t").where(p.Read.Where)
+	return w.relation(r.From).text(" t")
+}
+
+func (w *writer) page(p Page) *writer {
+	if p.Limit >= 0 {
+		w.text(" LIMIT ").param(strconv.AppendInt(nil, p.Limit, 10))
 	}
-	w.orderBy(p.Read.Order)
-	if p.Read.Page.Limit >= 0 {
-		w.text(" LIMIT ").param(strconv.AppendInt(nil, p.Read.Page.Limit, 10))
-	}
-	if p.Read.Page.Offset > 0 {
-		w.text(" OFFSET ").param(strconv.AppendInt(nil, p.Read.Page.Offset, 10))
+	if p.Offset > 0 {
+		w.text(" OFFSET ").param(strconv.AppendInt(nil, p.Offset, 10))
 	}
 	return w
 }
 
+// selection renders what is selected. When something in it is aggregated it
+// returns the positions of what is not, by which the rows are grouped; plain leaves
+// the aggregation to somebody else.
+func (w *writer) selection(r *Read, plain bool) (grouping []int) {
+	aggregated, n := !plain && r.aggregated(r.Output), 0
+	next := func(groups bool) *writer {
+		if n++; n > 1 {
+			w.text(", ")
+		}
+		if aggregated && groups {
+			grouping = append(grouping, n)
+		}
+		return w
+	}
+	for _, o := range r.Output {
+		if plain {
+			o = o.plain()
+		}
+		next(o.Aggregate == query.NoAggregate).output(o)
+	}
+	for _, e := range r.Embeds {
+		switch {
+		case e.Silent:
+		case e.Spread:
+			for _, c := range e.columns() {
+				if plain {
+					c = c.plain()
+				}
+				next(c.Aggregate == query.NoAggregate).spreadColumn(e, c)
+			}
+		default:
+			next(true).embedded(e, aggregated)
+		}
+	}
+	if n == 0 {
+		w.text("1")
+	}
+	return grouping
+}
+
+// plain is o without its aggregate, under the same name.
+func (o Output) plain() Output {
+	o.Aggregate, o.AggregateCast = query.NoAggregate, ""
+	return o
+}
+
 func (w *writer) output(o Output) *writer {
 	if o.Star {
-		return w.text("t.*")
+		return w.text(w.alias).text(".*")
 	}
-	if o.Cast != "" {
-		w.text("CAST(").expr(o.Expr, false).text(" AS ").text(o.Cast).text(")")
-	} else {
-		w.expr(o.Expr, false)
-	}
+	w.aggregate(o, func() {
+		if o.Expr.Column == nil { // the rows to be counted by somebody else
+			w.text("1")
+			return
+		}
+		if o.Cast != "" {
+			w.text("CAST(").expr(o.Expr, false).text(" AS ").text(o.Cast).text(")")
+		} else {
+			w.expr(o.Expr, false)
+		}
+	})
 	if o.Name != "" {
 		w.text(" AS ").ident(o.Name)
 	}
 	return w
 }
 
+// aggregates names the functions.
+var aggregates = map[query.Aggregate]string{query.Count: "count", query.Sum: "sum", query.Avg: "avg", query.Min: "min", query.Max: "max"}
+
+// aggregate renders of inside of o's aggregate and its cast.
+func (w *writer) aggregate(o Output, of func()) {
+	if o.Aggregate == query.NoAggregate {
+		of()
+		return
+	}
+	if o.AggregateCast != "" {
+		w.text("CAST(")
+	}
+	w.text("pg_catalog.").text(aggregates[o.Aggregate]).text("(")
+	if o.Expr.Column == nil {
+		w.text("*")
+	} else {
+		of()
+	}
+	w.text(")")
+	if o.AggregateCast != "" {
+		w.text(" AS ").text(o.AggregateCast).text(")")
+	}
+}
+
 // expr renders a column and the way into it. To be compared or sorted, json
 // (which has no operators) must become jsonb.
 func (w *writer) expr(e Expr, compared bool) *writer {
 	if len(e.Path) == 0 {
-		return w.column("t", e.Column)
+		return w.value(e.Column)
 	}
 	w.text("(")
 	if isJSON := e.Column.Base == "jsonb" || e.Column.Base == "json" && !compared; isJSON {
-		w.column("t", e.Column)
+		w.value(e.Column)
 	} else {
-		w.text("pg_catalog.to_jsonb(").column("t", e.Column).text(")")
+		w.text("pg_catalog.to_jsonb(").value(e.Column).text(")")
 	}
 	for _, step := range e.Path {
 		w.text("->")
@@ -210,14 +294,43 @@ func (w *writer) expr(e Expr, compared bool) *writer {
 	return w.text(")")
 }
 
-func (w *writer) orderBy(order []Order) *writer {
-	for i, o := range order {
-		if i == 0 {
-			w.text(" ORDER BY ")
-		} else {
-			w.text(", ")
+// value renders a column, stored or computed.
+func (w *writer) value(c *schema.Column) *writer {
+	if c.Function == nil {
+		return w.column(w.alias, c)
+	}
+	return w.function(c.Function).text("(").row().text(")")
+}
+
+// row renders the whole row, of its relation's type.
+func (w *writer) row() *writer {
+	w.text(w.alias)
+	if w.written != nil {
+		w.text("::").relation(w.written)
+	}
+	return w
+}
+
+func (w *writer) function(f *schema.Function) *writer {
+	return w.ident(f.Schema).text(".").ident(f.Name.Name)
+}
+
+func (w *writer) orderBy(r *Read) *writer {
+	aggregated := r.aggregated(r.Output)
+	for i, o := range r.Order {
+		w.text([]string{" ORDER BY ", ", "}[min(i, 1)])
+		position := 0
+		if aggregated { // what groups is one expression with what is selected
+			position = r.position(o)
 		}
-		w.expr(o.Expr, true)
+		switch {
+		case position > 0:
+			w.number(position)
+		case o.Of != nil:
+			w.relatedValue(o.Of, o.Expr)
+		default:
+			w.expr(o.Expr, true)
+		}
 		if o.Desc {
 			w.text(" DESC")
 		}
@@ -230,6 +343,35 @@ func (w *writer) orderBy(order []Order) *writer {
 		}
 	}
 	return w
+}
+
+// position is where in the selection the expression of o stands, or 0.
+func (r *Read) position(o Order) int {
+	n := 0
+	for _, out := range r.Output {
+		if n++; o.Of == nil && out.is(o.Expr) {
+			return n
+		}
+	}
+	for _, e := range r.Embeds {
+		switch {
+		case e.Silent:
+		case !e.Spread:
+			n++
+		default:
+			for _, out := range e.columns() {
+				if n++; o.Of == e && out.is(o.Expr) {
+					return n
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// is tells whether o is x and no more.
+func (o Output) is(x Expr) bool {
+	return o.Aggregate == query.NoAggregate && o.Cast == "" && o.Expr.Column == x.Column && slices.Equal(o.Expr.Path, x.Path)
 }
 
 // arrayLiteral renders a list as Postgres reads an array, so that its elements

@@ -46,6 +46,8 @@ func (w *writer) predicate(p Predicate) *writer {
 			by = " OR "
 		}
 		return w.not(p.Not).text("(").joined(p.Terms, by).text(")")
+	case *Existence:
+		return w.exists(p)
 	case *Comparison:
 		return w.not(p.Not).text("(").comparison(p).text(")")
 	}

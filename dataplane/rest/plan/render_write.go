@@ -25,30 +25,52 @@ func (w *writer) write(p *Plan) *writer {
 // returning asks for no more columns than are read, so that a role needs no
 // more privileges than its request.
 func (w *writer) returning(p *Plan) *writer {
+	columns, whole := p.Read.needs()
+	switch {
+	case whole:
+		return w.text(" RETURNING t.*")
+	case len(columns) == 0:
+		return w.text(" RETURNING 1")
+	}
 	w.text(" RETURNING ")
-	if slices.ContainsFunc(p.Read.Output, func(o Output) bool { return o.Star }) {
-		return w.text("t.*")
-	}
-	var columns []*schema.Column
-	for _, o := range p.Read.Output {
-		columns = append(columns, o.Expr.Column)
-	}
-	for _, o := range p.Read.Order {
-		columns = append(columns, o.Expr.Column)
-	}
-	if len(columns) == 0 {
-		return w.text("1")
-	}
 	for i, c := range columns {
-		if slices.Contains(columns[:i], c) {
-			continue
-		}
 		if i > 0 {
 			w.text(", ")
 		}
 		w.column("t", c)
 	}
 	return w
+}
+
+// needs are the columns of its relation that r is made of, or the whole row.
+func (r *Read) needs() (columns []*schema.Column, whole bool) {
+	add := func(c *schema.Column) {
+		if c != nil && c.Function != nil {
+			whole = true
+		} else if c != nil && !slices.Contains(columns, c) {
+			columns = append(columns, c)
+		}
+	}
+	for _, o := range r.Output {
+		whole = whole || o.Star
+		add(o.Expr.Column)
+	}
+	for _, o := range r.Order {
+		if o.Of == nil {
+			add(o.Expr.Column)
+		}
+	}
+	for _, e := range r.Embeds {
+		whole = whole || e.By.Function != nil
+		pairs := e.By.Pairs
+		if e.By.Junction != nil {
+			pairs = e.By.Junction.FromPairs
+		}
+		for _, p := range pairs {
+			add(r.From.Column(p.From))
+		}
+	}
+	return columns, whole
 }
 
 func (w *writer) insert(in *Insert) *writer {

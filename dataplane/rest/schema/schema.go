@@ -7,8 +7,6 @@ package schema
 
 import (
 	"crypto/sha256"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -19,8 +17,10 @@ type Fingerprint [sha256.Size]byte
 
 // Schema is immutable and shared between databases.
 type Schema struct {
-	Fingerprint Fingerprint
-	relations   map[Name]*Relation
+	Fingerprint   Fingerprint
+	relations     map[Name]*Relation // also those that only show through views
+	relationships map[*Relation][]*Relationship
+	functions     map[Name][]*Function
 }
 
 // Name is a qualified name.
@@ -50,6 +50,20 @@ type Relation struct {
 	// Unique holds the columns of each unique constraint.
 	Unique      [][]string
 	ForeignKeys []ForeignKey
+	// Writable has a bit 1<<2 for UPDATE, 1<<3 for INSERT and 1<<4 for DELETE.
+	Writable int
+	// Computed are the columns that functions of a row make, by name.
+	Computed []Column
+	// origins are what columns of a view are in the tables underneath.
+	origins []origin
+	// hidden relations are of no exposed schema.
+	hidden bool
+}
+
+type origin struct {
+	Column        string
+	Schema, Table string
+	TableColumn   string
 }
 
 // Column is a column of a relation.
@@ -63,6 +77,8 @@ type Column struct {
 	Identity, Generated bool
 	// DomainNotNull: its type is a domain that refuses null, even as a part of a row that is only read.
 	DomainNotNull bool
+	// Function makes the column of a row; nil for one that is stored.
+	Function *Function
 }
 
 // ForeignKey points from columns of this relation to columns of another.
@@ -74,22 +90,49 @@ type ForeignKey struct {
 }
 
 // Relation finds a relation of an exposed schema, or nil.
-func (s *Schema) Relation(name Name) *Relation { return s.relations[name] }
+func (s *Schema) Relation(name Name) *Relation {
+	if r := s.relations[name]; r != nil && !r.hidden {
+		return r
+	}
+	return nil
+}
 
-// Column finds a column, or nil.
-func (r *Relation) Column(name string) *Column {
-	i, ok := slices.BinarySearchFunc(r.Columns, name, func(c Column, name string) int { return strings.Compare(c.Name, name) })
+// Relations are all of a schema, by name.
+func (s *Schema) Relations(schema string) []*Relation {
+	var all []*Relation
+	for name, r := range s.relations {
+		if name.Schema == schema && !r.hidden {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Relation) int { return strings.Compare(a.Name.Name, b.Name.Name) })
+	return all
+}
+
+// Column finds a stored column, or nil.
+func (r *Relation) Column(name string) *Column { return find(r.Columns, name) }
+
+// Readable finds a column, stored or computed, or nil.
+func (r *Relation) Readable(name string) *Column {
+	if c := r.Column(name); c != nil {
+		return c
+	}
+	return find(r.Computed, name)
+}
+
+func find(columns []Column, name string) *Column {
+	i, ok := slices.BinarySearchFunc(columns, name, func(c Column, name string) int { return strings.Compare(c.Name, name) })
 	if !ok {
 		return nil
 	}
-	return &r.Columns[i]
+	return &columns[i]
 }
 
 // SuggestRelation gives the relation of the same schema whose name is nearest, if any is near.
 func (s *Schema) SuggestRelation(name Name) (string, bool) {
 	names := make([]string, 0, len(s.relations))
-	for n := range s.relations {
-		if n.Schema == name.Schema {
+	for n, r := range s.relations {
+		if n.Schema == name.Schema && !r.hidden {
 			names = append(names, n.Name)
 		}
 	}
@@ -103,38 +146,4 @@ func (r *Relation) SuggestColumn(name string) (string, bool) {
 		names[i] = r.Columns[i].Name
 	}
 	return nearest(name, names)
-}
-
-// Parse makes a Schema of the document that introspection returned.
-func Parse(document []byte) (*Schema, error) {
-	var rows []struct {
-		Schema, Name, Kind string
-		Columns            []Column
-		Keys               []struct {
-			Name, Kind       string
-			Columns          []string
-			ToSchema, ToName string
-			ToColumns        []string
-		}
-	}
-	if err := json.Unmarshal(document, &rows); err != nil {
-		return nil, fmt.Errorf("introspection: %w", err)
-	}
-	s := &Schema{Fingerprint: sha256.Sum256(document), relations: make(map[Name]*Relation, len(rows))}
-	for _, row := range rows {
-		r := &Relation{Name: Name{row.Schema, row.Name}, Kind: Kind(row.Kind), Columns: row.Columns}
-		slices.SortFunc(r.Columns, func(a, b Column) int { return strings.Compare(a.Name, b.Name) })
-		for _, k := range row.Keys {
-			switch k.Kind {
-			case "p":
-				r.PrimaryKey = k.Columns
-			case "u":
-				r.Unique = append(r.Unique, k.Columns)
-			case "f":
-				r.ForeignKeys = append(r.ForeignKeys, ForeignKey{Constraint: k.Name, Columns: k.Columns, To: Name{k.ToSchema, k.ToName}, ToColumns: k.ToColumns})
-			}
-		}
-		s.relations[r.Name] = r
-	}
-	return s, nil
 }

@@ -50,7 +50,7 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, f, s.Fingerprint, "the digest is of the document itself")
 
-	require.Len(t, s.relations, 4, "no partitions, no hidden schemas")
+	require.Len(t, s.Relations("public"), 4, "no partitions, no hidden schemas")
 	a := s.Relation(Name{"public", "a"})
 	require.Equal(t, Table, a.Kind)
 	require.Equal(t, []string{"id"}, a.PrimaryKey)

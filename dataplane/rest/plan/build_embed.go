@@ -1,0 +1,136 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"github.com/freehold-db/freehold/dataplane/rest/query"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
+)
+
+// maxReads bounds the resources of one request.
+const maxReads = 100
+
+// embed adds a related resource and all that is selected from it.
+func (b *builder) embed(item *query.Embed) error {
+	if b.reads++; b.reads > maxReads {
+		return pgrst.NotImplemented("Too many embedded resources")
+	}
+	by, err := b.related(item)
+	if err != nil {
+		return err
+	}
+	e := &Embed{Name: cmp.Or(item.Alias, item.Relation), Target: item.Relation, By: by, Spread: item.Spread, Silent: len(item.Select) == 0}
+	e.Read = Read{From: by.To, ID: b.reads, Page: b.bounded(Page{Limit: -1})}
+	if by.ToOne() {
+		e.Read.Page.Limit = -1
+	}
+	if e.Read.Output, err = b.inside(e).output(item.Select); err != nil {
+		return err
+	}
+	b.read.Embeds = append(b.read.Embeds, e)
+	if item.Join == query.JoinInner {
+		b.read.Where = append(b.read.Where, &Existence{Of: e})
+	}
+	return nil
+}
+
+func (b *builder) related(item *query.Embed) (*schema.Relationship, error) {
+	found := b.schema.Related(b.relation, item.Relation, item.Hint)
+	from := b.relation.Name
+	switch len(found) {
+	case 0:
+		suggestion, _ := b.schema.SuggestRelated(b.relation, item.Relation)
+		if suggestion == item.Relation { // it is the hint that is wrong
+			suggestion = ""
+		}
+		return nil, pgrst.NoRelationship(from.Schema, from.Name, item.Relation, item.Hint, suggestion)
+	case 1:
+		return found[0], nil
+	}
+	return nil, pgrst.Ambiguous(from.Name, item.Relation, ways(found))
+}
+
+// ways describes relationships for the one who must choose.
+func ways(found []*schema.Relationship) []pgrst.Way {
+	ways := make([]pgrst.Way, len(found))
+	for i, r := range found {
+		from, to := r.From.Name.Name, r.To.Name.Name
+		ways[i] = pgrst.Way{Cardinality: string(r.Cardinality), Embedding: from + " with " + to}
+		if j := r.Junction; j != nil {
+			own, theirs := make([]string, len(j.FromPairs)), make([]string, len(j.ToPairs))
+			for k, p := range j.FromPairs {
+				own[k] = p.To
+			}
+			for k, p := range j.ToPairs {
+				theirs[k] = p.From
+			}
+			ways[i].Hint = to + "!" + j.Relation.Name.Name
+			ways[i].Relationship = j.Relation.Name.Name + " using " + pgrst.Columns(j.FromConstraint, own) + " and " + pgrst.Columns(j.ToConstraint, theirs)
+			continue
+		}
+		own, theirs := make([]string, len(r.Pairs)), make([]string, len(r.Pairs))
+		for k, p := range r.Pairs {
+			own[k], theirs[k] = p.From, p.To
+		}
+		ways[i].Hint = to + "!" + r.Constraint
+		ways[i].Relationship = r.Constraint + " using " + pgrst.Columns(from, own) + " and " + pgrst.Columns(to, theirs)
+	}
+	return ways
+}
+
+// inside is the builder of an embedded resource.
+func (b *builder) inside(e *Embed) *builder {
+	return &builder{tree: b.tree, relation: e.By.To, read: &e.Read}
+}
+
+// embed finds the resource embedded under a name.
+func (r *Read) embed(name string) *Embed {
+	i := slices.IndexFunc(r.Embeds, func(e *Embed) bool { return e.Name == name })
+	if i < 0 {
+		i = slices.IndexFunc(r.Embeds, func(e *Embed) bool { return e.Target == name })
+	}
+	if i < 0 {
+		return nil
+	}
+	return r.Embeds[i]
+}
+
+// scope applies the filters, the order and the page of one embedded resource.
+func (b *builder) scope(scope *query.Scope) error {
+	for _, name := range scope.Path {
+		e := b.read.embed(name)
+		if e == nil {
+			return pgrst.NotEmbedded(name)
+		}
+		b = b.inside(e)
+	}
+	where, err := b.predicates(scope.Where)
+	if err != nil {
+		return err
+	}
+	b.read.Where = append(b.read.Where, where...)
+	if b.read.Order, err = b.order(scope.Order); err != nil {
+		return err
+	}
+	if scope.Limit != nil {
+		if b.read.Page.Limit = *scope.Limit; *scope.Limit < 0 {
+			return pgrst.InvalidRange("Limit should be greater than or equal to zero.")
+		}
+		b.read.Page = b.bounded(b.read.Page)
+	}
+	if scope.Offset != nil {
+		if b.read.Page.Offset = *scope.Offset; *scope.Offset < 0 {
+			return pgrst.InvalidRange("Offset should be greater than or equal to zero.")
+		}
+	}
+	return nil
+}
+
+// aggregated tells whether a selection of out aggregates rows, by itself or by
+// what it takes over from a related one.
+func (r *Read) aggregated(out []Output) bool {
+	return slices.ContainsFunc(out, func(o Output) bool { return o.Aggregate != query.NoAggregate }) ||
+		slices.ContainsFunc(r.Embeds, func(e *Embed) bool { return e.Spread && e.By.ToOne() && e.Read.aggregated(e.Read.Output) })
+}

@@ -1,0 +1,123 @@
+package schema
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+type document struct {
+	Relations []documentRelation
+	Functions []documentFunction
+}
+
+type documentRelation struct {
+	Schema, Name, Kind string
+	Hidden             bool
+	Writable           int
+	Columns            []Column
+	Keys               []documentKey
+	Origins            []origin
+}
+
+type documentKey struct {
+	Name, Kind       string
+	Columns          []string
+	ToSchema, ToName string
+	ToColumns        []string
+}
+
+type documentFunction struct {
+	Schema, Name, Volatility string
+	SetOf, One, Composite    bool
+	Args                     []documentArg
+	Type, Base, Domain       string
+	RelationSchema, Relation string
+	Columns                  []Column
+}
+
+type documentArg struct {
+	Name, Mode, Type, Base string
+	TableSchema, Table     string
+	Optional               bool
+}
+
+// Parse makes a Schema of the document that introspection returned.
+func Parse(text []byte) (*Schema, error) {
+	var d document
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("introspection: %w", err)
+	}
+	s := &Schema{
+		Fingerprint: sha256.Sum256(text), relations: make(map[Name]*Relation, len(d.Relations)),
+		relationships: map[*Relation][]*Relationship{}, functions: map[Name][]*Function{},
+	}
+	for i := range d.Relations {
+		r := d.Relations[i].relation()
+		s.relations[r.Name] = r
+	}
+	for _, r := range s.relations {
+		s.viewKey(r)
+	}
+	s.relate()
+	for i := range d.Functions {
+		s.addFunction(&d.Functions[i])
+	}
+	for _, r := range s.relations {
+		slices.SortFunc(r.Computed, byName)
+	}
+	return s, nil
+}
+
+func byName(a, b Column) int { return strings.Compare(a.Name, b.Name) }
+
+func (d *documentRelation) relation() *Relation {
+	r := &Relation{Name: Name{d.Schema, d.Name}, Kind: Kind(d.Kind), Columns: d.Columns, Writable: d.Writable, hidden: d.Hidden, origins: d.Origins}
+	slices.SortFunc(r.Columns, byName)
+	for _, k := range d.Keys {
+		switch k.Kind {
+		case "p":
+			r.PrimaryKey = k.Columns
+		case "u":
+			r.Unique = append(r.Unique, k.Columns)
+		case "f":
+			r.ForeignKeys = append(r.ForeignKeys, ForeignKey{Constraint: k.Name, Columns: k.Columns, To: Name{k.ToSchema, k.ToName}, ToColumns: k.ToColumns})
+		}
+	}
+	return r
+}
+
+// viewKey gives a view the primary keys that it shows whole.
+func (s *Schema) viewKey(view *Relation) {
+	var seen []Name
+	for _, o := range view.origins {
+		table := s.relations[Name{o.Schema, o.Table}]
+		if table == nil || len(table.PrimaryKey) == 0 || slices.Contains(seen, table.Name) {
+			continue
+		}
+		seen = append(seen, table.Name)
+		if key, ok := view.shows(table, table.PrimaryKey); ok {
+			view.PrimaryKey = append(view.PrimaryKey, key...)
+		}
+	}
+}
+
+// shows translates columns of a table to those of the view, when it has all of them.
+func (r *Relation) shows(table *Relation, columns []string) ([]string, bool) {
+	if r == table {
+		return columns, true
+	}
+	shown := make([]string, 0, len(columns))
+	for _, column := range columns {
+		i := slices.IndexFunc(r.origins, func(o origin) bool {
+			return o.Schema == table.Schema && o.Table == table.Name.Name && o.TableColumn == column
+		})
+		if i < 0 {
+			return nil, false
+		}
+		shown = append(shown, r.origins[i].Column)
+	}
+	return shown, true
+}

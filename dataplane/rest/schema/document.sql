@@ -1,0 +1,112 @@
+WITH RECURSIVE
+-- The rule of a view is a tree of nodes in braces. What a column of the view is
+-- made of stands in the target entries of the outermost query; all other nodes
+-- are taken away from the inside out. Escaped characters go first: a brace in a
+-- name is none of the tree's.
+tree AS (
+  SELECT c.oid, pg_catalog.regexp_replace(r.ev_action::text, '\\.', '', 'g') AS doc, 0 AS turn
+    FROM pg_catalog.pg_rewrite r
+    JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind IN ('v', 'm')
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+   WHERE r.rulename = '_RETURN'
+  UNION ALL
+  SELECT oid, pg_catalog.regexp_replace(pg_catalog.regexp_replace(doc, '\{(?!TARGETENTRY|QUERY)[^{}]*\}', '', 'g'),
+                ' \{QUERY (?:[^{}]|\{TARGETENTRY[^{}]*\})*\}', '', 'g'), turn + 1
+    FROM tree
+   WHERE turn < 200 AND doc ~ '\{(?!TARGETENTRY|QUERY)| \{QUERY '),
+origin AS (
+  SELECT t.oid AS view, m[1]::int2 AS attnum, m[2]::oid AS source, m[3]::int2 AS sourcenum
+    FROM (SELECT DISTINCT ON (oid) oid, doc FROM tree ORDER BY oid, turn DESC) t,
+         pg_catalog.regexp_matches(t.doc, ':resno (\d+) :resname [^{}]*? :ressortgroupref \d+ :resorigtbl ([1-9]\d*) :resorigcol (\d+)', 'g') m),
+-- A view over a view: down to the table.
+base AS (
+  SELECT * FROM origin
+  UNION
+  SELECT b.view, b.attnum, o.source, o.sourcenum FROM base b JOIN origin o ON o.view = b.source AND o.attnum = b.sourcenum),
+exposed AS (
+  SELECT c.oid, n.nspname, c.relname, c.relkind, false AS hidden
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition),
+-- Tables that only show through views lend them their keys.
+relation AS (
+  SELECT * FROM exposed
+  UNION ALL
+  SELECT c.oid, n.nspname, c.relname, c.relkind, true
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname <> ALL ($1) AND c.relkind IN ('r', 'p')
+     AND c.oid IN (SELECT b.source FROM base b JOIN exposed e ON e.oid = b.view))
+SELECT json_build_object('Relations', (
+SELECT coalesce(json_agg(json_build_object(
+         'Schema', c.nspname, 'Name', c.relname, 'Kind', c.relkind::text, 'Hidden', c.hidden,
+         'Writable', CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_relation_is_updatable(c.oid, true) ELSE 28 END,
+         'Columns', coalesce(cols.doc, '[]'), 'Keys', coalesce(keys.doc, '[]'), 'Origins', origins.doc)
+       ORDER BY c.nspname, c.relname), '[]')
+  FROM relation c
+  LEFT JOIN LATERAL (
+       SELECT json_agg(json_build_object(
+                'Name', a.attname, 'Type', pg_catalog.format_type(a.atttypid, -1), 'Base', coalesce(b.typname, t.typname),
+                'Nullable', NOT a.attnotnull, 'HasDefault', a.atthasdef,
+                'Identity', a.attidentity <> '', 'Generated', a.attgenerated <> '', 'DomainNotNull', t.typtype = 'd' AND t.typnotnull)
+              ORDER BY a.attname) AS doc
+         FROM pg_catalog.pg_attribute a
+         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+         LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT c.hidden) cols ON true
+  LEFT JOIN LATERAL (
+       SELECT json_agg(json_build_object(
+                'Name', k.conname, 'Kind', k.contype::text,
+                'Columns', (SELECT json_agg(a.attname ORDER BY u.n)
+                              FROM unnest(k.conkey) WITH ORDINALITY u(attnum, n)
+                              JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum),
+                'ToSchema', tn.nspname, 'ToName', tc.relname,
+                'ToColumns', (SELECT json_agg(a.attname ORDER BY u.n)
+                              FROM unnest(k.confkey) WITH ORDINALITY u(attnum, n)
+                              JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum))
+              ORDER BY k.conname) AS doc
+         FROM pg_catalog.pg_constraint k
+         LEFT JOIN pg_catalog.pg_class tc ON tc.oid = k.confrelid
+         LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = tc.relnamespace
+        WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u', 'f') AND k.conparentid = 0) keys ON true
+  LEFT JOIN LATERAL (
+       SELECT json_agg(json_build_object('Column', va.attname, 'Schema', sn.nspname, 'Table', sc.relname, 'TableColumn', sa.attname)
+              ORDER BY va.attname, sn.nspname, sc.relname, sa.attname) AS doc
+         FROM base b
+         JOIN pg_catalog.pg_class sc ON sc.oid = b.source AND sc.relkind IN ('r', 'p')
+         JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
+         JOIN pg_catalog.pg_attribute sa ON sa.attrelid = sc.oid AND sa.attnum = b.sourcenum
+         JOIN pg_catalog.pg_attribute va ON va.attrelid = b.view AND va.attnum = b.attnum
+        WHERE b.view = c.oid) origins ON true),
+'Functions', (
+SELECT coalesce(json_agg(json_build_object(
+         'Schema', n.nspname, 'Name', p.proname, 'Volatility', p.provolatile::text, 'SetOf', p.proretset, 'One', p.prorows = 1,
+         'Args', coalesce(args.doc, '[]'), 'Type', pg_catalog.format_type(p.prorettype, -1), 'Base', coalesce(b.typname, t.typname),
+         'Domain', CASE WHEN t.typtype = 'd' THEN t.typname END,
+         'Composite', coalesce(b.typtype, t.typtype) = 'c', 'RelationSchema', rn.nspname, 'Relation', rc.relname, 'Columns', cols.doc)
+       ORDER BY n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)), '[]')
+  FROM pg_catalog.pg_proc p
+  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_catalog.pg_type t ON t.oid = p.prorettype
+  LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+  LEFT JOIN pg_catalog.pg_class rc ON rc.oid = coalesce(nullif(b.typrelid, 0), t.typrelid)
+  LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
+  LEFT JOIN LATERAL (
+       SELECT json_agg(json_build_object(
+                'Name', coalesce(p.proargnames[a.n], ''), 'Mode', coalesce(p.proargmodes[a.n]::text, 'i'),
+                'Type', pg_catalog.format_type(a.type, -1), 'Base', at.typname, 'TableSchema', an.nspname, 'Table', ac.relname,
+                'Optional', a.input > p.pronargs - p.pronargdefaults) ORDER BY a.n) AS doc
+         FROM (SELECT u.type, u.n, count(*) FILTER (WHERE coalesce(p.proargmodes[u.n], 'i') IN ('i', 'b', 'v')) OVER (ORDER BY u.n) AS input
+                 FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[])) WITH ORDINALITY u(type, n)) a
+         JOIN pg_catalog.pg_type at ON at.oid = a.type
+         LEFT JOIN pg_catalog.pg_class ac ON ac.oid = at.typrelid AND ac.relkind <> 'c'
+         LEFT JOIN pg_catalog.pg_namespace an ON an.oid = ac.relnamespace) args ON true
+  LEFT JOIN LATERAL (
+       SELECT json_agg(json_build_object('Name', a.attname, 'Type', pg_catalog.format_type(a.atttypid, -1), 'Base', coalesce(cb.typname, ct.typname),
+                'Nullable', true) ORDER BY a.attname) AS doc
+         FROM pg_catalog.pg_attribute a
+         JOIN pg_catalog.pg_type ct ON ct.oid = a.atttypid
+         LEFT JOIN pg_catalog.pg_type cb ON ct.typtype = 'd' AND cb.oid = ct.typbasetype
+        WHERE a.attrelid = rc.oid AND rc.oid NOT IN (SELECT e.oid FROM exposed e) AND a.attnum > 0 AND NOT a.attisdropped) cols ON true
+ WHERE n.nspname = ANY ($1) AND p.prokind = 'f' AND t.typname NOT IN ('trigger', 'event_trigger', 'internal', 'language_handler'))
+)::text AS doc

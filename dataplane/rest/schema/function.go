@@ -1,0 +1,103 @@
+package schema
+
+import (
+	"slices"
+	"strings"
+)
+
+// Function is one that can be called.
+type Function struct {
+	Name
+	// Args are those that a caller gives.
+	Args []Arg
+	// Volatile functions may write.
+	Volatile bool
+	// SetOf functions return any number of rows, or at most one when One.
+	SetOf, One bool
+	// Type is what it returns as SQL, Base the bare name (of the base type for a
+	// domain, whose name is Domain).
+	Type, Base, Domain string
+	// Rows has the columns of the rows that it returns; nil for scalars. It is a
+	// relation of the schema when the function returns rows of one.
+	Rows *Relation
+}
+
+// Arg is an argument; a positional one has no name.
+type Arg struct {
+	Name, Type, Base   string
+	Optional, Variadic bool
+}
+
+// Void tells whether nothing is returned.
+func (f *Function) Void() bool { return f.Base == "void" }
+
+// Functions are all of one name.
+func (s *Schema) Functions(name Name) []*Function { return s.functions[name] }
+
+// AllFunctions are all of a schema, by name.
+func (s *Schema) AllFunctions(schema string) []*Function {
+	var all []*Function
+	for name, functions := range s.functions {
+		if name.Schema == schema {
+			all = append(all, functions...)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *Function) int { return strings.Compare(a.Name.Name, b.Name.Name) })
+	return all
+}
+
+// SuggestFunction gives the function of the same schema whose name is nearest, if any is near.
+func (s *Schema) SuggestFunction(name Name) (string, bool) {
+	var names []string
+	for n := range s.functions {
+		if n.Schema == name.Schema {
+			names = append(names, n.Name)
+		}
+	}
+	return nearest(name.Name, names)
+}
+
+func (s *Schema) addFunction(d *documentFunction) {
+	f := &Function{Name: Name{d.Schema, d.Name}, Volatile: d.Volatility == "v", SetOf: d.SetOf, One: d.One, Type: d.Type, Base: d.Base, Domain: d.Domain}
+	var out []Column
+	for _, a := range d.Args {
+		if strings.Contains("ibv", a.Mode) {
+			f.Args = append(f.Args, Arg{Name: a.Name, Type: a.Type, Base: a.Base, Optional: a.Optional, Variadic: a.Mode == "v"})
+		}
+		if strings.Contains("bot", a.Mode) {
+			out = append(out, Column{Name: a.Name, Type: a.Type, Base: a.Base, Nullable: true})
+		}
+	}
+	switch relation := s.Relation(Name{d.RelationSchema, d.Relation}); {
+	case len(out) > 0:
+		f.Rows = &Relation{Name: f.Name, Columns: out}
+	case relation != nil:
+		f.Rows = relation
+	case d.Composite || d.Base == "record":
+		f.Rows = &Relation{Name: f.Name, Columns: d.Columns}
+	}
+	if f.Rows != nil {
+		slices.SortFunc(f.Rows.Columns, byName)
+	}
+	s.functions[f.Name] = append(s.functions[f.Name], f)
+	if len(d.Args) == 1 {
+		s.addComputed(f, Name{d.Args[0].TableSchema, d.Args[0].Table})
+	}
+}
+
+// addComputed makes a function of one row a column of its relation, or a
+// relationship when it returns rows of another.
+func (s *Schema) addComputed(f *Function, of Name) {
+	relation := s.Relation(of)
+	switch {
+	case relation == nil || f.Void():
+	case f.Rows == nil && !f.SetOf:
+		relation.Computed = append(relation.Computed, Column{Name: f.Name.Name, Type: f.Type, Base: f.Base, Nullable: true, Function: f})
+	case f.SetOf && f.Rows != nil && f.Rows == s.Relation(f.Rows.Name):
+		cardinality := OneToMany
+		if f.One {
+			cardinality = OneToOne
+		}
+		s.relationships[relation] = append(s.relationships[relation], &Relationship{From: relation, To: f.Rows, Cardinality: cardinality, Function: f})
+	}
+}

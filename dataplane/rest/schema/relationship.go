@@ -1,0 +1,212 @@
+package schema
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Cardinality is how many rows relate to how many.
+type Cardinality string
+
+const (
+	ManyToOne  Cardinality = "many-to-one"
+	OneToMany  Cardinality = "one-to-many"
+	OneToOne   Cardinality = "one-to-one"
+	ManyToMany Cardinality = "many-to-many"
+)
+
+// Relationship leads from a relation to the rows of another that belong to one
+// of its own: by a foreign key, by two of a junction, or by a function.
+type Relationship struct {
+	From, To    *Relation
+	Cardinality Cardinality
+	// Constraint is the foreign key's; "" for the others.
+	Constraint string
+	Pairs      []Pair
+	// Holds: the foreign key is of From, not of To.
+	Holds    bool
+	Junction *Junction
+	// Function makes the rows from one of From; see [Function.SetOf] and One.
+	Function *Function
+}
+
+// Pair is a column of From and the one of To that must equal it.
+type Pair struct{ From, To string }
+
+// Junction is the relation between two that are many-to-many.
+type Junction struct {
+	Relation       *Relation
+	FromConstraint string
+	ToConstraint   string
+	FromPairs      []Pair // of From and the junction
+	ToPairs        []Pair // of the junction and To
+}
+
+// ToOne tells whether at most one row is related.
+func (r *Relationship) ToOne() bool { return r.Cardinality == ManyToOne || r.Cardinality == OneToOne }
+
+// Related finds the relationships of a relation that `target!hint` may mean. The
+// target is a relation, or (without a hint) a constraint or a column with a
+// foreign key; the hint is a constraint, a column or a junction. Functions win.
+func (s *Schema) Related(from *Relation, target, hint string) []*Relationship {
+	var found []*Relationship
+	for _, r := range s.relationships[from] {
+		switch {
+		case r.Function != nil:
+			if hint == "" && r.Function.Name.Name == target {
+				return []*Relationship{r}
+			}
+		case hint == "" && (r.To.Name.Name == target || r.Constraint == target || r.Holds && r.single(true) == target):
+			found = append(found, r)
+		case hint != "" && r.To.Name.Name == target && r.hinted(hint):
+			found = append(found, r)
+		}
+	}
+	// A foreign key from a relation to itself leads both ways. Its name alone
+	// means the many; the column with the key means the one.
+	if len(found) == 2 && found[0].From == found[0].To && found[0].Constraint != "" && found[0].Constraint == found[1].Constraint {
+		return slices.DeleteFunc(found, func(r *Relationship) bool { return r.Holds })
+	}
+	return found
+}
+
+// single is the column of a foreign key of one: its own, or the one it points to.
+func (r *Relationship) single(own bool) string {
+	switch {
+	case len(r.Pairs) != 1:
+		return ""
+	case own:
+		return r.Pairs[0].From
+	}
+	return r.Pairs[0].To
+}
+
+func (r *Relationship) hinted(hint string) bool {
+	if r.Junction != nil {
+		return r.Junction.Relation.Name.Name == hint
+	}
+	return r.Constraint == hint || r.single(true) == hint || r.single(false) == hint
+}
+
+// SuggestRelated gives the related relation whose name is nearest, if any is near.
+func (s *Schema) SuggestRelated(from *Relation, target string) (string, bool) {
+	var names []string
+	for _, r := range s.relationships[from] {
+		if r.Function != nil {
+			names = append(names, r.Function.Name.Name)
+		} else {
+			names = append(names, r.To.Name.Name)
+		}
+	}
+	return nearest(target, names)
+}
+
+// relate derives all relationships from foreign keys: between tables, and
+// between views that show both ends.
+func (s *Schema) relate() {
+	views := map[Name][]*Relation{}
+	for _, r := range s.relations {
+		var last Name
+		for _, o := range r.origins {
+			if name := (Name{o.Schema, o.Table}); name != last && !slices.Contains(views[name], r) {
+				views[name], last = append(views[name], r), name
+			}
+		}
+	}
+	shownAs := func(table *Relation) []*Relation {
+		if table.hidden {
+			return views[table.Name]
+		}
+		return append([]*Relation{table}, views[table.Name]...)
+	}
+	for _, table := range s.relations {
+		for _, key := range table.ForeignKeys {
+			target := s.relations[key.To]
+			if target == nil {
+				continue
+			}
+			cardinality := ManyToOne
+			if sameSet(key.Columns, table.PrimaryKey) || slices.ContainsFunc(table.Unique, func(u []string) bool { return sameSet(key.Columns, u) }) {
+				cardinality = OneToOne
+			}
+			for _, from := range shownAs(table) {
+				own, ok := from.shows(table, key.Columns)
+				if !ok {
+					continue
+				}
+				for _, to := range shownAs(target) {
+					if theirs, ok := to.shows(target, key.ToColumns); ok {
+						s.addKey(&Relationship{From: from, To: to, Cardinality: cardinality, Constraint: key.Constraint, Pairs: pair(own, theirs), Holds: true})
+					}
+				}
+			}
+		}
+	}
+	for _, r := range s.relations {
+		s.addJunctions(r)
+	}
+	for _, all := range s.relationships {
+		slices.SortStableFunc(all, func(a, b *Relationship) int {
+			return cmp.Or(strings.Compare(a.To.Name.Name, b.To.Name.Name), strings.Compare(string(a.Cardinality), string(b.Cardinality)),
+				strings.Compare(a.Constraint, b.Constraint), strings.Compare(a.junction(), b.junction()))
+		})
+	}
+}
+
+func (r *Relationship) junction() string {
+	if r.Junction == nil {
+		return ""
+	}
+	return r.Junction.Relation.Name.Name + " " + r.Junction.FromConstraint + " " + r.Junction.ToConstraint
+}
+
+// addKey adds a relationship and its inverse.
+func (s *Schema) addKey(r *Relationship) {
+	inverse := &Relationship{From: r.To, To: r.From, Cardinality: r.Cardinality, Constraint: r.Constraint, Pairs: turned(r.Pairs)}
+	if r.Cardinality == ManyToOne {
+		inverse.Cardinality = OneToMany
+	}
+	s.relationships[r.From] = append(s.relationships[r.From], r)
+	s.relationships[r.To] = append(s.relationships[r.To], inverse)
+}
+
+// addJunctions makes a relation whose primary key holds two foreign keys a way between the two.
+func (s *Schema) addJunctions(junction *Relation) {
+	var keys []*Relationship
+	for _, r := range s.relationships[junction] {
+		if r.Holds && r.Cardinality == ManyToOne && !slices.ContainsFunc(r.Pairs, func(p Pair) bool { return !slices.Contains(junction.PrimaryKey, p.From) }) {
+			keys = append(keys, r)
+		}
+	}
+	for _, a := range keys {
+		for _, b := range keys {
+			if a.Constraint == b.Constraint {
+				continue
+			}
+			s.relationships[a.To] = append(s.relationships[a.To], &Relationship{From: a.To, To: b.To, Cardinality: ManyToMany, Junction: &Junction{
+				Relation: junction, FromConstraint: a.Constraint, ToConstraint: b.Constraint, FromPairs: turned(a.Pairs), ToPairs: b.Pairs,
+			}})
+		}
+	}
+}
+
+func pair(from, to []string) []Pair {
+	pairs := make([]Pair, len(from))
+	for i := range from {
+		pairs[i] = Pair{from[i], to[i]}
+	}
+	return pairs
+}
+
+func turned(pairs []Pair) []Pair {
+	other := make([]Pair, len(pairs))
+	for i, p := range pairs {
+		other[i] = Pair{p.To, p.From}
+	}
+	return other
+}
+
+func sameSet(a, b []string) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(name string) bool { return !slices.Contains(b, name) })
+}

@@ -1,0 +1,32 @@
+CREATE TABLE directors (id int PRIMARY KEY, first_name text, last_name text);
+CREATE TABLE actors (id int PRIMARY KEY, first_name text, last_name text);
+CREATE TABLE films (id int PRIMARY KEY, director_id int CONSTRAINT film_director REFERENCES directors, title text, year int, rating numeric(3,1), language text);
+CREATE TABLE technical_specs (film_id int PRIMARY KEY REFERENCES films, runtime time, camera text);
+CREATE TABLE roles (film_id int REFERENCES films, actor_id int REFERENCES actors, character text, PRIMARY KEY (film_id, actor_id));
+CREATE TABLE employees (id int PRIMARY KEY, name text, boss_id int REFERENCES employees);
+CREATE TABLE addresses (id int PRIMARY KEY, name text);
+CREATE TABLE orders (id int PRIMARY KEY, amount numeric, day date,
+  billing_address_id int CONSTRAINT billing REFERENCES addresses, shipping_address_id int CONSTRAINT shipping REFERENCES addresses);
+CREATE TABLE places (country text, code int, name text, PRIMARY KEY (country, code));
+CREATE TABLE visits (id int PRIMARY KEY, country text, code int, FOREIGN KEY (country, code) REFERENCES places);
+CREATE SCHEMA hidden;
+CREATE TABLE hidden.reviews (id int PRIMARY KEY, film_id int CONSTRAINT reviewed REFERENCES films, text text);
+CREATE VIEW reviews AS SELECT id AS review_id, film_id AS of_film, upper(text) AS "te{x}t", (SELECT max(f.id) FROM films f) AS n FROM hidden.reviews;
+CREATE VIEW loud_reviews AS SELECT r.review_id, r.of_film AS film FROM reviews r WHERE length("te{x}t") > 3;
+CREATE VIEW old_films AS WITH x AS (SELECT f.id, f.director_id, f.title FROM films f WHERE year < 1970) SELECT * FROM x;
+CREATE FUNCTION full_name(directors) RETURNS text LANGUAGE sql STABLE AS $$ SELECT $1.first_name || ' ' || $1.last_name $$;
+CREATE FUNCTION boss(employees) RETURNS SETOF employees ROWS 1 LANGUAGE sql STABLE AS $$ SELECT * FROM employees WHERE id = $1.boss_id $$;
+CREATE FUNCTION subordinates(employees) RETURNS SETOF employees LANGUAGE sql STABLE AS $$ SELECT * FROM employees WHERE boss_id = $1.id $$;
+GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC;
+
+INSERT INTO directors VALUES (1, 'Stanley', 'Kubrick'), (2, 'Agnès', 'Varda'), (3, 'Nobody', 'Yet');
+INSERT INTO actors VALUES (1, 'Keir', 'Dullea'), (2, 'Corinne', 'Marchand'), (3, 'William', 'Sylvester');
+INSERT INTO films VALUES (1, 1, '2001', 1968, 8.3, 'en'), (2, 2, 'Cléo', 1962, 7.8, 'fr'), (3, 1, 'The Shining', 1980, 8.4, 'en'), (4, NULL, 'Orphan', 1999, NULL, 'de');
+INSERT INTO technical_specs VALUES (1, '02:29', 'Super Panavision 70'), (2, '01:30', 'Cameflex');
+INSERT INTO roles VALUES (1, 1, 'Bowman'), (1, 3, 'Floyd'), (2, 2, 'Cléo');
+INSERT INTO employees VALUES (1, 'chief', NULL), (2, 'a', 1), (3, 'b', 1), (4, 'c', 2);
+INSERT INTO addresses VALUES (1, 'home'), (2, 'work');
+INSERT INTO orders VALUES (1, 10, '2024-01-01', 1, 2), (2, 20, '2024-01-01', 1, 1), (3, 5, '2024-01-02', 2, NULL);
+INSERT INTO places VALUES ('de', 1, 'Bonn'), ('fr', 1, 'Nice');
+INSERT INTO visits VALUES (1, 'de', 1), (2, 'fr', 1), (3, 'fr', NULL);
+INSERT INTO hidden.reviews VALUES (1, 1, 'good'), (2, 1, 'bad'), (3, 2, 'lovely');
