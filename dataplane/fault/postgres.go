@@ -109,12 +109,15 @@ func fromRaised(e *pgconn.PgError) *Fault {
 	f := New(answer.Status, body.Code, body.Message).WithDetails(body.Details).WithHint(body.Hint)
 	f.Header = http.Header{}
 	for name, value := range answer.Headers {
-		if name = http.CanonicalHeaderKey(name); !framing[name] {
+		if !Framing(name) {
 			f.Header.Set(name, value)
 		}
 	}
 	return f
 }
+
+// Framing tells whether a header belongs to the connection and not to SQL.
+func Framing(name string) bool { return framing[http.CanonicalHeaderKey(name)] }
 
 // framing are the headers that belong to the connection and not to SQL.
 var framing = map[string]bool{

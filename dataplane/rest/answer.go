@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -21,18 +22,32 @@ func (h *Handler) answer(c *gin.Context, id Identity, req *request) error {
 	if err != nil {
 		return err
 	}
+	if req.Action == plan.ActionOptions {
+		c.Writer.Header().Set("Allow", out.allow)
+		send(c, http.StatusOK, nil)
+		return nil
+	}
+	if req.media.explain != nil {
+		c.Writer.Header().Set("Content-Type", req.media.contentType)
+		send(c, http.StatusOK, out.explained)
+		return nil
+	}
 	rows, err := number(out.row[plan.ColumnRows], 0)
 	if err != nil {
 		return err
 	}
-	total, err := number(out.row[plan.ColumnTotal], -1)
+	total, err := out.total()
 	if err != nil {
 		return err
 	}
-	if req.Action == plan.ActionRead {
-		return writeRead(c, req, out, rows, total)
+	override, err := out.override()
+	if err != nil {
+		return err
 	}
-	return writeWrite(c, req, out, rows, total)
+	if out.plan.Write == nil {
+		return writeRead(c, req, out, override, rows, total)
+	}
+	return writeWrite(c, req, out, override, rows, total)
 }
 
 func number(text []byte, absent int64) (int64, error) {
@@ -46,13 +61,17 @@ func number(text []byte, absent int64) (int64, error) {
 	return n, nil
 }
 
-func writeRead(c *gin.Context, req *request, out *outcome, rows, total int64) error {
+func writeRead(c *gin.Context, req *request, out *outcome, override override, rows, total int64) error {
 	offset := req.Page.Offset
 	switch {
 	case total >= 0 && offset > total:
 		return pgrst.OutOfRange(offset, total)
 	case req.media.singular && rows != 1:
 		return pgrst.NotSingular(rows)
+	}
+	body, err := out.body()
+	if err != nil {
+		return err
 	}
 	status := http.StatusOK
 	if total > rows {
@@ -61,34 +80,52 @@ func writeRead(c *gin.Context, req *request, out *outcome, rows, total int64) er
 	p := &req.prefer
 	h := c.Writer.Header()
 	h.Set("Content-Range", contentRange(offset, offset+rows-1, total))
-	h.Set("Content-Location", contentLocation(req))
-	req.preferenceApplied(h, applied(p.count, p.handling, zone(p)))
-	req.bodyHeaders(h)
+	if out.plan.Call == nil {
+		h.Set("Content-Location", contentLocation(req))
+	}
+	req.preferenceApplied(h, applied(p.count, p.tx, p.handling, zone(p), maxAffectedApplied(req)))
+	if out.plan.Call != nil && out.plan.Call.Function.Void() {
+		if status = override.apply(h, http.StatusNoContent); status != http.StatusNoContent {
+			send(c, status, nil)
+			return nil
+		}
+		c.Writer.WriteHeader(status)
+		c.Writer.WriteHeaderNow()
+		return nil
+	}
+	req.bodyHeaders(h, out.plan)
+	status = override.apply(h, status)
 	if req.head {
 		c.Writer.WriteHeader(status)
 		c.Writer.WriteHeaderNow()
 		return nil
 	}
-	send(c, status, out.row[plan.ColumnBody])
+	send(c, status, body)
 	return nil
 }
 
-func writeWrite(c *gin.Context, req *request, out *outcome, rows, total int64) error {
+func writeWrite(c *gin.Context, req *request, out *outcome, override override, rows, total int64) error {
 	p := &req.prefer
 	h := c.Writer.Header()
 	full := req.Return == plan.ReturnRows
 	status, first, last := http.StatusNoContent, int64(1), int64(0)
-	resolution, maxAffected, missing := "", "", p.missing
+	resolution, missing := "", p.missing
 	switch op := out.plan.Write.(type) {
 	case *plan.Insert:
 		inserted, err := number(out.row[plan.ColumnInserted], 1)
 		if err != nil {
 			return err
 		}
-		if status = http.StatusCreated; inserted == 0 { // an upsert that only updated
+		put := req.Action == plan.ActionPut
+		switch {
+		case put && rows != 1:
+			return pgrst.OtherKey()
+		case inserted > 0:
+			status = http.StatusCreated
+		case !put: // an upsert that only updated
 			status = http.StatusOK
 		}
-		if op.Conflict != nil {
+		if op.Conflict != nil && !put {
 			resolution = p.resolution
 		}
 		if location := location(req, op, out.row[plan.ColumnLocation]); location != "" {
@@ -96,18 +133,21 @@ func writeWrite(c *gin.Context, req *request, out *outcome, rows, total int64) e
 		}
 	case *plan.Update:
 		first, last = 0, rows-1
-		maxAffected = maxAffectedApplied(p)
 	case *plan.Delete:
-		missing, maxAffected = "", maxAffectedApplied(p)
+		missing = ""
 	}
 	if full && status == http.StatusNoContent {
 		status = http.StatusOK
 	}
-	h.Set("Content-Range", contentRange(first, last, total))
-	req.preferenceApplied(h, applied(resolution, missing, p.representation, p.count, p.handling, zone(p), maxAffected))
-	switch {
+	if req.Action != plan.ActionPut {
+		h.Set("Content-Range", contentRange(first, last, total))
+	}
+	req.preferenceApplied(h, applied(resolution, missing, p.representation, p.count, p.tx, p.handling, zone(p), maxAffectedApplied(req)))
+	if full {
+		req.bodyHeaders(h, out.plan)
+	}
+	switch status = override.apply(h, status); {
 	case full:
-		req.bodyHeaders(h)
 		send(c, status, out.row[plan.ColumnBody])
 	case status == http.StatusNoContent:
 		c.Writer.WriteHeader(status)
@@ -125,8 +165,15 @@ func send(c *gin.Context, status int, body []byte) {
 	_, _ = c.Writer.Write(body) // a client that is gone is nobody to tell
 }
 
-func (req *request) bodyHeaders(h http.Header) {
-	h.Set("Content-Type", req.media.contentType)
+func (req *request) bodyHeaders(h http.Header, p *plan.Plan) {
+	contentType := req.media.contentType
+	if p.RawType != "" {
+		contentType = p.RawType
+		if strings.HasPrefix(contentType, "text/") {
+			contentType += utf8
+		}
+	}
+	h.Set("Content-Type", contentType)
 	if req.negotiated {
 		h.Set("Content-Profile", req.profile)
 	}
@@ -145,11 +192,23 @@ func zone(p *preferences) string {
 	return "timezone=" + p.timezone
 }
 
-func maxAffectedApplied(p *preferences) string {
-	if !p.strict() || p.maxAffected < 0 {
+func maxAffectedApplied(req *request) string {
+	if req.Answer.MaxAffected < 0 {
 		return ""
 	}
-	return "max-affected=" + strconv.FormatInt(p.maxAffected, 10)
+	return "max-affected=" + strconv.FormatInt(req.Answer.MaxAffected, 10)
+}
+
+// body is what the statement made, in the client's form.
+func (out *outcome) body() ([]byte, error) {
+	if !out.plan.Binary() {
+		return out.row[plan.ColumnBody], nil
+	}
+	body, err := hex.DecodeString(string(out.row[plan.ColumnBody]))
+	if err != nil {
+		return nil, fmt.Errorf("the statement's body: %w", err)
+	}
+	return body, nil
 }
 
 // location points at the one row that was inserted, by its primary key.

@@ -109,6 +109,9 @@ func (a *api) do(method, path, body string, headers ...string) *httptest.Respons
 	}
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
+		if name == "Content-Type" {
+			r.Header.Del(name)
+		}
 		r.Header.Add(name, value)
 	}
 	w := httptest.NewRecorder()

@@ -10,7 +10,7 @@ import (
 // preferences are those of the Prefer headers that are known, as written; of
 // several for one thing the first counts.
 type preferences struct {
-	resolution, missing, representation, count, handling string
+	resolution, missing, representation, count, handling, tx string
 	// timezone is the zone's name, "" when none is preferred.
 	timezone string
 	// maxAffected is negative when not preferred.
@@ -56,8 +56,8 @@ func (p *preferences) take(preference string) {
 		to = &p.count
 	case "handling=strict", "handling=lenient":
 		to = &p.handling
-	case "tx=commit": // what happens anyway
-		return
+	case "tx=commit", "tx=rollback":
+		to = &p.tx
 	default:
 		p.takeValue(preference)
 		return

@@ -2,14 +2,10 @@ package rest
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"mime"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/freehold-db/freehold/dataplane/rest/body"
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/dataplane/rest/query"
@@ -21,31 +17,47 @@ import (
 type request struct {
 	plan.Request
 	method     string
+	path       string // below the root, unescaped
 	head       bool
 	media      media
 	prefer     preferences
 	profile    string // the schema
 	negotiated bool   // the profile is part of the answer
+	rollback   bool
 	rawQuery   string
 	headers    []byte // as JSON, for SQL
 }
 
 func (h *Handler) read(c *gin.Context) (*request, error) {
 	r := c.Request
-	req := &request{method: r.Method, head: r.Method == http.MethodHead, rawQuery: r.URL.RawQuery}
+	req := &request{method: r.Method, head: r.Method == http.MethodHead, rawQuery: r.URL.RawQuery, path: c.Param("table")}
+	function, called := c.Params.Get("function")
 	var err error
-	if req.Action, err = action(r.Method); err != nil {
+	if req.Action, err = action(r.Method, called); err != nil {
 		return nil, err
 	}
 	if err := h.chooseSchema(req, r.Header); err != nil {
 		return nil, err
 	}
-	req.Relation = schema.Name{Schema: req.profile, Name: c.Param("table")}
-	if req.Query, err = query.Parse(r.URL.RawQuery); err != nil {
+	req.Relation = schema.Name{Schema: req.profile, Name: req.path}
+	parse := query.Parse
+	if called {
+		req.path, req.Relation.Name = "rpc/"+function, function
+		req.Args = &plan.CallArgs{ReadOnly: reads(r.Method)}
+		if req.Args.ReadOnly {
+			parse = query.ParseCall
+		}
+	}
+	if req.Query, err = parse(r.URL.RawQuery); err != nil {
 		return nil, syntax(err)
 	}
-	if req.media, err = negotiate(r.Header.Values("Accept")); err != nil {
-		return nil, err
+	var notAcceptable error
+	req.media, req.RawTypes, notAcceptable = negotiate(r.Header.Values("Accept"), h.opts.Plans)
+	if notAcceptable != nil {
+		if !called {
+			return nil, notAcceptable
+		}
+		req.NotAcceptable = notAcceptable
 	}
 	if req.prefer, err = parsePreferences(r.Header.Values("Prefer")); err != nil {
 		return nil, err
@@ -53,10 +65,8 @@ func (h *Handler) read(c *gin.Context) (*request, error) {
 	if req.Page, err = page(&req.Query.Root, r); err != nil {
 		return nil, err
 	}
-	if req.Action == plan.ActionInsert || req.Action == plan.ActionUpdate {
-		if req.Body, err = h.readBody(c); err != nil {
-			return nil, err
-		}
+	if err := h.readBody(c, req); err != nil {
+		return nil, err
 	}
 	if err := bounded(req); err != nil {
 		return nil, err
@@ -66,7 +76,19 @@ func (h *Handler) read(c *gin.Context) (*request, error) {
 	return req, nil
 }
 
-func action(method string) (plan.Action, error) {
+func reads(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+}
+
+func action(method string, called bool) (plan.Action, error) {
+	switch {
+	case method == http.MethodOptions:
+		return plan.ActionOptions, nil
+	case called && (reads(method) || method == http.MethodPost):
+		return plan.ActionCall, nil
+	case called:
+		return 0, pgrst.MethodNotOfFunctions(method)
+	}
 	switch method {
 	case http.MethodGet, http.MethodHead:
 		return plan.ActionRead, nil
@@ -74,6 +96,8 @@ func action(method string) (plan.Action, error) {
 		return plan.ActionInsert, nil
 	case http.MethodPatch:
 		return plan.ActionUpdate, nil
+	case http.MethodPut:
+		return plan.ActionPut, nil
 	case http.MethodDelete:
 		return plan.ActionDelete, nil
 	}
@@ -92,6 +116,9 @@ func syntax(err error) error {
 // and to ignore it would change more than was asked for.
 func bounded(req *request) error {
 	root := &req.Query.Root
+	if req.Action == plan.ActionPut && (root.Limit != nil || root.Offset != nil) {
+		return pgrst.PagedPut()
+	}
 	if (req.Action == plan.ActionUpdate || req.Action == plan.ActionDelete) && (root.Limit != nil || root.Offset != nil) {
 		return pgrst.NotImplemented("limit and offset do not apply to " + req.method).
 			WithHint("Filter the rows to change, and bound them by Prefer: handling=strict, max-affected=N.")
@@ -118,19 +145,27 @@ func (h *Handler) fill(req *request) {
 		req.Return = plan.ReturnHeaders
 	}
 	req.Answer = plan.Answer{
-		Body: !req.head, Singular: req.media.singular, StripNulls: req.media.stripNulls,
-		Total:       p.count != "", // an exact count is a good estimate, too
-		MaxAffected: -1,
+		Body: !req.head, Format: req.media.format, Singular: req.media.singular, StripNulls: req.media.stripNulls,
+		Count: counts[p.count], MaxAffected: -1,
 	}
-	if p.strict() && p.maxAffected >= 0 && (req.Action == plan.ActionUpdate || req.Action == plan.ActionDelete) {
+	if req.head || req.media.explain != nil {
+		req.RawTypes = nil
+	}
+	req.rollback = p.tx == "tx=rollback" && h.opts.Rollback
+	if !h.opts.Rollback {
+		p.tx = ""
+	}
+	if p.strict() && p.maxAffected >= 0 && (req.Action == plan.ActionUpdate || req.Action == plan.ActionDelete || req.Action == plan.ActionCall) {
 		req.Answer.MaxAffected = p.maxAffected
 	}
 }
 
+var counts = map[string]plan.Count{"count=exact": plan.ExactCount, "count=planned": plan.PlannedCount, "count=estimated": plan.EstimatedCount}
+
 // chooseSchema reads the profile: Accept-Profile when reading, else Content-Profile.
 func (h *Handler) chooseSchema(req *request, header http.Header) error {
 	name := "Content-Profile"
-	if req.Action == plan.ActionRead {
+	if reads(req.method) {
 		name = "Accept-Profile"
 	}
 	req.profile, req.negotiated = h.opts.Schemas[0], len(h.opts.Schemas) > 1
@@ -142,33 +177,3 @@ func (h *Handler) chooseSchema(req *request, header http.Header) error {
 	}
 	return nil
 }
-
-// readBody reads a body within the bound of the options; the gateway's may be smaller.
-func (h *Handler) readBody(c *gin.Context) (*body.Body, error) {
-	if contentType := c.GetHeader("Content-Type"); contentType != "" {
-		mediaType, _, err := mime.ParseMediaType(contentType)
-		if err != nil || mediaType != "application/json" {
-			return nil, pgrst.InvalidBody("Content-Type not acceptable: " + clip(contentType))
-		}
-	}
-	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, h.opts.MaxBody))
-	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) || c.Request.Context().Err() != nil {
-			return nil, fmt.Errorf("read the body: %w", err)
-		}
-		return nil, pgrst.InvalidBody("The body could not be read").WithCause(err) // cut off, or badly chunked
-	}
-	b, err := body.Parse(text)
-	if err != nil {
-		f := pgrst.InvalidBody("Empty or invalid json")
-		var e *body.Error
-		if errors.As(err, &e) && len(text) > 0 {
-			f.Details = fmt.Sprintf("At byte %d: %s", e.Offset, e.Reason)
-		}
-		return nil, f
-	}
-	return b, nil
-}
-
-func clip(s string) string { return s[:min(len(s), 100)] }

@@ -6,11 +6,8 @@
 //
 // Where it differs from PostgREST on purpose: a PATCH or DELETE with limit or
 // offset is refused, not run without; a body that is no object or array of
-// objects is refused, not taken for an empty one; planned and estimated counts
-// are exact; request.headers has no credentials.
-//
-// Not served yet, and refused as such: PUT, functions, other bodies and media
-// types than JSON.
+// objects is refused, not taken for an empty one; request.headers has no
+// credentials.
 //
 // Import law: of this module, rest imports shardmap, router, dataplane/fault and
 // its own sub-packages only.
@@ -68,6 +65,10 @@ type Options struct {
 	MaxBody int64
 	// Aggregates lets clients aggregate rows.
 	Aggregates bool
+	// Plans lets clients see execution plans.
+	Plans bool
+	// Rollback lets clients ask for what they wrote to be undone.
+	Rollback bool
 	// Cache bounds what is remembered of schemas; its Schemas field is overwritten.
 	Cache schema.Options
 }
@@ -86,7 +87,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Handler serves tables and views of any tenant.
+// Handler serves tables, views and functions of any tenant.
 type Handler struct {
 	router  Router
 	opts    Options
@@ -111,10 +112,11 @@ func New(r Router, opts Options) *Handler {
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// Register mounts the verbs of tables.
+// Register mounts the verbs of tables and functions.
 func (h *Handler) Register(routes gin.IRoutes) {
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 		routes.Handle(method, "/rest/v1/:table", h.serve)
+		routes.Handle(method, "/rest/v1/rpc/:function", h.serve)
 	}
 }
 

@@ -20,6 +20,12 @@ import (
 type outcome struct {
 	plan *plan.Plan
 	row  [plan.Columns][]byte
+	// guess is what Postgres expects as the number of rows; negative when not asked.
+	guess int64
+	// explained is the execution plan, when that was asked for.
+	explained []byte
+	// allow are the verbs, when those were asked for.
+	allow string
 }
 
 // maxTurns bounds how often a request goes to the database: to look at the
@@ -36,7 +42,7 @@ var errUnsettled = errors.New("the schema kept going out of the cache")
 // failed statement leaves nothing behind.
 func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome, error) {
 	access := router.ReadOnly
-	if req.Action != plan.ActionRead {
+	if !reads(req.method) {
 		access = router.ReadWrite
 	}
 	t := turn{h: h, id: id, req: req}
@@ -105,13 +111,18 @@ func (t *turn) session(ctx context.Context, c *router.Conn) error {
 			return nil
 		}
 	}
+	if t.req.Action == plan.ActionOptions {
+		t.out = &outcome{}
+		t.out.allow, t.err = allow(t.schema, t.req)
+		return nil
+	}
 	p, err := plan.Build(t.schema, &t.req.Request)
 	if err != nil {
 		t.err = err
 		return nil
 	}
-	t.out = &outcome{plan: p}
-	return t.h.execute(ctx, c, t.id, t.req, plan.Render(p), t.out)
+	t.out = &outcome{plan: p, guess: -1}
+	return t.h.execute(ctx, c, t.id, t.req, t.out)
 }
 
 // doubtful tells whether err may be due to an outdated schema.
@@ -146,43 +157,6 @@ type settingsError struct{ err error }
 
 func (e *settingsError) Error() string { return "session settings: " + e.err.Error() }
 func (e *settingsError) Unwrap() error { return e.err }
-
-// execute runs the settings and the statement as one batch with one Sync, which
-// makes them one transaction and one round trip. The row is copied, so that the
-// connection is free before the client has read a byte.
-func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req *request, stmt plan.Statement, out *outcome) error {
-	sql, params := h.settings(c.Placement.Database, id, req)
-	var batch pgconn.Batch
-	batch.ExecParams(sql, params, nil, nil, nil)
-	batch.ExecParams(stmt.SQL, stmt.Params, nil, nil, nil)
-	results := c.PG.ExecBatch(ctx, &batch)
-
-	ready := false
-	if results.NextResult() {
-		_, err := results.ResultReader().Close()
-		ready = err == nil
-	}
-	rows := 0
-	for ready && results.NextResult() {
-		for r := results.ResultReader(); r.NextRow(); rows++ {
-			for i, value := range r.Values()[:min(plan.Columns, len(r.Values()))] {
-				if out.row[i] = nil; value != nil {
-					out.row[i] = append([]byte{}, value...)
-				}
-			}
-		}
-	}
-	err := results.Close() // waits for the commit, at which deferred constraints speak
-	switch {
-	case err != nil && !ready:
-		return &settingsError{err}
-	case err != nil:
-		return err //nolint:wrapcheck // the router judges it as it is
-	case rows != 1:
-		return fmt.Errorf("the statement returned %d rows", rows)
-	}
-	return nil
-}
 
 // translate turns what the guard and the settings say into the dialect's faults.
 func (h *Handler) translate(req *request, err error) error {

@@ -3,7 +3,6 @@ package rest
 import (
 	"strings"
 
-	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -34,7 +33,7 @@ var settingsSQL = func() (sql [2][2]string) {
 }()
 
 // settings is the statement that makes a session the request's, and its parameters.
-func (h *Handler) settings(database string, id Identity, req *request) (string, [][]byte) {
+func (h *Handler) settings(database string, id Identity, req *request, readsOnly bool) (string, [][]byte) {
 	role := database + "_ro"
 	if id.Access == router.ReadWrite {
 		role = database + "_rw"
@@ -48,14 +47,14 @@ func (h *Handler) settings(database string, id Identity, req *request) (string, 
 	params[settingRole] = []byte(role)
 	params[settingClaims] = claims
 	params[settingMethod] = []byte(req.method)
-	params[settingPath] = []byte("/" + req.Relation.Name)
+	params[settingPath] = []byte("/" + req.path)
 	params[settingHeaders] = req.headers
 	zoned, readOnly := 0, 0
 	if req.prefer.timezone != "" {
 		zoned = 1
 		params = append(params, []byte(req.prefer.timezone))
 	}
-	if req.Action == plan.ActionRead {
+	if readsOnly {
 		readOnly = 1
 	}
 	return settingsSQL[zoned][readOnly], params

@@ -53,7 +53,10 @@ func TestInsert(t *testing.T) {
 		{"/pairs", `{"a":1,"a":2}`, nil, 400, `{"code":"PGRST102","details":"At byte 13: an object has the key \"a\" more than once","hint":null,"message":"Empty or invalid json"}`, nil},
 		{"/pairs", `{"c":1}`, nil, 400, `{"code":"PGRST204","details":null,"hint":"Perhaps you meant the column 'a'","message":"Could not find the 'c' column of 'pairs' in the schema cache"}`, nil},
 		{"/pairs?columns=q%22%20--", `{"a":1}`, nil, 400, ``, nil},
-		{"/pairs", `a,b`, []string{"Content-Type: text/csv"}, 400, ``, nil},
+		{"/pairs", `a,b`, []string{"Content-Type: image/png"}, 400, ``, nil},
+		{"/pairs", "a,b,v\n20,x,NULL\n21,\"y,\"\"z\",5\n", []string{"Content-Type: text/csv", full}, 201, `[{"a":20,"b":"x","v":null},{"a":21,"b":"y,\"z","v":5}]`, nil},
+		{"/pairs", "a,b\n22\n", []string{"Content-Type: text/csv"}, 400, `{"code":"PGRST102","details":null,"hint":null,"message":"All lines must have same number of fields"}`, nil},
+		{"/pairs", "a=23&b=x+y", []string{"Content-Type: application/x-www-form-urlencoded", full}, 201, `[{"a":23,"b":"x y","v":7}]`, nil},
 		{"/projects", `{"id":1,"name":"dup"}`, nil, 409, `{"code":"23505","details":"Key (id)=(1) already exists.","hint":null,"message":"duplicate key value violates unique constraint \"projects_pkey\""}`, nil},
 		{"/tasks", `{"id":60,"project_id":999}`, []string{full}, 409, ``, nil}, // deferred: refused at commit
 		{"/names", `{"s":5,"t":6,"r":7,"w":8}`, []string{full}, 201, `[{"s":5,"t":6,"r":7,"w":8}]`, nil},

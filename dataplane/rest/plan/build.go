@@ -19,6 +19,12 @@ const (
 	ActionInsert
 	ActionUpdate
 	ActionDelete
+	// ActionPut inserts or updates the one row of a primary key.
+	ActionPut
+	// ActionCall calls a function.
+	ActionCall
+	// ActionOptions asks what else there is to do.
+	ActionOptions
 )
 
 // Resolution is what an insert does with duplicates.
@@ -45,6 +51,11 @@ type Request struct {
 	Relation schema.Name
 	Query    *query.Query
 	Body     *body.Body // of an insert or update
+	Args     *CallArgs  // of a call
+	// RawTypes are the media types preferred to the answer's own, if the
+	// function's result is of one; NotAcceptable is what to say if not.
+	RawTypes      []string
+	NotAcceptable error
 	// Page is what is asked for by limit, offset and Range.
 	Page Page
 	// MaxRows bounds a read's rows whatever is asked for; 0 for no bound.
@@ -64,13 +75,16 @@ const maxDefaultRows = 10_000
 
 // Build resolves every name of a request. Its errors are the dialect's faults.
 func Build(s *schema.Schema, req *Request) (*Plan, error) {
+	t := tree{schema: s, req: req}
+	if req.Args != nil && req.Action == ActionCall {
+		return t.call()
+	}
 	relation := s.Relation(req.Relation)
 	if relation == nil {
 		suggestion, _ := s.SuggestRelation(req.Relation)
 		return nil, pgrst.UnknownTable(req.Relation.Schema, req.Relation.Name, suggestion)
 	}
-	p := &Plan{Read: Read{From: relation, Page: Page{Limit: -1}}, Answer: req.Answer}
-	t := tree{schema: s, req: req}
+	p := &Plan{Read: Read{From: relation, Page: Page{Limit: -1}}, Answer: req.Answer, ReadOnly: req.Action == ActionRead, MaxRows: req.MaxRows}
 	b := builder{tree: &t, relation: relation, read: &p.Read}
 	if err := t.build(b); err != nil {
 		return nil, err
@@ -87,6 +101,8 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 		p.Write, err = b.insert()
 	case ActionUpdate:
 		p.Write, err = b.update(where)
+	case ActionPut:
+		p.Write, err = b.put(where)
 	case ActionDelete:
 		p.Write = &Delete{From: relation, Where: where}
 	}
@@ -143,7 +159,7 @@ func (b *builder) returning(p *Plan) {
 		return
 	}
 	p.Read = Read{From: p.Read.From, Page: p.Read.Page}
-	if _, insert := p.Write.(*Insert); insert && b.req.Return == ReturnHeaders && len(b.relation.PrimaryKey) > 0 {
+	if _, insert := p.Write.(*Insert); insert && b.req.Action == ActionInsert && b.req.Return == ReturnHeaders && len(b.relation.PrimaryKey) > 0 {
 		p.Answer.Location = true
 		for _, name := range b.relation.PrimaryKey {
 			p.Read.Output = append(p.Read.Output, Output{Expr: Expr{Column: b.relation.Column(name)}})

@@ -16,9 +16,17 @@ import (
 // from its rows, or from the relation itself.
 type Plan struct {
 	Write Write
-	Read  Read
+	// Call is the function whose rows are read, or nil.
+	Call *Call
+	Read Read
+	// ReadOnly: the transaction may not write.
+	ReadOnly bool
+	// MaxRows is the bound of an estimate's counting; 0 for none.
+	MaxRows int64
 	// Answer is the form of what comes back.
 	Answer Answer
+	// RawType is the media type of a raw body.
+	RawType string
 }
 
 // Write changes a relation: an [*Insert], an [*Update] or a [*Delete].
@@ -33,6 +41,8 @@ type Insert struct {
 	Defaults bool
 	// Conflict is nil when a duplicate is an error.
 	Conflict *Conflict
+	// Match are the rows of the body that are taken; nil for all.
+	Match []Predicate
 }
 
 // Conflict says what to do with a row that is there already.
@@ -146,14 +156,37 @@ type Order struct {
 	Nulls query.Nulls
 }
 
+// Format is that of a body.
+type Format int
+
+const (
+	JSON Format = iota
+	CSV
+	// Raw is the value that a function returned, as it is.
+	Raw
+)
+
+// Count is the number of rows that is wanted, whatever the page.
+type Count int
+
+const (
+	NoCount Count = iota
+	// ExactCount counts them.
+	ExactCount
+	// PlannedCount is what Postgres expects.
+	PlannedCount
+	// EstimatedCount counts them up to the bound of rows, and takes what Postgres expects beyond.
+	EstimatedCount
+)
+
 // Answer is the form of the answer. Its zero value counts the rows and no more.
 type Answer struct {
-	// Body wants the rows as JSON: an array, or the one object when Singular.
+	// Body wants the rows: an array, or the one object when Singular.
 	Body       bool
+	Format     Format
 	Singular   bool
 	StripNulls bool
-	// Total wants the number of rows there are, whatever the page.
-	Total bool
+	Count      Count
 	// MaxAffected makes a write of more rows fail and change nothing; negative for no bound.
 	MaxAffected int64
 	// Location wants the primary key of the row when a write touched exactly one.

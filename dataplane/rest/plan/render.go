@@ -22,6 +22,8 @@ const (
 	ColumnBody            // the rows as JSON, or null
 	ColumnInserted        // of an upsert, the rows that were new, or null
 	ColumnLocation        // the primary key of the one row as a JSON object, or null
+	ColumnHeaders         // what SQL set as response.headers, or null
+	ColumnStatus          // what SQL set as response.status, or null
 	Columns               // how many there are
 )
 
@@ -38,13 +40,37 @@ const updatedSetting = "coalesce(nullif(pg_catalog.current_setting('freehold.upd
 // rows written, w), t1, t2, … are related ones, j1, j2, … the junctions to them,
 // r is the body's rows, s what is selected.
 func Render(p *Plan) Statement {
-	w := &writer{sql: make([]byte, 0, 512), alias: "t"}
-	if p.Write != nil {
+	w := &writer{sql: make([]byte, 0, 512), alias: "t", call: p.Call}
+	switch {
+	case p.Write != nil:
 		w.text("WITH w AS (").write(p).text(") ")
 		w.written = p.Read.From
+	case p.Call != nil && p.Answer.Count != NoCount: // to be called once and read twice
+		w.text("WITH w AS (SELECT t.* FROM ").callSource(p.Call).text(") ")
+		w.written = p.Read.From
 	}
-	w.text("SELECT ").rows(p).text(", ").total(p).text(", ").body(p).text(", ").inserted(p).text(", ").location(p)
-	w.text(" FROM (").read(&p.Read).text(") s")
+	w.text("SELECT ").rows(p).text(", ").total(p).text(", ").body(p).text(", ").inserted(p).text(", ").location(p).text(responseSettings)
+	w.text(" FROM (")
+	if p.values() {
+		w.valueSelection(&p.Read)
+	} else {
+		w.read(&p.Read)
+	}
+	w.text(") s")
+	return Statement{SQL: string(w.sql), Params: w.params}
+}
+
+// responseSettings are read after the rows, and so after what sets them.
+const responseSettings = ", pg_catalog.current_setting('response.headers', true), pg_catalog.current_setting('response.status', true)"
+
+// RenderCount is the selection whose number of rows Postgres is to guess, to be
+// explained. It is empty when no guess is wanted, or none would be good.
+func RenderCount(p *Plan) Statement {
+	if p.Write != nil || p.Call != nil || p.Answer.Count != PlannedCount && p.Answer.Count != EstimatedCount {
+		return Statement{}
+	}
+	w := &writer{alias: "t"}
+	w.text("EXPLAIN (FORMAT JSON) SELECT 1 FROM ").counted(p)
 	return Statement{SQL: string(w.sql), Params: w.params}
 }
 
@@ -58,6 +84,8 @@ type writer struct {
 	// written is set while these are the rows of w, which are of this relation's
 	// columns but not of its type.
 	written *schema.Relation
+	// call is the function that makes the root's rows, or nil.
+	call *Call
 }
 
 func (w *writer) text(s string) *writer { w.sql = append(w.sql, s...); return w }
@@ -101,7 +129,7 @@ func (w *writer) column(alias string, c *schema.Column) *writer {
 
 func (w *writer) rows(p *Plan) *writer {
 	const count = "pg_catalog.count(*)"
-	if p.Write == nil || (!p.Answer.Singular && p.Answer.MaxAffected < 0) {
+	if p.Write == nil && p.Call == nil || (!p.Answer.Singular && p.Answer.MaxAffected < 0) {
 		return w.text(count)
 	}
 	if p.Answer.Singular {
@@ -114,17 +142,27 @@ func (w *writer) rows(p *Plan) *writer {
 
 func (w *writer) total(p *Plan) *writer {
 	switch {
-	case !p.Answer.Total:
+	case p.Answer.Count == NoCount, p.Answer.Count == PlannedCount && p.Write == nil && p.Call == nil:
 		return w.text("NULL")
 	case p.Write != nil:
 		return w.text("pg_catalog.count(*)")
+	case p.Answer.Count == EstimatedCount && p.Call == nil && p.MaxRows > 0:
+		w.text("(SELECT pg_catalog.count(*) FROM (SELECT 1 FROM ").counted(p)
+		return w.text(" LIMIT ").param(strconv.AppendInt(nil, p.MaxRows+1, 10)).text(") c)")
 	}
-	return w.text("(SELECT pg_catalog.count(*) FROM ").relation(p.Read.From).text(" t").where(p.Read.Where).text(")")
+	return w.text("(SELECT pg_catalog.count(*) FROM ").counted(p).text(")")
 }
 
 func (w *writer) body(p *Plan) *writer {
-	if !p.Answer.Body {
+	switch {
+	case !p.Answer.Body:
 		return w.text("NULL")
+	case p.Answer.Format == CSV:
+		return w.csvBody()
+	case p.Answer.Format == Raw:
+		return w.rawBody(p)
+	case p.Call != nil:
+		return w.callBody(p)
 	}
 	rows, empty := "pg_catalog.json_agg(s.*)", "'[]'"
 	if p.Answer.StripNulls {
@@ -163,6 +201,9 @@ func (w *writer) read(r *Read) *writer {
 func (w *writer) source(r *Read) *writer {
 	if w.written != nil {
 		return w.text("w t")
+	}
+	if w.call != nil {
+		return w.callSource(w.call)
 	}
 	return w.relation(r.From).text(" t")
 }

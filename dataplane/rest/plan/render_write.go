@@ -84,6 +84,9 @@ func (w *writer) insert(in *Insert) *writer {
 		w.text("(").names(in.Columns).text(") VALUES ").values(in)
 	default:
 		w.text("(").names(in.Columns).text(") SELECT ").each("r", in.Columns).text(" FROM ").rowsOf(in.Into, in.Columns, in.Rows.Array, w.bind(in.Rows.Text))
+		w.alias = "r"
+		w.where(in.Match)
+		w.alias = "t"
 	}
 	return w.conflict(in)
 }

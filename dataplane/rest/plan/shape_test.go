@@ -65,7 +65,7 @@ func drawSkeleton(t *rapid.T) skeleton {
 		Relation: schema.Name{Schema: "public", Name: "t"},
 		Action:   plan.Action(rapid.IntRange(0, 3).Draw(t, "action")), Page: plan.Page{Limit: 5, Offset: 5}, Aggregates: true,
 		Return: plan.Return(rapid.IntRange(0, 2).Draw(t, "return")), Resolution: plan.Resolution(rapid.IntRange(0, 2).Draw(t, "resolution")),
-		Answer: plan.Answer{Body: true, Singular: rapid.Bool().Draw(t, "singular"), Total: rapid.Bool().Draw(t, "total"), MaxAffected: 3},
+		Answer: plan.Answer{Body: true, Singular: rapid.Bool().Draw(t, "singular"), Count: plan.Count(rapid.IntRange(0, 1).Draw(t, "total")), MaxAffected: 3},
 	}
 	s.body = `{"id":1,"name":"%s"}`
 	return s
@@ -119,7 +119,7 @@ var (
 	alias      = regexp.MustCompile(`( AS |\b[es][0-9]+\.)"([^"]|"")*"`)
 	token      = regexp.MustCompile(`"(?:[^"]|"")*"|'[^']*'|\$[0-9]+|[A-Za-z_][A-Za-z_0-9.]*|[0-9]+|\S`)
 	names      = []string{`"public"`, `"t"`, `"id"`, `"name"`, `"data"`, `"raw"`, `"tags"`, `"words"`, `"u"`, `"q""; DROP"`, `"?"`}
-	literals   = []string{`'[]'`, `'null'`, `'freehold:rows:'`, `'freehold.updated'`, `'0'`, `''`}
+	literals   = []string{`'[]'`, `'null'`, `'freehold:rows:'`, `'freehold.updated'`, `'response.headers'`, `'response.status'`, `'0'`, `''`}
 	vocabulary = strings.Fields(`SELECT FROM WHERE AND OR NOT IS NULL ANY ALL AS CAST ORDER BY DESC NULLS LAST LIMIT OFFSET COALESCE CASE WHEN THEN ELSE END WITH
 		INSERT INTO UPDATE SET DELETE ON CONFLICT DO NOTHING EXCLUDED RETURNING LIKE ILIKE DISTINCT NULLIF TRUE TEXT INT4 INT8 REGCONFIG
 		t w r s t. r. s. EXCLUDED. pg_catalog.count pg_catalog.json_agg pg_catalog.to_jsonb pg_catalog.text pg_catalog.to_tsvector pg_catalog.to_tsquery

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"github.com/freehold-db/freehold/dataplane/rest/query"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
 
@@ -49,6 +50,36 @@ func (b *builder) insert() (*Insert, error) {
 			return nil, err
 		}
 		in.Conflict.Columns = append(in.Conflict.Columns, c)
+	}
+	return in, nil
+}
+
+// put is an upsert of the one row that the filters name by its primary key.
+func (b *builder) put(where []Predicate) (*Insert, error) {
+	var named []string
+	for _, p := range where {
+		c, ok := p.(*Comparison)
+		if !ok || c.Op != query.Eq || c.Not || c.Quant != query.NoQuant || len(c.Left.Path) > 0 {
+			return nil, pgrst.NotByKey()
+		}
+		named = append(named, c.Left.Column.Name)
+	}
+	key := slices.Clone(b.relation.PrimaryKey)
+	slices.Sort(key)
+	slices.Sort(named)
+	switch {
+	case len(key) == 0 || !slices.Equal(key, named):
+		return nil, pgrst.NotByKey()
+	case len(b.req.Body.Rows) != 1 || len(intersect(key, b.req.Body.Keys[0])) != len(key):
+		return nil, pgrst.OtherKey()
+	}
+	columns, err := b.written(b.req.Body.AllKeys())
+	if err != nil {
+		return nil, err
+	}
+	in := &Insert{Into: b.relation, Rows: b.req.Body, Columns: columns, Match: where, Conflict: &Conflict{Merge: true}}
+	for _, name := range key {
+		in.Conflict.Columns = append(in.Conflict.Columns, b.relation.Column(name))
 	}
 	return in, nil
 }

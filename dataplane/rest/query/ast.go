@@ -18,7 +18,12 @@ type Query struct {
 	Columns []string
 	// OnConflict names the columns of the unique constraint to upsert on; nil means the primary key.
 	OnConflict []string
+	// Args are the arguments of a function; nil but by [ParseCall].
+	Args []Arg
 }
+
+// Arg is a named argument.
+type Arg struct{ Name, Value string }
 
 // Scope is what applies to one resource: the root or an embedded one.
 type Scope struct {

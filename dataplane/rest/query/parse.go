@@ -14,8 +14,13 @@ const maxParams = 1000
 // Parse reads a raw query string (without the '?'). Its error is a [*SyntaxError].
 // As with PostgREST, a parameter without '=' is ignored, and of several
 // parameters that may be given once the first counts.
-func Parse(raw string) (*Query, error) {
-	q := &Query{}
+func Parse(raw string) (*Query, error) { return parse(raw, &Query{}) }
+
+// ParseCall is Parse for a function that is called by GET: a parameter that is
+// no filter is an argument.
+func ParseCall(raw string) (*Query, error) { return parse(raw, &Query{Args: []Arg{}}) }
+
+func parse(raw string, q *Query) (*Query, error) {
 	seen := 0
 	for raw != "" {
 		var pair string
@@ -188,6 +193,13 @@ func (q *Query) logic(prefix string, or bool, value string) error {
 }
 
 func (q *Query) filter(key, value string) error {
+	if q.Args != nil {
+		s := scanner{what: "filter", text: value}
+		if s.filter(Field{}, false); s.err != nil {
+			q.Args = append(q.Args, Arg{Name: key, Value: value})
+			return nil
+		}
+	}
 	k := scanner{what: "tree path", text: key}
 	field := k.field()
 	var path []string

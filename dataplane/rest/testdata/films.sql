@@ -17,7 +17,6 @@ CREATE VIEW old_films AS WITH x AS (SELECT f.id, f.director_id, f.title FROM fil
 CREATE FUNCTION full_name(directors) RETURNS text LANGUAGE sql STABLE AS $$ SELECT $1.first_name || ' ' || $1.last_name $$;
 CREATE FUNCTION boss(employees) RETURNS SETOF employees ROWS 1 LANGUAGE sql STABLE AS $$ SELECT * FROM employees WHERE id = $1.boss_id $$;
 CREATE FUNCTION subordinates(employees) RETURNS SETOF employees LANGUAGE sql STABLE AS $$ SELECT * FROM employees WHERE boss_id = $1.id $$;
-GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC;
 
 INSERT INTO directors VALUES (1, 'Stanley', 'Kubrick'), (2, 'Agnès', 'Varda'), (3, 'Nobody', 'Yet');
 INSERT INTO actors VALUES (1, 'Keir', 'Dullea'), (2, 'Corinne', 'Marchand'), (3, 'William', 'Sylvester');

@@ -1,0 +1,39 @@
+package rest
+
+import (
+	"strings"
+
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
+)
+
+// allow lists the verbs that a resource has.
+func allow(s *schema.Schema, req *request) (string, error) {
+	if req.Args != nil {
+		functions := s.Functions(req.Relation)
+		if len(functions) == 0 {
+			return "", pgrst.UnknownFunction(req.Relation.Schema, req.Relation.Name, nil, "", true, "")
+		}
+		for _, f := range functions {
+			if !f.Volatile {
+				return "OPTIONS,GET,HEAD,POST", nil
+			}
+		}
+		return "OPTIONS,POST", nil
+	}
+	r := s.Relation(req.Relation)
+	if r == nil {
+		suggestion, _ := s.SuggestRelation(req.Relation)
+		return "", pgrst.UnknownTable(req.Relation.Schema, req.Relation.Name, suggestion)
+	}
+	verbs := []string{"OPTIONS", "GET", "HEAD"}
+	for _, v := range []struct {
+		verb string
+		bits int
+	}{{"POST", 1 << 3}, {"PUT", 1<<3 | 1<<2}, {"PATCH", 1 << 2}, {"DELETE", 1 << 4}} {
+		if r.Writable&v.bits == v.bits && (v.verb != "PUT" || len(r.PrimaryKey) > 0) {
+			verbs = append(verbs, v.verb)
+		}
+	}
+	return strings.Join(verbs, ","), nil
+}

@@ -1,0 +1,91 @@
+package body
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"net/url"
+)
+
+// Value reads any JSON value. One that is no row or list of rows has no keys.
+// Its error is an [*Error].
+func Value(text []byte) (*Body, error) {
+	if b, err := Parse(text); err == nil {
+		return b, nil
+	}
+	r := reader{text: text}
+	r.space()
+	r.value()
+	r.space()
+	if r.err == nil && r.pos < len(text) {
+		r.fail("there is more after the end of the JSON value")
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return &Body{Text: text, Array: true}, nil
+}
+
+// ParseCSV reads rows under a line of column names. A field NULL is null; all
+// others are text. Its error is an [*Error].
+func ParseCSV(text []byte) (*Body, error) {
+	r := csv.NewReader(bytes.NewReader(text))
+	records, err := r.ReadAll()
+	if err != nil {
+		reason := "malformed CSV"
+		if errors.Is(err, csv.ErrFieldCount) {
+			reason = "All lines must have same number of fields"
+		}
+		return nil, &Error{Offset: int(r.InputOffset()), Reason: reason}
+	}
+	if len(records) == 0 {
+		return nil, &Error{Reason: "a CSV body begins with the names of its columns"}
+	}
+	out := []byte{'['}
+	for i, record := range records[1:] {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, '{')
+		for j, field := range record {
+			if j > 0 {
+				out = append(out, ',')
+			}
+			out = append(appendString(out, records[0][j]), ':')
+			if field == "NULL" {
+				out = append(out, "null"...)
+			} else {
+				out = appendString(out, field)
+			}
+		}
+		out = append(out, '}')
+	}
+	return Parse(append(out, ']'))
+}
+
+// ParseForm reads the fields of a form as one row of text. Its error is an [*Error].
+func ParseForm(text []byte) (*Body, url.Values, error) {
+	values, err := url.ParseQuery(string(text))
+	if err != nil {
+		return nil, nil, &Error{Reason: "malformed form"}
+	}
+	row := make(map[string]string, len(values))
+	for name, all := range values {
+		row[name] = all[len(all)-1]
+	}
+	encoded, err := json.Marshal(row)
+	if err != nil { // strings only
+		return nil, nil, &Error{Reason: "malformed form"}
+	}
+	b, err := Parse(encoded)
+	return b, values, err
+}
+
+func appendString(out []byte, s string) []byte {
+	text, err := json.Marshal(s)
+	if err != nil { // a string
+		panic("body: " + err.Error())
+	}
+	return append(out, text...)
+}

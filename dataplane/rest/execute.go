@@ -1,0 +1,124 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freehold-db/freehold/dataplane/rest/plan"
+	"github.com/freehold-db/freehold/router"
+)
+
+// undoing is a statement that fails, so that all before it is undone: within a
+// batch that is one implicit transaction nothing else undoes and leaves the
+// session as it was in the same round trip.
+const (
+	undoing     = "SELECT '" + undoingText + "'::int8"
+	undoingText = "freehold:rollback"
+	// checking lets deferred constraints speak although nothing is committed.
+	checking = "SET CONSTRAINTS ALL IMMEDIATE"
+)
+
+// execute runs the settings and the statement as one batch with one Sync, which
+// makes them one transaction and one round trip. The row is copied, so that the
+// connection is free before the client has read a byte.
+func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req *request, out *outcome) error {
+	sql, params := h.settings(c.Placement.Database, id, req, out.plan.ReadOnly)
+	stmt, count := plan.Render(out.plan), plan.RenderCount(out.plan)
+	explained := req.media.explain != nil
+	if explained {
+		stmt, count = req.media.explain.statement(stmt), plan.Statement{}
+	}
+	var batch pgconn.Batch
+	batch.ExecParams(sql, params, nil, nil, nil)
+	batch.ExecParams(stmt.SQL, stmt.Params, nil, nil, nil)
+	if count.SQL != "" {
+		batch.ExecParams(count.SQL, count.Params, nil, nil, nil)
+	}
+	if req.rollback {
+		batch.ExecParams(checking, nil, nil, nil, nil)
+		batch.ExecParams(undoing, nil, nil, nil, nil)
+	}
+	results := c.PG.ExecBatch(ctx, &batch)
+
+	ready := false
+	if results.NextResult() {
+		_, err := results.ResultReader().Close()
+		ready = err == nil
+	}
+	rows := 0
+	if ready && results.NextResult() {
+		rows = out.take(results.ResultReader(), explained)
+	}
+	if count.SQL != "" && ready && results.NextResult() {
+		out.takeGuess(results.ResultReader())
+	}
+	for ready && results.NextResult() {
+		_, _ = results.ResultReader().Close() // Close says what went wrong
+	}
+	err := results.Close() // waits for the commit, at which deferred constraints speak
+	var e *pgconn.PgError
+	if req.rollback && errors.As(err, &e) && e.Code == "22P02" && strings.Contains(e.Message, undoingText) {
+		err = nil
+	}
+	switch {
+	case err != nil && !ready:
+		return &settingsError{err}
+	case err != nil:
+		return err //nolint:wrapcheck // the router judges it as it is
+	case rows != 1 && !explained:
+		return fmt.Errorf("the statement returned %d rows", rows)
+	}
+	return nil
+}
+
+// take copies the statement's one row, or the lines of its explanation.
+func (out *outcome) take(r *pgconn.ResultReader, explained bool) (rows int) {
+	for ; r.NextRow(); rows++ {
+		values := r.Values()
+		if explained {
+			if rows > 0 {
+				out.explained = append(out.explained, '\n')
+			}
+			out.explained = append(out.explained, values[0]...)
+			continue
+		}
+		for i, value := range values[:min(plan.Columns, len(values))] {
+			if out.row[i] = nil; value != nil {
+				out.row[i] = append([]byte{}, value...)
+			}
+		}
+	}
+	return rows
+}
+
+// takeGuess reads the number of rows that Postgres expects.
+func (out *outcome) takeGuess(r *pgconn.ResultReader) {
+	for r.NextRow() {
+		var explained []struct {
+			Plan struct {
+				Rows int64 `json:"Plan Rows"`
+			}
+		}
+		if err := json.Unmarshal(bytes.Clone(r.Values()[0]), &explained); err == nil && len(explained) == 1 {
+			out.guess = explained[0].Plan.Rows
+		}
+	}
+}
+
+// total is the number of rows there are, counted or guessed as was asked for; negative when not.
+func (out *outcome) total() (int64, error) {
+	total, err := number(out.row[plan.ColumnTotal], -1)
+	if err != nil || out.guess < 0 {
+		return total, err
+	}
+	if bound := out.plan.MaxRows; total >= 0 && (bound == 0 || total <= bound) {
+		return total, nil
+	}
+	return max(total, out.guess), nil
+}

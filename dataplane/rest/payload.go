@@ -1,0 +1,134 @@
+package rest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/freehold-db/freehold/dataplane/rest/body"
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"github.com/freehold-db/freehold/dataplane/rest/plan"
+	"github.com/freehold-db/freehold/dataplane/rest/query"
+)
+
+const (
+	typeJSON = "application/json"
+	typeForm = "application/x-www-form-urlencoded"
+	typeCSV  = "text/csv"
+)
+
+// rawTypes are the bodies that only a function with one unnamed argument takes, by its type.
+var rawTypes = map[string]string{"text/plain": "text", "text/xml": "xml", "application/octet-stream": "bytea"}
+
+// readBody reads what the action takes a body for, within the bound of the
+// options; the gateway's may be smaller.
+func (h *Handler) readBody(c *gin.Context, req *request) error {
+	switch req.Action {
+	case plan.ActionInsert, plan.ActionUpdate, plan.ActionPut:
+	case plan.ActionCall:
+		if req.Args.ReadOnly {
+			req.Args.Named = req.Query.Args
+			return nil
+		}
+	case plan.ActionRead, plan.ActionDelete, plan.ActionOptions:
+		return nil
+	}
+	mediaType := typeJSON
+	if header := c.GetHeader("Content-Type"); header != "" {
+		var err error
+		if mediaType, _, err = mime.ParseMediaType(header); err != nil {
+			return notReadable(header)
+		}
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, h.opts.MaxBody))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) || c.Request.Context().Err() != nil {
+			return fmt.Errorf("read the body: %w", err)
+		}
+		return pgrst.InvalidBody("The body could not be read").WithCause(err) // cut off, or badly chunked
+	}
+	if req.Action == plan.ActionCall {
+		return req.readArgs(mediaType, text)
+	}
+	switch mediaType {
+	case typeJSON:
+		req.Body, err = body.Parse(text)
+	case typeCSV:
+		req.Body, err = body.ParseCSV(text)
+	case typeForm:
+		req.Body, _, err = body.ParseForm(text)
+	default:
+		return notReadable(mediaType)
+	}
+	return invalid(err, mediaType, text)
+}
+
+func notReadable(contentType string) error {
+	return pgrst.InvalidBody("Content-Type not acceptable: " + clip(contentType))
+}
+
+// readArgs takes a function's arguments from its body.
+func (req *request) readArgs(mediaType string, text []byte) error {
+	var err error
+	switch mediaType {
+	case typeJSON:
+		if len(text) == 0 { // nothing given
+			return nil
+		}
+		req.Args.Body, err = body.Value(text)
+	case typeCSV:
+		req.Args.Body, err = body.ParseCSV(text)
+	case typeForm:
+		values, formErr := parseForm(text)
+		if formErr != nil {
+			return invalid(formErr, mediaType, text)
+		}
+		req.Args.Named = values
+	default:
+		rawType, ok := rawTypes[mediaType]
+		if !ok {
+			return notReadable(mediaType)
+		}
+		req.Args.RawType, req.Args.Raw = rawType, append([]byte{}, text...)
+	}
+	return invalid(err, mediaType, text)
+}
+
+func parseForm(text []byte) ([]query.Arg, error) {
+	b, values, err := body.ParseForm(text)
+	if err != nil {
+		return nil, err
+	}
+	var args []query.Arg
+	for _, name := range b.AllKeys() {
+		for _, value := range values[name] {
+			args = append(args, query.Arg{Name: name, Value: value})
+		}
+	}
+	return args, nil
+}
+
+// invalid is err in the dialect's words, or nil.
+func invalid(err error, mediaType string, text []byte) error {
+	var e *body.Error
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &e):
+		return err
+	case mediaType != typeJSON:
+		return pgrst.InvalidBody(e.Reason)
+	}
+	f := pgrst.InvalidBody("Empty or invalid json")
+	if len(text) > 0 {
+		f.Details = fmt.Sprintf("At byte %d: %s", e.Offset, e.Reason)
+	}
+	return f
+}
+
+func clip(s string) string { return s[:min(len(s), 100)] }
