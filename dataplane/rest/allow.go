@@ -9,6 +9,9 @@ import (
 
 // allow lists the verbs that a resource has.
 func allow(s *schema.Schema, req *request) (string, error) {
+	if req.document != nil {
+		return "OPTIONS,GET,HEAD", nil
+	}
 	if req.Args != nil {
 		functions := s.Functions(req.Relation)
 		if len(functions) == 0 {

@@ -27,6 +27,9 @@ func (h *Handler) answer(c *gin.Context, id Identity, req *request) error {
 		send(c, http.StatusOK, nil)
 		return nil
 	}
+	if req.document != nil {
+		return writeDocument(c, req, out.schema, out)
+	}
 	if req.media.explain != nil {
 		c.Writer.Header().Set("Content-Type", req.media.contentType)
 		send(c, http.StatusOK, out.explained)

@@ -29,7 +29,12 @@ const (
 // connection is free before the client has read a byte.
 func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req *request, out *outcome) error {
 	sql, params := h.settings(c.Placement.Database, id, req, out.plan.ReadOnly)
-	stmt, count := plan.Render(out.plan), plan.RenderCount(out.plan)
+	var stmt, count plan.Statement
+	if req.document != nil {
+		stmt = *req.document
+	} else {
+		stmt, count = plan.Render(out.plan), plan.RenderCount(out.plan)
+	}
 	explained := req.media.explain != nil
 	if explained {
 		stmt, count = req.media.explain.statement(stmt), plan.Statement{}

@@ -25,7 +25,7 @@ var corpus = []string{
 // Nothing a client sends makes a 5xx, changes what it shouldn't, or leaves a
 // trace in the session.
 func TestHostileInput(t *testing.T) {
-	a := fixture(t, rest.Options{})
+	a := functions(t, rest.Options{Aggregates: true, Plans: true, Rollback: true})
 	before := a.value("SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM tasks t")
 	send := func(method, path, body string, headers ...string) {
 		t.Helper()
@@ -56,6 +56,8 @@ func TestHostileInput(t *testing.T) {
 			"id=eq." + e, "title=eq." + e, "title=like." + e, "title=match." + e, "title=in.(" + quoted + ")", "title=in.(" + e + ")", "title=eq(any)." + e,
 			"title=fts." + e, "title=fts(" + e + ").x", "title=is." + e, "id=" + e, e + "=eq.1", quoted + "=eq.1", e, "select=" + e, "select=" + quoted + ":id",
 			"select=id::" + e, "select=id->" + quoted, "title->>" + quoted + "=eq.1", "order=" + e, "order=id." + e, "or=(" + e + ")", "and=(title.eq." + quoted + ")",
+			"select=id,projects(" + e + ")", "select=" + e + "(*)", "select=projects!" + e + "(*)", "select=..." + quoted + "(id)", "select=" + quoted + ":projects(" + quoted + ":id)", "select=..." + "projects(" + quoted + ":name)",
+			"select=projects(id)&projects." + e + "=eq.1", "select=projects(id)&projects.name=eq." + e, "select=projects(id)&projects=" + e, "select=projects(id)&" + e + ".order=id", "order=" + e + "(id)", "select=id." + e + "()",
 			"limit=" + e, "offset=" + e, "columns=" + e, "on_conflict=" + e, "done=cs." + e,
 			"title=eq." + s, s, // not encoded at all
 		} {
@@ -68,11 +70,23 @@ func TestHostileInput(t *testing.T) {
 		for _, b := range []string{s, `{"id":` + s + `}`, `{"id":` + string(value) + `}`, `{` + string(value) + `:1}`, `[{"id":1},` + s + `]`, `{"v":` + string(value) + `}`} {
 			send(http.MethodPost, "/rest/v1/nokey", b)
 			send(http.MethodPatch, "/rest/v1/nokey", b)
+			send(http.MethodPut, "/rest/v1/nokey", b)
+			for _, contentType := range []string{"", "text/csv", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"} {
+				for _, path := range []string{"/rest/v1/pairs", "/rest/v1/rpc/greet", "/rest/v1/rpc/whole", "/rest/v1/rpc/length_of", "/rest/v1/rpc/size_of", "/rest/v1/rpc/plus_one"} {
+					send(http.MethodPost, path, b, "Content-Type", contentType, "Prefer", "tx=rollback")
+				}
+			}
 		}
-		for _, h := range []string{"Prefer", "Range", "Accept", "Accept-Profile", "X-Any"} {
+		for _, q := range []string{"add_them?a=1&b=" + e, "greet?name=" + e, "greet?" + e + "=x", "plus_one?v=1&v=" + e, "array_plus?arr=" + e, "films_after?y=1&title=eq." + e, "films_after?y=1&select=" + e, strings.ReplaceAll(e, "+", "%20")} {
+			send(http.MethodGet, "/rest/v1/rpc/"+q, "")
+		}
+		for _, h := range []string{"Prefer", "Range", "Accept", "Accept-Profile", "X-Any", "Content-Type"} {
 			send(http.MethodGet, "/rest/v1/tasks", "", h, s)
+			send(http.MethodPost, "/rest/v1/rpc/greet", "{}", h, s)
+			send(http.MethodGet, "/rest/v1/", "", h, s)
 		}
 		send(http.MethodGet, "/rest/v1/tasks", "", "Prefer", "timezone="+s)
+		send(http.MethodGet, "/rest/v1/tasks", "", "Accept", "application/vnd.pgrst.plan+json; for=\""+s+"\"; options="+s)
 	}
 	require.Equal(t, before, a.value("SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM tasks t"))
 }

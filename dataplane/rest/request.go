@@ -26,6 +26,8 @@ type request struct {
 	rollback   bool
 	rawQuery   string
 	headers    []byte // as JSON, for SQL
+	// document is the statement that takes the place of a plan's, for the root.
+	document *plan.Statement
 }
 
 func (h *Handler) read(c *gin.Context) (*request, error) {

@@ -112,26 +112,31 @@ func New(r Router, opts Options) *Handler {
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// Register mounts the verbs of tables and functions.
+// Register mounts the verbs of tables and functions, and the description of both.
 func (h *Handler) Register(routes gin.IRoutes) {
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodPut, http.MethodDelete, http.MethodOptions} {
-		routes.Handle(method, "/rest/v1/:table", h.serve)
-		routes.Handle(method, "/rest/v1/rpc/:function", h.serve)
+		routes.Handle(method, root+"/:table", h.serve(h.read))
+		routes.Handle(method, root+"/rpc/:function", h.serve(h.read))
+	}
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodOptions} {
+		routes.Handle(method, root+"/", h.serve(h.readDocument))
 	}
 }
 
-func (h *Handler) serve(c *gin.Context) {
-	ctx := c.Request.Context()
-	id, ok := IdentityFrom(ctx)
-	if !ok {
-		fault.Write(c, fault.New(http.StatusUnauthorized, "PGRST302", "Anonymous access is disabled"))
-		return
-	}
-	req, err := h.read(c)
-	if err == nil {
-		err = h.answer(c, id, req)
-	}
-	if err != nil {
-		fault.Write(c, err)
+// serve answers a request of a kind that read understands.
+func (h *Handler) serve(read func(*gin.Context) (*request, error)) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		id, ok := IdentityFrom(c.Request.Context())
+		if !ok {
+			fault.Write(c, fault.New(http.StatusUnauthorized, "PGRST302", "Anonymous access is disabled"))
+			return
+		}
+		req, err := read(c)
+		if err == nil {
+			err = h.answer(c, id, req)
+		}
+		if err != nil {
+			fault.Write(c, err)
+		}
 	}
 }

@@ -18,8 +18,9 @@ import (
 
 // outcome is what a request's one statement returned, under the plan it ran by.
 type outcome struct {
-	plan *plan.Plan
-	row  [plan.Columns][]byte
+	plan   *plan.Plan
+	schema *schema.Schema // of a document only
+	row    [plan.Columns][]byte
 	// guess is what Postgres expects as the number of rows; negative when not asked.
 	guess int64
 	// explained is the execution plan, when that was asked for.
@@ -115,6 +116,10 @@ func (t *turn) session(ctx context.Context, c *router.Conn) error {
 		t.out = &outcome{}
 		t.out.allow, t.err = allow(t.schema, t.req)
 		return nil
+	}
+	if t.req.document != nil {
+		t.out = &outcome{plan: &plan.Plan{ReadOnly: true}, schema: t.schema, guess: -1}
+		return t.h.execute(ctx, c, t.id, t.req, t.out)
 	}
 	p, err := plan.Build(t.schema, &t.req.Request)
 	if err != nil {

@@ -20,7 +20,14 @@ const document = `{"Relations":[
   "Keys":[{"Name":"t_pkey","Kind":"p","Columns":["id"]},{"Name":"t_fk","Kind":"f","Columns":["id"],"ToSchema":"public","ToName":"u","ToColumns":["id"]}]},
  {"Schema":"public","Name":"u","Kind":"r",
   "Columns":[{"Name":"id","Type":"int4","Base":"int4"},{"Name":"q\"; DROP","Type":"handle","Base":"text","DomainNotNull":true}],
-  "Keys":[{"Name":"u_pkey","Kind":"p","Columns":["id","q\"; DROP"]}]}]}`
+  "Keys":[{"Name":"u_pkey","Kind":"p","Columns":["id","q\"; DROP"]}]}],
+ "Functions":[
+  {"Schema":"public","Name":"f","Volatility":"s","SetOf":true,"Type":"t","Base":"t","Composite":true,"RelationSchema":"public","Relation":"t",
+   "Args":[{"Name":"a","Mode":"i","Type":"text","Base":"text"},{"Name":"rest","Mode":"v","Type":"text[]","Base":"_text"}]},
+  {"Schema":"public","Name":"whole","Volatility":"v","SetOf":true,"Type":"t","Base":"t","Composite":true,"RelationSchema":"public","Relation":"t",
+   "Args":[{"Name":"","Mode":"i","Type":"bytea","Base":"bytea"}]},
+  {"Schema":"public","Name":"json whole","Volatility":"v","SetOf":true,"Type":"t","Base":"t","Composite":true,"RelationSchema":"public","Relation":"t",
+   "Args":[{"Name":"","Mode":"i","Type":"json","Base":"json"}]}]}`
 
 func sample(t testing.TB) *schema.Schema {
 	s, err := schema.Parse([]byte(document))

@@ -108,6 +108,51 @@ func (s skeleton) fill(t *rapid.T, sch *schema.Schema) plan.Statement {
 	return plan.Render(p)
 }
 
+// call fills a call of a function with hostile arguments, filters and embeds.
+func call(t *rapid.T, sch *schema.Schema, way int, count plan.Count) plan.Statement {
+	draw := func() string { return strings.Map(plainRune, strings.ReplaceAll(hostile.Draw(t, "text"), "\x00", "")) }
+	q, err := query.ParseCall("name=eq." + url.QueryEscape(draw()) + "&order=id&select=id,u(id)&u.id=eq." + url.QueryEscape(draw()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := &plan.CallArgs{}
+	name := "f"
+	switch way {
+	case 0:
+		args.Named = []query.Arg{{Name: "a", Value: draw()}, {Name: "rest", Value: draw()}, {Name: "rest", Value: draw()}}
+	case 1:
+		args.Body, err = body.Value([]byte(fmt.Sprintf(`{"a":"%s","rest":[]}`, draw())))
+	case 2:
+		args.Raw, args.RawType, name = []byte(draw()), "bytea", "whole"
+	case 3:
+		args.Body, err = body.Value([]byte(fmt.Sprintf(`["%s"]`, draw())))
+		name = "json whole"
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.Build(sch, &plan.Request{Action: plan.ActionCall, Relation: schema.Name{Schema: "public", Name: name}, Query: q, Args: args,
+		Page: plan.Page{Limit: 5}, Answer: plan.Answer{Body: true, Count: count, MaxAffected: -1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan.Render(p)
+}
+
+func TestNoArgumentChangesTheShape(t *testing.T) {
+	sch := sample(t)
+	rapid.Check(t, func(t *rapid.T) {
+		way, count := rapid.IntRange(0, 3).Draw(t, "way"), plan.Count(rapid.IntRange(0, 1).Draw(t, "count"))
+		one, other := call(t, sch, way, count), call(t, sch, way, count)
+		if one.SQL != other.SQL {
+			t.Fatalf("shapes differ:\n%s\n%s", one.SQL, other.SQL)
+		}
+		if n := len(regexp.MustCompile(`\$[0-9]+`).FindAllString(one.SQL, -1)); n != len(one.Params) && count == plan.NoCount {
+			t.Fatalf("%d placeholders for %d parameters in %s", n, len(one.Params), one.SQL)
+		}
+	})
+}
+
 func plainRune(r rune) rune {
 	if r < ' ' || r == '"' || r == '\\' || r == '\ufffd' {
 		return -1
