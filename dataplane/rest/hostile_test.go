@@ -71,10 +71,11 @@ func TestHostileInput(t *testing.T) {
 			send(http.MethodPost, "/rest/v1/nokey", b)
 			send(http.MethodPatch, "/rest/v1/nokey", b)
 			send(http.MethodPut, "/rest/v1/nokey", b)
-			for _, contentType := range []string{"", "text/csv", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"} {
-				for _, path := range []string{"/rest/v1/pairs", "/rest/v1/rpc/greet", "/rest/v1/rpc/whole", "/rest/v1/rpc/length_of", "/rest/v1/rpc/size_of", "/rest/v1/rpc/plus_one"} {
-					send(http.MethodPost, path, b, "Content-Type", contentType, "Prefer", "tx=rollback")
-				}
+		}
+		for _, to := range [][2]string{{"text/csv", "pairs"}, {"application/x-www-form-urlencoded", "pairs"}, {"application/x-www-form-urlencoded", "rpc/greet"}, {"text/plain", "rpc/length_of"},
+			{"application/octet-stream", "rpc/size_of"}, {"application/json", "rpc/whole"}, {"application/json", "rpc/greet"}, {"application/json", "rpc/plus_one"}} {
+			for _, b := range []string{s, "a,b\n1," + s, `{"name":` + string(value) + `,"v":` + string(value) + `}`} {
+				send(http.MethodPost, "/rest/v1/"+to[1], b, "Content-Type", to[0], "Prefer", "tx=rollback")
 			}
 		}
 		for _, q := range []string{"add_them?a=1&b=" + e, "greet?name=" + e, "greet?" + e + "=x", "plus_one?v=1&v=" + e, "array_plus?arr=" + e, "films_after?y=1&title=eq." + e, "films_after?y=1&select=" + e, strings.ReplaceAll(e, "+", "%20")} {

@@ -101,6 +101,5 @@ func common() object {
 		"preferCount":  header("Prefer", preference, "count=none"),
 		"preferPost": header("Prefer", preference, "return=representation", "return=minimal", "return=none",
 			"resolution=ignore-duplicates", "resolution=merge-duplicates"),
-		"preferParams": header("Prefer", preference, "params=single-object"),
 	}
 }

@@ -10,7 +10,7 @@ tree AS (
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname NOT IN ('pg_catalog', 'information_schema')
    WHERE r.rulename = '_RETURN'
   UNION ALL
-  SELECT oid, pg_catalog.regexp_replace(pg_catalog.regexp_replace(doc, '\{(?!TARGETENTRY|QUERY)[^{}]*\}', '', 'g'),
+  SELECT oid, pg_catalog.regexp_replace(pg_catalog.regexp_replace(doc, '\{(?!TARGETENTRY|QUERY)(?:[^{}]|\{TARGETENTRY[^{}]*\})*\}', '', 'g'),
                 ' \{QUERY (?:[^{}]|\{TARGETENTRY[^{}]*\})*\}', '', 'g'), turn + 1
     FROM tree
    WHERE turn < 200 AND doc ~ '\{(?!TARGETENTRY|QUERY)| \{QUERY '),
