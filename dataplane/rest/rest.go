@@ -6,8 +6,11 @@
 //
 // Where it differs from PostgREST on purpose: a PATCH or DELETE with limit or
 // offset is refused, not run without; a body that is no object or array of
-// objects is refused, not taken for an empty one; request.headers has no
-// credentials.
+// objects is refused, not taken for an empty one; a null filter on an embedded
+// resource narrows a write itself, and not only its representation;
+// request.headers has no credentials.
+//
+// Not served: GeoJSON, media types that a tenant's own aggregates make of tables.
 //
 // Import law: of this module, rest imports shardmap, router, dataplane/fault and
 // its own sub-packages only.

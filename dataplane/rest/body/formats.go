@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"strings"
+	"unicode/utf8"
 )
 
 // Value reads any JSON value. One that is no row or list of rows has no keys.
@@ -30,6 +32,9 @@ func Value(text []byte) (*Body, error) {
 // ParseCSV reads rows under a line of column names. A field NULL is null; all
 // others are text. Its error is an [*Error].
 func ParseCSV(text []byte) (*Body, error) {
+	if !utf8.Valid(text) { // to encode it as JSON would change it
+		return nil, &Error{Reason: "a CSV body is not valid UTF-8"}
+	}
 	r := csv.NewReader(bytes.NewReader(text))
 	records, err := r.ReadAll()
 	if err != nil {
@@ -72,6 +77,9 @@ func ParseForm(text []byte) (*Body, url.Values, error) {
 	}
 	row := make(map[string]string, len(values))
 	for name, all := range values {
+		if !utf8.ValidString(name) || !utf8.ValidString(strings.Join(all, "")) {
+			return nil, nil, &Error{Reason: "a form is not valid UTF-8"}
+		}
 		row[name] = all[len(all)-1]
 	}
 	encoded, err := json.Marshal(row)

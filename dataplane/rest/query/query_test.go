@@ -106,6 +106,14 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+func TestCallArguments(t *testing.T) {
+	q, err := ParseCall("a=1&a=2&b=eq.3&select=x&c.d=is.null&e=not.a.filter&f=&g")
+	require.NoError(t, err)
+	require.Equal(t, []Arg{{"a", "1"}, {"a", "2"}, {"e", "not.a.filter"}, {"f", ""}}, q.Args)
+	require.Len(t, q.Root.Where, 1)
+	require.Len(t, q.Embedded, 1)
+}
+
 func TestRefused(t *testing.T) {
 	for raw, want := range map[string]string{
 		"id=noop.0":                 `"failed to parse filter (noop.0)" (line 1, column 1)` + "\n" + `unexpected "n" expecting "not" or operator (eq, gt, ...)`,
@@ -167,6 +175,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		q, err := Parse(raw)
+		if called, callErr := ParseCall(raw); err == nil && (callErr != nil || len(called.Args) > 0) {
+			t.Fatalf("%q: %v, arguments %v", raw, callErr, called)
+		}
 		var e *SyntaxError
 		switch {
 		case err == nil && q == nil, err != nil && !errors.As(err, &e):

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -102,11 +103,18 @@ func (s *Schema) SuggestRelated(from *Relation, target string) (string, bool) {
 	return nearest(target, names)
 }
 
+// maxRelationships bounds those of one schema: with many views of one table
+// they grow by its square, and it is tenants who make the views.
+const maxRelationships = 50_000
+
 // relate derives all relationships from foreign keys: between tables, and
 // between views that show both ends.
 func (s *Schema) relate() {
+	all := slices.SortedFunc(maps.Values(s.relations), func(a, b *Relation) int {
+		return cmp.Or(strings.Compare(a.Schema, b.Schema), strings.Compare(a.Name.Name, b.Name.Name))
+	})
 	views := map[Name][]*Relation{}
-	for _, r := range s.relations {
+	for _, r := range all {
 		var last Name
 		for _, o := range r.origins {
 			if name := (Name{o.Schema, o.Table}); name != last && !slices.Contains(views[name], r) {
@@ -120,7 +128,7 @@ func (s *Schema) relate() {
 		}
 		return append([]*Relation{table}, views[table.Name]...)
 	}
-	for _, table := range s.relations {
+	for _, table := range all {
 		for _, key := range table.ForeignKeys {
 			target := s.relations[key.To]
 			if target == nil {
@@ -143,7 +151,7 @@ func (s *Schema) relate() {
 			}
 		}
 	}
-	for _, r := range s.relations {
+	for _, r := range all {
 		s.addJunctions(r)
 	}
 	for _, all := range s.relationships {
@@ -163,6 +171,9 @@ func (r *Relationship) junction() string {
 
 // addKey adds a relationship and its inverse.
 func (s *Schema) addKey(r *Relationship) {
+	if s.related += 2; s.related > maxRelationships {
+		return
+	}
 	inverse := &Relationship{From: r.To, To: r.From, Cardinality: r.Cardinality, Constraint: r.Constraint, Pairs: turned(r.Pairs)}
 	if r.Cardinality == ManyToOne {
 		inverse.Cardinality = OneToMany
@@ -183,6 +194,9 @@ func (s *Schema) addJunctions(junction *Relation) {
 		for _, b := range keys {
 			if a.Constraint == b.Constraint {
 				continue
+			}
+			if s.related++; s.related > maxRelationships {
+				return
 			}
 			s.relationships[a.To] = append(s.relationships[a.To], &Relationship{From: a.To, To: b.To, Cardinality: ManyToMany, Junction: &Junction{
 				Relation: junction, FromConstraint: a.Constraint, ToConstraint: b.Constraint, FromPairs: turned(a.Pairs), ToPairs: b.Pairs,

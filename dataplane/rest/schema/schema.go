@@ -20,6 +20,7 @@ type Schema struct {
 	Fingerprint   Fingerprint
 	relations     map[Name]*Relation // also those that only show through views
 	relationships map[*Relation][]*Relationship
+	related       int // how many of them
 	functions     map[Name][]*Function
 }
 
