@@ -62,6 +62,10 @@ func TestVerdict(t *testing.T) {
 	t.Parallel()
 	r := good()
 	require.NoError(t, r.verdict())
+	var unjudged bytes.Buffer
+	Result{}.Print(&unjudged)
+	require.Contains(t, unjudged.String(), "WRONG:")
+	require.NotContains(t, unjudged.String(), "All is well.")
 	for name, spoil := range map[string]func(*Result){
 		"failed request":        func(r *Result) { r.Ledger.Failed = 1 },
 		"unknown write":         func(r *Result) { r.Ledger.Unknown = 1 },

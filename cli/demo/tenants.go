@@ -150,7 +150,7 @@ var fillSQL = []struct {
 	{`INSERT INTO tasks (project_id, assignee_id, title, status, hours)
 	  SELECT 1 + i % (20 + $1::int / 100), 1 + i % 20, 'Task ' || i || ' ' || repeat(md5(i::text), 4), (ARRAY['todo','doing','review','done']::task_status[])[1 + i % 4], i % 40
 	  FROM generate_series(1, 50 + $1::int) i`, size},
-	{`INSERT INTO invoices (project_id) SELECT 1 + i % 20 FROM generate_series(1, 10 + $1::int / 200) i`, size},
+	{`INSERT INTO invoices (project_id) SELECT 1 + i % 20 FROM generate_series(1, 12 + $1::int / 200) i`, size},
 	{`INSERT INTO invoice_lines (invoice_id, line, text, quantity, unit_price) SELECT 1 + i / 5, 1 + i % 5, 'Line ' || i, 1 + i % 3, 10 + i % 90 FROM generate_series(0, 49 + $1::int / 40) i`, size},
 	{`INSERT INTO activity (at, what, detail) SELECT now() - i * interval '1 second', 'edited task ' || i, jsonb_build_object('before', repeat(md5(i::text), 3), 'after', repeat(md5((i + 1)::text), 3))
 	  FROM generate_series(1, 50 + $1::int) i`, size},
