@@ -3,6 +3,7 @@ package move
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +26,7 @@ func (s *Service) target(ctx context.Context, r *run) error {
 	}
 	defer closeConn(src)
 	defer closeConn(dst)
-	if err := s.claimName(ctx, r, dst); err != nil {
+	if err := s.claimName(ctx, r); err != nil {
 		return err
 	}
 	if err := s.createTarget(ctx, r, src, dst); err != nil {
@@ -48,36 +49,34 @@ func (s *Service) servers(ctx context.Context, r *run) (src, dst *pgx.Conn, err 
 }
 
 // claimName enters the target database into the inventory. What an earlier
-// move retired there goes first.
-func (s *Service) claimName(ctx context.Context, r *run, dst *pgx.Conn) error {
-	db, err := s.store.GetDatabase(ctx, r.Data.To, r.Data.database())
-	switch {
-	case errors.Is(err, catalog.ErrNotFound):
-	case err != nil:
-		return err
-	case db.State == catalog.DatabaseTarget && db.Tenant == r.Data.Tenant:
-		return nil
-	case db.State == catalog.DatabaseRetired && db.Tenant == r.Data.Tenant:
-		if err := shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()); err != nil {
-			return err
-		}
-	case db.State == catalog.DatabaseDropping:
-		return operation.Wait(time.Second, "what an earlier move left at the target is being dropped")
-	default:
-		return operation.Permanent(catalog.ErrConflict)
-	}
+// move retired there is taken over, row first, so that nobody else drops it
+// later; it is replaced when the database is made.
+func (s *Service) claimName(ctx context.Context, r *run) error {
 	from, err := s.store.GetDatabase(ctx, r.Data.From.Shard, r.Data.database())
 	if err != nil {
 		return err
 	}
+	db, err := s.store.GetDatabase(ctx, r.Data.To, r.Data.database())
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+		return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			return s.store.InsertDatabase(ctx, tx, catalog.Database{Shard: r.Data.To, Name: r.Data.database(),
+				State: catalog.DatabaseTarget, Tenant: r.Data.Tenant, SchemaVersion: from.SchemaVersion})
+		})
+	case err != nil:
+		return err
+	case db.Tenant != r.Data.Tenant:
+		return operation.Permanent(fmt.Errorf("database %s on %s belongs to another tenant: %w", db.Name, db.Shard, catalog.ErrConflict))
+	case db.State == catalog.DatabaseDropping:
+		return operation.Wait(time.Second, "what an earlier move left at the target is being dropped")
+	}
 	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if db.Name != "" {
-			if err := s.store.DeleteDatabase(ctx, tx, r.Data.To, r.Data.database()); err != nil {
-				return err
-			}
+		_, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(),
+			[]catalog.DatabaseState{catalog.DatabaseRetired, catalog.DatabaseTarget}, catalog.DatabaseTarget, nil)
+		if err != nil {
+			return err
 		}
-		return s.store.InsertDatabase(ctx, tx, catalog.Database{Shard: r.Data.To, Name: r.Data.database(),
-			State: catalog.DatabaseTarget, Tenant: r.Data.Tenant, SchemaVersion: from.SchemaVersion})
+		return s.store.SetSchemaVersion(ctx, tx, r.Data.To, r.Data.database(), from.SchemaVersion)
 	})
 }
 
@@ -112,9 +111,32 @@ func (s *Service) undoTarget(ctx context.Context, r *run) error {
 	if err := shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()); err != nil {
 		return err
 	}
+	routed, err := s.routed(ctx, r)
+	if err != nil {
+		return err
+	}
 	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if routed { // the row stays until no client is attached there any more; the inventory's keeper sees to that
+			_, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(),
+				[]catalog.DatabaseState{catalog.DatabaseTarget}, catalog.DatabaseDropping, nil)
+			return err
+		}
 		return s.store.DeleteDatabase(ctx, tx, r.Data.To, r.Data.database())
 	})
+}
+
+// routed tells whether the target's PgBouncer, from a time when the tenant
+// lived there, still has an entry that leads its clients to the source.
+func (s *Service) routed(ctx context.Context, r *run) (bool, error) {
+	routes, err := s.fleet.Routes(ctx, r.Data.To)
+	if errors.Is(err, shard.ErrNoRoutes) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer routes.Close()
+	return routes.Has(r.Data.database())
 }
 
 // errFlipped: the placement names the target already; nothing may be taken back.
