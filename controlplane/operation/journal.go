@@ -188,6 +188,9 @@ func (c *claim) fail(t *try, i int, failure error, stopping bool) (held bool, er
 	var permanent *permanentError
 	err = c.record(func(ctx context.Context, tx pgx.Tx, r *record) (time.Duration, error) {
 		canceled := r.CancelRequested && !r.PastNoReturn && !t.undo
+		if t.receipt != nil { // what was tried is worth knowing too
+			r.Receipt = t.receipt
+		}
 		if errors.As(failure, &wait) && !canceled {
 			// The line stays open: waiting is part of the attempt.
 			r.Attempt--
