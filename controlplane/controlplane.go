@@ -60,13 +60,6 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Name == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, fmt.Errorf("control plane: %w", err)
-		}
-		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
-	}
 	log := cfg.Log
 	if log == nil {
 		log = slog.Default()

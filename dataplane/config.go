@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -55,21 +56,16 @@ type Config struct {
 
 // Defaults fills what is zero.
 func (c *Config) Defaults() {
-	def(&c.Listen, "127.0.0.1:7500")
-	def(&c.Audience, "freehold")
-	def(&c.MapSize, 1_000_000)
-	def(&c.MaxBody, 1<<20)
-	def(&c.MaxRows, 10_000)
-	def(&c.RequestFor, 30*time.Second)
-	def(&c.DrainFor, 10*time.Second)
+	config.Default(&c.Name, config.InstanceName())
+	config.Default(&c.Listen, "127.0.0.1:7500")
+	config.Default(&c.Audience, "freehold")
+	config.Default(&c.MapSize, 1_000_000)
+	config.Default(&c.MaxBody, 1<<20)
+	config.Default(&c.MaxRows, 10_000)
+	config.Default(&c.RequestFor, 30*time.Second)
+	config.Default(&c.DrainFor, 10*time.Second)
+	c.Router.Defaults()
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"EdDSA", "ES256", "RS256"}
-	}
-}
-
-func def[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,13 +56,6 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.Defaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
-	}
-	if cfg.Name == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, fmt.Errorf("data-plane node: %w", err)
-		}
-		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
 	}
 	log := cfg.Log
 	if log == nil {
