@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 const (
@@ -167,7 +168,7 @@ func (c *copier) whileWaiting(ctx context.Context, phase, sql string) (stop func
 			return
 		}
 		defer closeConn(conn)
-		for sleep(ctx, time.Second) == nil {
+		for sleep.For(ctx, time.Second) == nil {
 			var who string
 			if conn.QueryRow(ctx, sql).Scan(&who) == nil {
 				c.r.Report(operation.Progress{Phase: phase, Waiting: "for " + who})

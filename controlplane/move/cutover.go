@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -71,7 +72,7 @@ func (s *Service) attempts(ctx context.Context, r *run) error {
 		pause = min(2*pause, 10*time.Second)
 		s.opt.Logger.Info("move: cutover attempt given up", "operation", r.Op.ID, "tenant", r.Data.Tenant, "attempt", n, "reason", err, "next_in", wait)
 		r.Report(operation.Progress{Phase: "cutover", Percent: 99.5, Waiting: fmt.Sprintf("attempt %d was given up, the next is in %v: %v", n, wait.Round(time.Millisecond), err)})
-		if err := sleep(ctx, wait); err != nil {
+		if err := sleep.For(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -130,7 +131,7 @@ func (s *Service) giveUp(ctx context.Context, r *run, k *critical, reason error)
 	defer cancel()
 	err = s.reopen(clean, r, k.hold.ID)
 	for pause := 20 * time.Millisecond; err != nil && !errors.Is(err, errFlipped) && !errors.Is(err, operation.ErrLeaseLost) && clean.Err() == nil; pause = min(2*pause, time.Second) {
-		if sleep(clean, jitter(pause)) == nil {
+		if sleep.For(clean, jitter(pause)) == nil {
 			err = s.reopen(clean, r, k.hold.ID)
 		}
 	}
@@ -244,7 +245,7 @@ func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 		if tries == 20 {
 			return fmt.Errorf("changes take %v to arrive, more than a quarter of the pause budget", took.Round(time.Millisecond))
 		}
-		if err := sleep(ctx, jitter(50*time.Millisecond)); err != nil {
+		if err := sleep.For(ctx, jitter(50*time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -271,7 +272,7 @@ func (s *Service) waitQuiet(ctx context.Context, r *run, c *crew) error {
 		case age > time.Second:
 			r.Report(operation.Progress{Phase: "cutover", Percent: 99.5, Waiting: fmt.Sprintf("for a transaction to end, open for %v: %s", age.Round(100*time.Millisecond), who)})
 		}
-		if err := sleep(ctx, 2*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, 2*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -273,3 +273,25 @@ func TestStaleWorkerIsNotObeyed(t *testing.T) {
 		return older.Ping(t.Context())
 	}))
 }
+
+// The control of the final comparison: a target that differs is told loudly,
+// and the source is kept.
+func TestMismatchAfterTheFlipIsLoud(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("wronged", "a")
+	w.asOwner("a", db, "INSERT INTO customers (name) VALUES ('right')")
+	w.hit = func(name string) error {
+		if name == "move/cutover/fenced" {
+			script(t, w.conn("b", db), "UPDATE public.customers SET name = 'wrong'")
+		}
+		return nil
+	}
+	rec := w.moved("wronged", "b")
+	require.Equal(t, Mismatch, rec.Verification.Final)
+	require.Contains(t, rec.Verification.Detail[0], `"public"."customers"`)
+	row, err := w.store.GetDatabase(t.Context(), "a", db)
+	require.NoError(t, err)
+	require.Equal(t, catalog.DatabaseRetired, row.State)
+	require.Nil(t, row.DropAfter, "the source must be kept")
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 // stream has the target follow.
@@ -76,7 +77,7 @@ func patiently(ctx context.Context, fn func() error) error {
 		if !errors.Is(err, stream.ErrLocked) {
 			return err
 		}
-		if serr := sleep(ctx, jitter(pause)); serr != nil {
+		if serr := sleep.For(ctx, jitter(pause)); serr != nil {
 			return err
 		}
 	}
