@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/telemetry"
 	"github.com/freehold-db/freehold/router"
 )
@@ -160,11 +161,11 @@ func (s *Server) stop(ctx context.Context) error {
 	defer cancel()
 	s.log.Info("data-plane node drains", "node", s.cfg.Name)
 	s.gate.Leave()
-	pause(ctx, min(noticeFor, s.cfg.DrainFor/4))
+	_ = sleep.For(ctx, min(noticeFor, s.cfg.DrainFor/4))
 	s.gate.Part()
 	s.stopping.Store(true)
 	err := s.listener.Close()
-	pause(ctx, min(partFor, s.cfg.DrainFor/4))
+	_ = sleep.For(ctx, min(partFor, s.cfg.DrainFor/4))
 	s.settle(ctx)
 	if down := s.http.Shutdown(ctx); down != nil {
 		err = errors.Join(err, fmt.Errorf("requests were cut off: %w", down), s.http.Close())
@@ -184,16 +185,7 @@ func (s *Server) settle(ctx context.Context) {
 		if s.gate.UnderWay() > 0 {
 			still = -1
 		}
-		pause(ctx, look)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+		_ = sleep.For(ctx, look)
 	}
 }
 
