@@ -48,6 +48,7 @@ func (g *Gateway) authenticate(c *gin.Context) {
 	}
 	if claim, agrees := g.tenantClaims(r, id.Tenant); !agrees {
 		g.watch.refused.WithLabelValues("tenant_mismatch").Inc()
+		c.Request = r.WithContext(asked{r.Context(), id})
 		g.watch.crossing(c, id, claim)
 		fault.Write(c, fault.New(http.StatusForbidden, "tenant_mismatch", "The token is of another tenant than the request names").
 			WithHint("Leave the subdomain and X-Tenant-ID out, or make them the token's tenant."))
