@@ -32,6 +32,7 @@ func TestFrom(t *testing.T) {
 		{"busy", router.ErrBusy, 429, "too_many_requests"},
 		{"hold", router.ErrHoldExpired, 503, "tenant_moving"},
 		{"unreachable", fmt.Errorf("%w: %w", router.ErrUnreachable, pg("53300")), 503, "database_unreachable"},
+		{"closed", router.ErrClosed, 503, "node_stopping"},
 		{"a lost write wins over what broke it", fmt.Errorf("%w: %w", router.ErrOutcomeUnknown, context.DeadlineExceeded), 503, "outcome_unknown"},
 		{"canceled", fmt.Errorf("x: %w", context.Canceled), 499, "canceled"},
 		{"timeout", context.DeadlineExceeded, 504, "timeout"},
