@@ -39,6 +39,7 @@ type crew struct {
 
 	snapshot string // exported at the target, at the barrier
 	opened   bool
+	expiry   *time.Timer // lets the crew go if nobody takes it over
 	attempt  Attempt
 	pause    time.Duration // until nodes were told
 	attached time.Duration // until attached clients went on

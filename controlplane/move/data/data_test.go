@@ -44,7 +44,7 @@ type pair struct{ src, dst string }
 
 func newPair(t *testing.T, schema, rows string) pair {
 	t.Helper()
-	p := pair{pgtest.Database(t), pgtest.Database(t)}
+	p := pair{pgtest.Database(t) + "&jit=off", pgtest.Database(t) + "&jit=off"}
 	p.exec(t, p.src, schema)
 	p.exec(t, p.dst, schema)
 	p.exec(t, p.src, rows)
