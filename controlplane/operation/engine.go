@@ -221,7 +221,7 @@ func (e *Engine) DryRun(ctx context.Context, s Spec) ([]StepPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	op := &Operation{Kind: s.Kind, Tenant: s.Tenant, State: Pending, Data: data, CreatedBy: s.Actor.Name, Reason: s.Actor.Reason}
+	op := &Operation{Kind: s.Kind, Tenant: s.Tenant, State: Pending, Data: data, CreatedBy: s.Actor.Name, Actor: s.Actor, Reason: s.Actor.Reason}
 	plan := make([]StepPlan, 0, len(k.steps))
 	for i := range k.steps {
 		st := &k.steps[i]

@@ -46,7 +46,10 @@ func (c *claim) write(ctx context.Context, ch change) (*Operation, error) {
 		if err != nil {
 			return err
 		}
-		return r.save(ctx, tx, wait)
+		if err := r.save(ctx, tx, wait); err != nil {
+			return err
+		}
+		return c.e.auditEnd(ctx, tx, &r.Operation)
 	})
 	if err != nil {
 		c.prog.putBack(taken)

@@ -167,6 +167,9 @@ func (e *Engine) CancelTx(ctx context.Context, tx pgx.Tx, id string, actor catal
 	if err != nil {
 		return nil, fmt.Errorf("cancel operation %s: %w", id, err)
 	}
+	if err := e.auditEnd(ctx, tx, &r.Operation); err != nil {
+		return nil, err
+	}
 	if _, err := tx.Exec(ctx, `select pg_notify($1, $2)`, channel, id); err != nil {
 		return nil, fmt.Errorf("cancel operation %s: %w", id, catalog.Classify(err))
 	}
