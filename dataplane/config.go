@@ -38,9 +38,10 @@ type Config struct {
 
 	// MapSize bounds the shard map's cached placements.
 	MapSize int `yaml:"map_size" env:"FREEHOLD_MAP_SIZE"`
-	// MaxBody bounds a request's body in bytes; MaxRows an answer's rows.
-	MaxBody int64 `yaml:"max_body" env:"FREEHOLD_MAX_BODY"`
-	MaxRows int   `yaml:"max_rows" env:"FREEHOLD_MAX_ROWS"`
+	// MaxBody bounds a request's body in bytes; MaxRows an answer's rows, MaxAnswer its bytes.
+	MaxBody   int64 `yaml:"max_body" env:"FREEHOLD_MAX_BODY"`
+	MaxRows   int   `yaml:"max_rows" env:"FREEHOLD_MAX_ROWS"`
+	MaxAnswer int64 `yaml:"max_answer" env:"FREEHOLD_MAX_ANSWER"`
 	// RatePerTenant is requests per second per tenant at this node (0: unlimited), Burst its bucket.
 	RatePerTenant float64       `yaml:"rate_per_tenant" env:"FREEHOLD_RATE_PER_TENANT"`
 	Burst         int           `yaml:"burst" env:"FREEHOLD_BURST"`
@@ -62,6 +63,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.MapSize, 1_000_000)
 	config.Default(&c.MaxBody, 1<<20)
 	config.Default(&c.MaxRows, 10_000)
+	config.Default(&c.MaxAnswer, 16<<20)
 	config.Default(&c.RequestFor, 30*time.Second)
 	config.Default(&c.DrainFor, 10*time.Second)
 	c.Router.Defaults()

@@ -32,7 +32,7 @@ func (c *Config) Validate() error {
 		check(c.ControlURL == "" || isURL(base, "http", "https"), "control_url: %q: want an http(s) URL, or several with commas between", base)
 	}
 	check(c.RatePerTenant >= 0 && c.Burst >= 0, "rate_per_tenant, burst: must not be negative")
-	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MapSize > 0, "max_body, max_rows, map_size: must be positive")
+	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MaxAnswer > 0 && c.MapSize > 0, "max_body, max_rows, max_answer, map_size: must be positive")
 	r := c.Router
 	check(min(r.NodeConns, r.ShardConns, r.TenantConns, r.HeldMax) > 0, "router: node_conns, shard_conns, tenant_conns, held_max: must be positive")
 	check(min(r.IdleAfter, r.AcquireFor, r.HoldFor, r.RetryFor, r.ConnectFor, r.LeaseFor) > 0,

@@ -120,6 +120,7 @@ func (h *Handler) fill(req *request) {
 		Body: !req.head, Singular: req.media.singular, StripNulls: req.media.stripNulls,
 		Total:       p.count != "", // an exact count is a good estimate, too
 		MaxAffected: -1,
+		MaxBytes:    h.opts.MaxAnswer,
 	}
 	if p.strict() && p.maxAffected >= 0 && (req.Action == plan.ActionUpdate || req.Action == plan.ActionDelete) {
 		req.Answer.MaxAffected = p.maxAffected

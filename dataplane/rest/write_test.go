@@ -176,6 +176,33 @@ func TestRolesDecide(t *testing.T) {
 	require.Equal(t, 403, a.do(http.MethodPost, "/dropbox", `{"v":1}`, full).Code)
 }
 
+func TestAnswerBound(t *testing.T) {
+	a := fixture(t, rest.Options{MaxAnswer: 100})
+	a.exec("INSERT INTO nokey SELECT i FROM generate_series(1, 100) i")
+	w := a.get("/nokey")
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Contains(t, w.Body.String(), `"code":"answer_too_large"`)
+	require.Contains(t, w.Body.String(), "up to 100.")
+	require.Equal(t, 200, a.get("/nokey?limit=3").Code)
+	require.Equal(t, 200, a.get("/nokey?limit=1", "Accept: application/vnd.pgrst.object+json").Code)
+	require.Equal(t, 200, a.do(http.MethodHead, "/nokey", "").Code, "it has no body")
+
+	// A few bytes may stand for many: nothing of such a write stays.
+	many := `[{"v":2000000001},{"v":2000000002},{"v":2000000003},{"v":2000000004},{"v":2000000005},{"v":2000000006},{"v":2000000007}]`
+	w = a.do(http.MethodPost, "/nokey", many, full)
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Contains(t, w.Body.String(), "answer_too_large")
+	require.Equal(t, "0", a.value("SELECT count(*)::text FROM nokey WHERE v > 2000000000"))
+	require.Equal(t, 201, a.do(http.MethodPost, "/nokey", many).Code)
+
+	// The bound is exact.
+	exact := a.get("/nokey?limit=5").Body.Len()
+	a.use(rest.Options{MaxAnswer: int64(exact)})
+	require.Equal(t, 200, a.get("/nokey?limit=5").Code)
+	a.use(rest.Options{MaxAnswer: int64(exact) - 1})
+	require.Equal(t, 400, a.get("/nokey?limit=5").Code)
+}
+
 func TestBodyBound(t *testing.T) {
 	a := fixture(t, rest.Options{MaxBody: 100})
 	w := a.do(http.MethodPost, "/nokey", `{"v":1`+strings.Repeat(" ", 200)+`}`)

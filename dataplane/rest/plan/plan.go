@@ -130,6 +130,8 @@ type Answer struct {
 	Total bool
 	// MaxAffected makes a write of more rows fail and change nothing; negative for no bound.
 	MaxAffected int64
+	// MaxBytes makes a statement with a longer Body fail and change nothing; 0 for no bound.
+	MaxBytes int64
 	// Location wants the primary key of the row when a write touched exactly one.
 	Location bool
 }

@@ -30,6 +30,9 @@ const (
 // round trip.
 const GuardPrefix = "freehold:rows:"
 
+// BytesPrefix is the same for a body of more bytes than an answer may have.
+const BytesPrefix = "freehold:bytes:"
+
 // updatedSetting counts, for one transaction, the rows that an upsert updated.
 const updatedSetting = "coalesce(nullif(pg_catalog.current_setting('freehold.updated', true), ''), '0')::int8"
 
@@ -124,7 +127,14 @@ func (w *writer) body(p *Plan) *writer {
 	if p.Answer.Singular {
 		rows, empty = rows+"->0", "'null'"
 	}
-	return w.text("coalesce(" + rows + ", " + empty + ")")
+	body := "coalesce(" + rows + ", " + empty + ")"
+	if p.Answer.MaxBytes <= 0 {
+		return w.text(body)
+	}
+	// Postgres makes equal aggregates once, and knows a value's size without reading it.
+	bytes := "(pg_catalog.pg_column_size(" + body + ") - 4)" // less its header
+	return w.text("CASE WHEN " + bytes + " <= " + strconv.FormatInt(p.Answer.MaxBytes, 10) + " THEN " + body +
+		" ELSE ('" + BytesPrefix + "' || " + bytes + ")::int8::text::json END")
 }
 
 func (w *writer) inserted(p *Plan) *writer {
