@@ -55,14 +55,14 @@ func TestNoStatementRunsAfterTheFence(t *testing.T) {
 		return n
 	}
 	for round := range 15 {
-		before, turned := sessions.Load(), refused.Load()
+		before := sessions.Load()
 		require.NoError(t, shard.Unfence(ctx, conn, db))
 		eventually(t, "sessions run", func() bool { return sessions.Load() > before+10 })
 		start := time.Now()
 		require.NoError(t, shard.Fence(ctx, conn, db))
 		took := time.Since(start)
 		hits := count()
-		turned = refused.Load()
+		turned := refused.Load()
 		eventually(t, "refusals", func() bool { return refused.Load() > turned+30 })
 		require.Equal(t, hits, count(), "round %d: a row appeared after the fence", round)
 		t.Logf("round %d: fenced in %s at %d rows", round, took.Round(100*time.Microsecond), hits)
