@@ -85,6 +85,7 @@ func (r *Router) dialUp(ctx context.Context, p *pool, place shardmap.Placement) 
 		return next, nil
 	}
 	config.ConnectTimeout = 0 // ctx bounds it
+	config.MaxProtocolMessageBodyLen = r.cfg.MaxMessage
 	r.stats.dials.Add(1)
 	pgc, err := pgconn.ConnectConfig(ctx, &config.Config)
 	opened.Store(true)

@@ -121,6 +121,7 @@ type fake struct {
 	total   int
 	dials   int
 	refuse  error
+	row     []byte // the answer to a query; set it between queries
 	started sync.WaitGroup
 }
 
@@ -169,6 +170,10 @@ func (f *fake) serve(c net.Conn) {
 		}
 		switch m.(type) {
 		case *pgproto3.Query:
+			if f.row != nil {
+				b.Send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("c")}}})
+				b.Send(&pgproto3.DataRow{Values: [][]byte{f.row}})
+			}
 			b.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 0")})
 			b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 		case *pgproto3.Terminate:

@@ -126,6 +126,12 @@ func (r *Router) acquire(ctx context.Context, place shardmap.Placement) (*conn, 
 			shut(append(gone, victim...))
 			return r.connect(ctx, p, place)
 		}
+		if p.queue != nil && p.queue.waiting.Len() >= r.cfg.WaitingMax {
+			r.mu.Unlock()
+			shut(gone)
+			r.stats.busy.Add(1)
+			return nil, fmt.Errorf("tenant %s: %w: %d requests wait for a connection", p.tenant, ErrBusy, r.cfg.WaitingMax)
+		}
 		w := r.enqueue(p, place)
 		r.mu.Unlock()
 		shut(gone)

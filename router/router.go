@@ -41,6 +41,8 @@ var (
 	ErrUnreachable = errors.New("tenant database cannot be reached")
 	// ErrOutcomeUnknown: the connection broke after a write was sent. It may or may not have been committed and was not retried.
 	ErrOutcomeUnknown = errors.New("outcome of the write is unknown")
+	// ErrTooLarge: the server's answer to a read is larger than MaxMessage.
+	ErrTooLarge = errors.New("answer of the database is too large")
 	// ErrClosed: the router is closing; nothing was executed.
 	ErrClosed = errors.New("router is closed")
 )
@@ -71,6 +73,10 @@ type Config struct {
 	HoldFor time.Duration `yaml:"hold_for" env:"FREEHOLD_ROUTER_HOLD_FOR"`
 	// Held requests per tenant.
 	HeldMax int `yaml:"held_max" env:"FREEHOLD_ROUTER_HELD_MAX"`
+	// Requests per tenant that wait for a connection; more than a hold lets go at once.
+	WaitingMax int `yaml:"waiting_max" env:"FREEHOLD_ROUTER_WAITING_MAX"`
+	// Bytes of one message of a server, such as a row.
+	MaxMessage int `yaml:"max_message" env:"FREEHOLD_ROUTER_MAX_MESSAGE"`
 	// Longest a refused request looks again where its tenant lives.
 	RetryFor time.Duration `yaml:"retry_for" env:"FREEHOLD_ROUTER_RETRY_FOR"`
 	// Longest a connection may take to open (a paused PgBouncer lets a login wait).
@@ -88,6 +94,8 @@ func (c *Config) Defaults() {
 	config.Default(&c.AcquireFor, 5*time.Second)
 	config.Default(&c.HoldFor, 10*time.Second)
 	config.Default(&c.HeldMax, 1000)
+	config.Default(&c.WaitingMax, 4000)
+	config.Default(&c.MaxMessage, 64<<20)
 	config.Default(&c.RetryFor, 10*time.Second)
 	config.Default(&c.ConnectFor, 8*time.Second)
 	config.Default(&c.LeaseFor, 5*time.Minute)
