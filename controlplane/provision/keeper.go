@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -129,7 +130,14 @@ func (k *keeper) startPurges(ctx context.Context) error {
 		return err
 	}
 	for _, t := range due {
-		_, err := k.begin(ctx, KindPurge, t.ID, system("grace period is over"), "", only(shardmap.Deleted))
+		stillDue := func(now catalog.Tenant) error {
+			// It may have been restored and deleted anew since it was listed, with a grace of its own.
+			if now.PurgeAfter == nil || !now.PurgeAfter.Equal(*t.PurgeAfter) {
+				return fmt.Errorf("tenant %s: %w: it is not due any more", t.ID, catalog.ErrConflict)
+			}
+			return only(shardmap.Deleted)(now)
+		}
+		_, err := k.begin(ctx, KindPurge, t.ID, system("grace period is over"), "", stillDue)
 		if err != nil && !errors.Is(err, catalog.ErrBusy) && !errors.Is(err, catalog.ErrConflict) {
 			return err
 		}
@@ -147,11 +155,14 @@ func (k *keeper) tend(ctx context.Context, on catalog.Shard) error {
 	if mine, err := shard.Keep(ctx, conn); !mine || err != nil {
 		return err
 	}
-	schema, err := shard.EnsureTemplatesOn(ctx, conn, k.opt.MigrationsDir)
-	if err != nil {
+	// First what closes doors and keeps clients served: a migration that can't run must not be in its way.
+	_, swept := shard.SweepTempLogins(ctx, conn)
+	_, followed := k.fleet.FollowAddresses(ctx, on, k.home)
+	if err := errors.Join(swept, followed); err != nil {
 		return err
 	}
-	if _, err := shard.SweepTempLogins(ctx, conn); err != nil {
+	schema, err := shard.EnsureTemplatesOn(ctx, conn, k.opt.MigrationsDir)
+	if err != nil {
 		return err
 	}
 	if err := k.clear(ctx, conn, on.ID, schema.Version); err != nil {
@@ -161,6 +172,15 @@ func (k *keeper) tend(ctx context.Context, on catalog.Shard) error {
 		return nil
 	}
 	return k.fill(ctx, conn, on.ID, schema.Version)
+}
+
+// home is where a database is served from, unless that may be about to change.
+func (k *keeper) home(ctx context.Context, database string) (shardmap.ShardID, bool, error) {
+	on, busy, err := k.store.Home(ctx, database)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return "", false, nil
+	}
+	return on, !busy, err
 }
 
 // fill makes databases until the pool is full, one at a time and with a rest

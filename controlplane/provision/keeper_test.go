@@ -2,8 +2,10 @@ package provision_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +157,64 @@ func TestRetiredDatabasesAreDropped(t *testing.T) {
 	conn, err := w.login(now)
 	require.NoError(t, err, "secret and target are untouched")
 	require.NoError(t, conn.Close(w.ctx()))
+}
+
+// An entry that leads to an address which its shard no longer has is mended,
+// unless an operation of its tenant is about to decide where it leads.
+func TestRoutesFollowAShardsAddress(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a", "b")
+	stopEngine := w.run(w.engine.Run)
+	var places []shardmap.Placement
+	for _, id := range []shardmap.TenantID{"idle", "busy"} {
+		w.done(w.Create(w.ctx(), provision.CreateSpec{ID: id, Fit: catalog.Fit{Shard: "b"}}, tester, ""))
+		p, err := w.store.GetPlacement(w.ctx(), id)
+		require.NoError(t, err)
+		places = append(places, p)
+		require.NoError(t, w.fleet.SetRoute(w.ctx(), "a", p.Database, "b"))
+		t.Cleanup(func() { require.NoError(t, w.fleet.DropRoute(w.ctx(), "a", p.Database)) })
+	}
+	idle, busy := places[0], places[1]
+	stopEngine()
+	_, err := w.Suspend(w.ctx(), "busy", tester, "") // nobody works on it
+	require.NoError(t, err)
+
+	b, err := w.store.GetShard(w.ctx(), "b")
+	require.NoError(t, err)
+	was := b.PostgresHost
+	b.PostgresHost = "localhost"
+	catalogTx(w, func(ctx context.Context, tx pgx.Tx) error { _, err := w.store.UpdateShard(ctx, tx, b); return err })
+	a, err := w.store.GetShard(w.ctx(), "a")
+	require.NoError(t, err)
+	w.run(w.Run)
+	leadsTo := func(database, host string) bool {
+		text, err := os.ReadFile(a.RoutesFile)
+		require.NoError(t, err)
+		return strings.Contains(string(text), fmt.Sprintf("%s = host='%s' port=%d ", database, host, b.PostgresPort))
+	}
+	eventually(t, "the entry follows", func() bool { return leadsTo(idle.Database, "localhost") })
+	require.True(t, leadsTo(busy.Database, was))
+	console, err := w.fleet.Console(w.ctx(), "a")
+	require.NoError(t, err)
+	defer console.Close()
+	eventually(t, "PgBouncer knows", func() bool {
+		entries, err := console.Databases(w.ctx())
+		require.NoError(t, err)
+		return entries[idle.Database].Host == "localhost"
+	})
+}
+
+// A schema that can't be had must not keep expired logins open.
+func TestExpiredLoginsAreSweptThoughTheSchemaIsBroken(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a")
+	w.run(w.engine.Run)
+	p := w.create("acme")
+	a, err := w.Grant(w.ctx(), "acme", "", time.Second, tester)
+	require.NoError(t, err)
+	w.replica(provision.Options{MigrationsDir: t.TempDir()}) // holds no migration
+	w.run(w.Run)
+	eventually(t, "the login is dropped", func() bool {
+		return w.onServer(p.Shard, "SELECT count(*) FROM pg_roles WHERE rolname = $1", a.Login.User) == 0
+	})
 }
 
 func TestOneReplicaTendsAShard(t *testing.T) {
