@@ -27,10 +27,15 @@ type record struct {
 	token int64
 }
 
+// fields are where columns go.
+func (r *record) fields() []any {
+	return []any{&r.ID, &r.Kind, &r.Tenant, &r.State, &r.Step, &r.PastNoReturn, &r.CancelRequested, &r.Attempt, &r.Data,
+		&r.Progress, &r.Receipt, &r.Error, &r.CreatedBy, &r.Actor, &r.Reason, &r.CreatedAt, &r.StartedAt, &r.FinishedAt, &r.NextRun, &r.Worker, &r.token}
+}
+
 func scanRecord(row pgx.CollectableRow) (*record, error) {
 	var r record
-	err := row.Scan(&r.ID, &r.Kind, &r.Tenant, &r.State, &r.Step, &r.PastNoReturn, &r.CancelRequested, &r.Attempt, &r.Data,
-		&r.Progress, &r.Receipt, &r.Error, &r.CreatedBy, &r.Actor, &r.Reason, &r.CreatedAt, &r.StartedAt, &r.FinishedAt, &r.NextRun, &r.Worker, &r.token)
+	err := row.Scan(r.fields()...)
 	return &r, err
 }
 
@@ -39,11 +44,15 @@ type querier interface {
 }
 
 func readOne(ctx context.Context, q querier, sql string, args ...any) (*record, error) {
+	return readAs(ctx, q, scanRecord, sql, args...)
+}
+
+func readAs(ctx context.Context, q querier, scan pgx.RowToFunc[*record], sql string, args ...any) (*record, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, catalog.Classify(err)
 	}
-	r, err := pgx.CollectExactlyOneRow(rows, scanRecord)
+	r, err := pgx.CollectExactlyOneRow(rows, scan)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, catalog.ErrNotFound
 	}

@@ -58,7 +58,7 @@ func (e *Engine) RecordDone(ctx context.Context, tx pgx.Tx, s Spec, receipt any)
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", s.Kind, err)
 	}
-	finished(ctx, &r.Operation) // counted a moment too early, should the caller's transaction fail
+	e.finished(ctx, &r.Operation) // counted a moment too early, should the caller's transaction fail
 	return &r.Operation, nil
 }
 
