@@ -286,6 +286,43 @@ func TestAmbiguousHTTPIsRefused(t *testing.T) {
 	require.Len(t, got, 1)
 }
 
+// A client that reads no answer before it has sent all of a far too large body
+// is told so all the same.
+func TestFarTooLargeBody(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	const size = 100 << 20
+	for name, head := range map[string]string{
+		"length":         "Content-Length: 104857600\r\nAuthorization: Bearer " + d.token(t, "acme"),
+		"chunked":        "Transfer-Encoding: chunked\r\nAuthorization: Bearer " + d.token(t, "acme"),
+		"without token":  "Content-Length: 104857600",
+		"before sending": "Content-Length: 104857600\r\nExpect: 100-continue",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		_, err = io.WriteString(conn, "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n"+head+"\r\n\r\n")
+		require.NoError(t, err)
+		block := make([]byte, 1<<20)
+		for sent := 0; sent < size && name != "before sending"; sent += len(block) {
+			if name == "chunked" {
+				_, err = fmt.Fprintf(conn, "%x\r\n%s\r\n", len(block), block)
+			} else {
+				_, err = conn.Write(block)
+			}
+			require.NoError(t, err, name)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err, name)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err, name)
+		require.Equal(t, http.StatusRequestEntityTooLarge, resp.StatusCode, name)
+		require.Contains(t, string(body), "body_too_large", name)
+		require.True(t, resp.Close, name)
+		require.NoError(t, conn.Close())
+	}
+}
+
 func TestPanicIsOpaque(t *testing.T) {
 	t.Parallel()
 	d := open(t)
