@@ -18,6 +18,12 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway"
@@ -83,6 +89,12 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 			return
 		}
 		switch c.Param("table") {
+		case "broken":
+			fault.Write(c, fmt.Errorf("shard: %w", errors.New("secret of the house")))
+			return
+		case "odd":
+			fault.Write(c, fault.New(299, "PT299", "odd"))
+			return
 		case "panic":
 			panic("secret of the house")
 		case "half":
@@ -342,6 +354,49 @@ func TestPanicIsOpaque(t *testing.T) {
 	}
 	require.Error(t, err, "half an answer must not look like a whole one")
 	require.Contains(t, d.get(t, "/metrics").body, "freehold_http_requests_under_way 1\n", "only the one for the metrics")
+}
+
+// A request that failed is one line of the log: whose it was, and why.
+func TestFailuresAreLogged(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	a := d.get(t, "/rest/v1/broken", with("Authorization", "Bearer "+d.token(t, "acme")), with("X-Request-Id", "abc-1"))
+	require.Equal(t, 500, a.status)
+	require.NotContains(t, a.body, "secret")
+	require.Eventually(t, func() bool { return strings.Contains(d.log.String(), "msg=request") }, 5*time.Second, time.Millisecond)
+	var line string
+	for l := range strings.SplitSeq(d.log.String(), "\n") {
+		if strings.Contains(l, "msg=request") {
+			line = l
+		}
+	}
+	for _, part := range []string{"level=ERROR", "request_id=abc-1", "tenant=acme", "status=500", "code=internal", `err="shard: secret of the house"`, "error_id="} {
+		require.Contains(t, line, part)
+	}
+	require.Equal(t, 299, d.get(t, "/rest/v1/odd", with("Authorization", "Bearer "+d.token(t, "acme"))).status)
+	require.Contains(t, d.get(t, "/metrics").body, `status="2xx"`, "what SQL makes up is no label either")
+}
+
+// A request is a span, continued from the client's and with the tenant on it.
+func TestTraces(t *testing.T) { //nolint:paralleltest // the tracer is the process's
+	spans := tracetest.NewSpanRecorder()
+	was, wasPropagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
+	otel.SetTracerProvider(trace.NewTracerProvider(trace.WithSpanProcessor(spans)))
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	t.Cleanup(func() { otel.SetTracerProvider(was); otel.SetTextMapPropagator(wasPropagator) })
+	d := open(t)
+	auth := with("Authorization", "Bearer "+d.token(t, "acme"))
+	d.get(t, "/rest/v1/t", auth, with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+	d.get(t, "/rest/v1/broken", auth, with("traceparent", "hostile\xff"))
+	require.Eventually(t, func() bool { return len(spans.Ended()) == 2 }, 5*time.Second, time.Millisecond)
+	good, bad := spans.Ended()[0], spans.Ended()[1]
+	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", good.SpanContext().TraceID().String())
+	require.Equal(t, "b7ad6b7169203331", good.Parent().SpanID().String())
+	require.Equal(t, "GET /rest/v1/:table", good.Name())
+	require.Contains(t, good.Attributes(), attribute.String("freehold.tenant", "acme"))
+	require.Contains(t, good.Attributes(), attribute.Int("http.response.status_code", 200))
+	require.False(t, bad.Parent().IsValid())
+	require.Equal(t, codes.Error, bad.Status().Code)
 }
 
 func TestProbes(t *testing.T) {
