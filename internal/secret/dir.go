@@ -35,7 +35,7 @@ const (
 // concurrent use and needs no closing.
 //
 // It guards against a copied or leaked file, not against someone who can read
-// the master key: production uses Vault.
+// the master key; a store that keeps its keys elsewhere can stand in for it.
 type Dir struct {
 	root string
 	aead cipher.AEAD
