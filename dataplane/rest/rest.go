@@ -66,8 +66,8 @@ type Options struct {
 	MaxRows int
 	// MaxBody bounds a request's body in bytes; default 1 MiB.
 	MaxBody int64
-	// MaxAnswer bounds an answer's body in bytes; default 16 MiB. What would be
-	// longer is refused by Postgres, within the statement.
+	// MaxAnswer bounds an answer's body in bytes; default 16 MiB. A write whose
+	// answer would be longer is refused by Postgres, within the statement.
 	MaxAnswer int64
 	// Cache bounds what is remembered of schemas; its Schemas field is overwritten.
 	Cache schema.Options

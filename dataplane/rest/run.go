@@ -162,9 +162,13 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 		_, err := results.ResultReader().Close()
 		ready = err == nil
 	}
-	rows := 0
+	rows, tooLarge := 0, int64(0)
 	for ready && results.NextResult() {
 		for r := results.ResultReader(); r.NextRow(); rows++ {
+			if n := len(r.Values()[plan.ColumnBody]); int64(n) > h.opts.MaxAnswer { // of a read: a write is refused by its guard
+				tooLarge = int64(n)
+				continue
+			}
 			for i, value := range r.Values()[:min(plan.Columns, len(r.Values()))] {
 				if out.row[i] = nil; value != nil {
 					out.row[i] = append([]byte{}, value...)
@@ -180,6 +184,8 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 		return err //nolint:wrapcheck // the router judges it as it is
 	case rows != 1:
 		return fmt.Errorf("the statement returned %d rows", rows)
+	case tooLarge > 0:
+		return pgrst.AnswerTooLarge(tooLarge, h.opts.MaxAnswer)
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ func (b *bench) copy(ctx context.Context, f *fleet) error {
 		at = other(at)
 		megabytes = float64(receipt.Bytes) / 1e6
 		ours, pauses = append(ours, receipt.CopyMBPerS), append(pauses, float64(receipt.PauseMS))
+		say(fmt.Sprintf("move: %.1f MB/s; %v", receipt.CopyMBPerS, receipt.Phases))
 		whole := 0.0
 		for _, p := range receipt.Phases {
 			if p.Name == "copy" {
@@ -56,6 +57,7 @@ func (b *bench) copy(ctx context.Context, f *fleet) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
+			say(fmt.Sprintf("%s: %.1f MB/s", m.name, megabytes/took.Seconds()))
 			ratios[m.name] = append(ratios[m.name], receipt.CopyMBPerS/(megabytes/took.Seconds()))
 		}
 	}

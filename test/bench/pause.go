@@ -40,6 +40,7 @@ func (b *bench) pause(ctx context.Context, f *fleet) error {
 		w.to, at = time.Now(), other(at)
 		windows, inside = append(windows, w), append(inside, float64(receipt.PauseMS))
 		attempts += len(receipt.Attempts)
+		say(fmt.Sprintf("move: %v; cutover: %v", receipt.Phases, receipt.Attempts[len(receipt.Attempts)-1].Phases))
 	}
 	book, err := app.audit(ctx)
 	if err != nil {

@@ -128,7 +128,7 @@ func (w *writer) body(p *Plan) *writer {
 		rows, empty = rows+"->0", "'null'"
 	}
 	body := "coalesce(" + rows + ", " + empty + ")"
-	if p.Answer.MaxBytes <= 0 {
+	if p.Answer.MaxBytes <= 0 || p.Write == nil {
 		return w.text(body)
 	}
 	// Postgres makes equal aggregates once, and knows a value's size without reading it.
