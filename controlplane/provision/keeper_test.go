@@ -16,6 +16,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -34,10 +35,10 @@ func TestThePoolFollowsTheSchema(t *testing.T) {
 		require.NoError(t, err)
 		return n
 	}
-	eventually(t, "the pool fills", func() bool { return at(1) == 1 })
+	pgtest.Eventually(t, "the pool fills", func() bool { return at(1) == 1 })
 	copyFile("00002_invoices.sql")
 	w.Wake()
-	eventually(t, "the pool is made anew", func() bool { return at(2) == 1 && at(1) == 0 })
+	pgtest.Eventually(t, "the pool is made anew", func() bool { return at(2) == 1 && at(1) == 0 })
 }
 
 // What crashed tries left is dropped; what an operation still works on is not.
@@ -71,7 +72,7 @@ func TestLeftoversAreDropped(t *testing.T) {
 	require.NoError(t, err)
 	stopEngine := w.run(w.engine.Run)
 	var worked []catalog.Database
-	eventually(t, "it reserved a database", func() bool {
+	pgtest.Eventually(t, "it reserved a database", func() bool {
 		rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
 		require.NoError(t, err)
 		worked = rows
@@ -80,7 +81,7 @@ func TestLeftoversAreDropped(t *testing.T) {
 	stopEngine()
 
 	w.run(w.Run)
-	eventually(t, "leftovers are gone", func() bool {
+	pgtest.Eventually(t, "leftovers are gone", func() bool {
 		rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
 		require.NoError(t, err)
 		worked = rows
@@ -135,14 +136,14 @@ func TestRetiredDatabasesAreDropped(t *testing.T) {
 	require.NoError(t, err)
 
 	w.run(w.Run)
-	eventually(t, "the source is dropped", func() bool { return !w.exists("a", p.Database) })
+	pgtest.Eventually(t, "the source is dropped", func() bool { return !w.exists("a", p.Database) })
 	_, err = client.Exec(w.ctx(), "SELECT 1")
 	require.NoError(t, err, "the client goes on at b through a's PgBouncer")
 	d, err := w.store.GetDatabase(w.ctx(), "a", p.Database)
 	require.NoError(t, err)
 	require.Equal(t, catalog.DatabaseDropping, d.State)
 	require.NoError(t, client.Close(w.ctx()))
-	eventually(t, "the entry is dropped", func() bool {
+	pgtest.Eventually(t, "the entry is dropped", func() bool {
 		_, err := w.store.GetDatabase(w.ctx(), "a", p.Database)
 		return err != nil
 	})
@@ -191,12 +192,12 @@ func TestRoutesFollowAShardsAddress(t *testing.T) {
 		require.NoError(t, err)
 		return strings.Contains(string(text), fmt.Sprintf("%s = host='%s' port=%d ", database, host, b.PostgresPort))
 	}
-	eventually(t, "the entry follows", func() bool { return leadsTo(idle.Database, "localhost") })
+	pgtest.Eventually(t, "the entry follows", func() bool { return leadsTo(idle.Database, "localhost") })
 	require.True(t, leadsTo(busy.Database, was))
 	console, err := w.fleet.Console(w.ctx(), "a")
 	require.NoError(t, err)
 	defer console.Close()
-	eventually(t, "PgBouncer knows", func() bool {
+	pgtest.Eventually(t, "PgBouncer knows", func() bool {
 		entries, err := console.Databases(w.ctx())
 		require.NoError(t, err)
 		return entries[idle.Database].Host == "localhost"
@@ -212,7 +213,7 @@ func TestExpiredLoginsAreSweptThoughTheSchemaIsBroken(t *testing.T) {
 	require.NoError(t, err)
 	w.replica(provision.Options{MigrationsDir: t.TempDir()}) // holds no migration
 	w.run(w.Run)
-	eventually(t, "the login is dropped", func() bool {
+	pgtest.Eventually(t, "the login is dropped", func() bool {
 		return w.onServer(p.Shard, "SELECT count(*) FROM pg_roles WHERE rolname = $1", a.Login.User) == 0
 	})
 }
@@ -223,7 +224,7 @@ func TestOneReplicaTendsAShard(t *testing.T) {
 	second := &world{t: t, store: w.store, secrets: w.secrets}
 	second.replica(provision.Options{WarmPool: 3})
 	second.run(second.Run)
-	eventually(t, "the pool fills", func() bool { return w.ready("a") == 3 })
+	pgtest.Eventually(t, "the pool fills", func() bool { return w.ready("a") == 3 })
 	rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
 	require.NoError(t, err)
 	require.Len(t, rows, 3, "nobody made too many")

@@ -16,6 +16,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -27,7 +28,7 @@ func TestCreateOnTheSpotAndFromThePool(t *testing.T) {
 	w.serves(cold)
 
 	stop := w.run(w.Run)
-	eventually(t, "the pool fills", func() bool { return w.ready("a") == 2 })
+	pgtest.Eventually(t, "the pool fills", func() bool { return w.ready("a") == 2 })
 	stop()
 	op, err := w.Create(w.ctx(), provision.CreateSpec{ID: "warm", DisplayName: "Warm & Co"}, tester, "k")
 	require.NoError(t, err)
@@ -82,7 +83,7 @@ func TestCreateManyAtOnce(t *testing.T) {
 	w := newWorld(t, provision.Options{WarmPool: 3}, "a", "b")
 	w.run(w.engine.Run)
 	w.run(w.Run)
-	eventually(t, "a pool fills", func() bool { return w.ready("a") > 1 })
+	pgtest.Eventually(t, "a pool fills", func() bool { return w.ready("a") > 1 })
 	const n = 10
 	ids := make([][2]string, n)
 	var wg sync.WaitGroup
@@ -162,7 +163,7 @@ func TestADeletedTenantIsPurgedAfterItsGrace(t *testing.T) {
 	w.done(w.Delete(w.ctx(), "acme", tester, ""))
 	w.run(w.Run)
 	var tenant catalog.Tenant
-	eventually(t, "it is purged", func() (gone bool) {
+	pgtest.Eventually(t, "it is purged", func() (gone bool) {
 		var err error
 		tenant, err = w.store.GetTenant(w.ctx(), "acme")
 		require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
 func TestConsolePausesAndResumes(t *testing.T) {
@@ -183,7 +184,7 @@ func TestARefusalIsSoonForgotten(t *testing.T) {
 		require.Error(t, err, "waits in vain")
 		require.NoError(t, shard.Unfence(ctx, server, db))
 		began := time.Now()
-		eventually(t, "a client is served", func() bool {
+		pgtest.Eventually(t, "a client is served", func() bool {
 			c, err := bounced(ctx, f, "a", db, login)
 			if err != nil {
 				return false
