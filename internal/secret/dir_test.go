@@ -100,6 +100,25 @@ func TestMasterKeyOpenToOthersIsRefused(t *testing.T) {
 }
 
 // Processes that come first at once agree on one key and lose no write.
+// A lost master key is not replaced behind everybody's back.
+func TestLostMasterKeyIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	s, err := secret.OpenDir(dir)
+	require.NoError(t, err)
+	_, err = secret.OpenDir(dir)
+	require.NoError(t, err)
+	_, err = s.Put(t.Context(), "databases/a/auth", secret.Login{User: "u", Password: "p"}, 0)
+	require.NoError(t, err)
+	key := filepath.Join(dir, "master.key")
+	require.NoError(t, os.Rename(key, key+".away"))
+	_, err = secret.OpenDir(dir)
+	require.ErrorContains(t, err, "put it back")
+	require.NoFileExists(t, key)
+	require.NoError(t, os.Rename(key+".away", key))
+	_, err = secret.OpenDir(dir)
+	require.NoError(t, err)
+}
+
 func TestOtherProcesses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	exe, err := os.Executable()
