@@ -111,7 +111,10 @@ func (s *Server) build(secrets secret.Store, keys *bearer.Keys) error {
 	}
 	s.router = router.New(s.source.places, secrets, s.cfg.Router)
 	registry := telemetry.NewRegistry()
-	registry.MustRegister(stats{s.router, s.source.places})
+	registry.MustRegister(stats{s.router, s.source.places},
+		condition("feed_connected", "Whether NATS can be heard now; known tenants are served without.", s.source.Connected),
+		condition("feed_synced", "Whether all placements were taken in since the start.", s.source.Synced),
+		condition("token_keys_known", "Whether the token issuer's keys are known.", keys.Known))
 	s.gate, err = gateway.New(gateway.Config{
 		Verifier: verifier, Domain: s.cfg.Domain, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
 		RatePerTenant: s.cfg.RatePerTenant, Burst: s.cfg.Burst, Registry: registry, Log: s.log,
