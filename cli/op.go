@@ -96,10 +96,7 @@ func opShowCommand() *cobra.Command {
 
 // namedOperation reads the operation with the ID that the command line gives.
 func namedOperation(cmd *cobra.Command, id string) (*client.Client, api.Operation, error) {
-	if err := checkOperation(cmd, id); err != nil {
-		return nil, api.Operation{}, err
-	}
-	c, err := connect(cmd)
+	c, err := connectFor(cmd, checkOperation, id)
 	if err != nil {
 		return nil, api.Operation{}, err
 	}
@@ -178,10 +175,7 @@ func opCancelCommand() *cobra.Command {
 		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOperation(cmd, args[0]); err != nil {
-				return err
-			}
-			c, err := connect(cmd)
+			c, err := connectFor(cmd, checkOperation, args[0])
 			if err != nil {
 				return err
 			}
