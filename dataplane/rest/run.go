@@ -165,11 +165,11 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	rows, tooLarge := 0, int64(0)
 	for ready && results.NextResult() {
 		for r := results.ResultReader(); r.NextRow(); rows++ {
-			if n := len(r.Values()[plan.ColumnBody]); int64(n) > h.opts.MaxAnswer { // of a read: a write is refused by its guard
-				tooLarge = int64(n)
-				continue
-			}
 			for i, value := range r.Values()[:min(plan.Columns, len(r.Values()))] {
+				if n := int64(len(value)); i == plan.ColumnBody && n > h.opts.MaxAnswer { // of a read: a write is refused by its guard
+					tooLarge = n
+					continue
+				}
 				if out.row[i] = nil; value != nil {
 					out.row[i] = append([]byte{}, value...)
 				}
