@@ -20,9 +20,10 @@ import (
 //go:embed large.sql
 var largeSQL string
 
+// large is the tenant that is moved; scratch is the database that other movers copy it to.
 const (
 	large   shardmap.TenantID = "large"
-	scratch                   = "bench_scratch"
+	scratch string            = "bench_scratch"
 )
 
 // copy has each mover carry the same database between the same two servers, in
@@ -33,7 +34,7 @@ func (b *bench) copy(ctx context.Context, f *fleet) error {
 	}
 	at := "s1"
 	movers := f.movers()
-	var ours, total, pauses []float64
+	var ours, total []float64
 	ratios := map[string][]float64{}
 	var megabytes float64
 	for range b.rounds {
@@ -43,7 +44,7 @@ func (b *bench) copy(ctx context.Context, f *fleet) error {
 		}
 		at = other(at)
 		megabytes = float64(receipt.Bytes) / 1e6
-		ours, pauses = append(ours, receipt.CopyMBPerS), append(pauses, float64(receipt.PauseMS))
+		ours = append(ours, receipt.CopyMBPerS)
 		say(fmt.Sprintf("move: %.1f MB/s; %v", receipt.CopyMBPerS, receipt.Phases))
 		whole := 0.0
 		for _, p := range receipt.Phases {
