@@ -91,7 +91,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.side.Go(func() { keys.Run(life) })
 	s.side.Go(func() { s.source.Run(life, s.source.places, s.router) })
 	go func() {
-		if err := s.http.Serve(listener); !s.stopping.Load() {
+		if err := s.http.Serve(gateway.Listener(listener)); !s.stopping.Load() {
 			s.done <- fmt.Errorf("data-plane node: %w", err)
 		}
 		close(s.done)

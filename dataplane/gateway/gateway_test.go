@@ -107,6 +107,7 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 	})
 	srv := httptest.NewUnstartedServer(d)
 	srv.Config = gateway.NewServer(d, 5*time.Second)
+	srv.Listener = gateway.Listener(srv.Listener)
 	srv.Start()
 	t.Cleanup(srv.Close)
 	d.url = srv.URL
@@ -250,17 +251,20 @@ func TestBodyIsBounded(t *testing.T) {
 	require.Equal(t, 413, post(io.MultiReader(strings.NewReader(strings.Repeat("x", 2000)))), "chunked")
 }
 
-// raw sends text as it is and returns the status lines of all that is answered until the connection ends.
-func (d *door) raw(t *testing.T, text string) (statuses []string) {
+// raw sends texts as they are, each after the answer to the one before, and returns the status lines of all that is answered until the connection ends.
+func (d *door) raw(t *testing.T, texts ...string) (statuses []string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
-	_, err = io.WriteString(conn, text)
-	require.NoError(t, err)
 	r := bufio.NewReader(conn)
 	for {
+		if len(texts) > 0 {
+			_, err = io.WriteString(conn, texts[0])
+			require.NoError(t, err)
+			texts = texts[1:]
+		}
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
 			return statuses
@@ -287,6 +291,10 @@ func TestAmbiguousHTTPIsRefused(t *testing.T) {
 		"space before colon":  "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length : 1\r\n\r\na",
 		"negative length":     "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: -1\r\n\r\n",
 		"signed length":       "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: +1\r\n\r\na",
+		"bare LF":             "GET /rest/v1/t HTTP/1.1\nHost: h\n" + auth + "Connection: close\n\n",
+		"bare LF in a header": "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: a\nTransfer-Encoding: chunked\r\n\r\n",
+		"stray CR":            "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: a\rY: b\r\n\r\n",
+		"folded line":         "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: a\r\n b\r\n\r\n",
 		"headers beyond size": "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: " + strings.Repeat("x", 30_000) + "\r\n\r\n",
 	} {
 		got := d.raw(t, text)
@@ -296,6 +304,37 @@ func TestAmbiguousHTTPIsRefused(t *testing.T) {
 	// Both lengths: the chunked one holds, and what comes behind on the same connection is never served.
 	got := d.raw(t, "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n"+auth+"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+smuggled)
 	require.Len(t, got, 1)
+}
+
+// What is refused in a head is fine in a body, on every request of a
+// connection, however the bytes arrive.
+func TestHeadsEndWhereBodiesBegin(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	request := "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + d.token(t, "acme") + "\r\nContent-Length: 13\r\n\r\n[\n {}, \r{}\n ]"
+	last := strings.Replace(request, "Host: h", "Host: h\r\nConnection: close", 1)
+	for _, size := range []int{1, 7, 1000, 1 << 20} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		r := bufio.NewReader(conn)
+		for _, text := range []string{request, request + request, last} { // the second two are sent ahead
+			for rest := text; rest != ""; rest = rest[min(size, len(rest)):] {
+				_, err = io.WriteString(conn, rest[:min(size, len(rest))])
+				require.NoError(t, err)
+			}
+			for range strings.Count(text, "POST") {
+				resp, err := http.ReadResponse(r, nil)
+				require.NoError(t, err, size)
+				body, err := io.ReadAll(resp.Body)
+				require.NoError(t, err)
+				require.Equal(t, "acme", string(body))
+			}
+		}
+		require.NoError(t, conn.Close())
+	}
+	// A later request of a kept connection is looked at like the first.
+	require.Equal(t, []string{"200 OK", "400 Bad Request"}, d.raw(t, request, strings.Replace(last, "\r\n", "\n", 1)))
 }
 
 // A client that reads no answer before it has sent all of a far too large body

@@ -26,17 +26,21 @@ const (
 	drainMax = 256 << 20
 )
 
-// NewServer returns a server for h with bounds on everything a client can draw out.
+// NewServer returns a server for h with bounds on everything a client can draw
+// out. Let it serve a [Listener].
 func NewServer(h http.Handler, requestFor time.Duration) *http.Server {
-	return &http.Server{
+	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerFor, ReadTimeout: bodyFor, WriteTimeout: requestFor + writeFor,
 		IdleTimeout: idleFor, MaxHeaderBytes: maxHeader,
 	}
+	watchHeads(s)
+	return s
 }
 
 // strict refuses requests that two servers in a row could read differently, and bodies that are too large.
 func (g *Gateway) strict(c *gin.Context) {
 	r := c.Request
+	headIsOver(r.Context())
 	if g.parting.Load() {
 		c.Header("Connection", "close")
 	}
