@@ -154,8 +154,8 @@ func (h *Handler) readBody(c *gin.Context) (*body.Body, error) {
 	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, h.opts.MaxBody))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) || c.Request.Context().Err() != nil {
-			return nil, fmt.Errorf("read the body: %w", err)
+		if gone := c.Request.Context().Err(); gone != nil || errors.As(err, &tooLarge) {
+			return nil, fmt.Errorf("read the body: %w", errors.Join(gone, err))
 		}
 		return nil, pgrst.InvalidBody("The body could not be read").WithCause(err) // cut off, or badly chunked
 	}
