@@ -200,6 +200,9 @@ func (d *Dir) file(path string) (string, error) {
 func (d *Dir) read(path, file string) (sealed, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(d.root, masterKey)); err != nil { // the store itself is away
+			return sealed{}, fmt.Errorf("secret %s: %w: %w", path, ErrUnavailable, err)
+		}
 		return sealed{}, fmt.Errorf("secret %s: %w", path, ErrNotFound)
 	}
 	if err != nil {

@@ -119,6 +119,30 @@ func TestLostMasterKeyIsNotReplaced(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A store that is away as a whole (not mounted, say) is no word about a secret.
+func TestDirAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s, err := secret.OpenDir(dir)
+	require.NoError(t, err)
+	_, err = s.Put(t.Context(), "databases/a/auth", secret.Login{User: "u", Password: "p"}, 0)
+	require.NoError(t, err)
+	require.NoError(t, os.Rename(dir, dir+".away"))
+	for _, empty := range []bool{false, true} { // nothing there, or the empty place to mount it at
+		if empty {
+			require.NoError(t, os.Mkdir(dir, 0o700))
+		}
+		_, _, err = s.Get(t.Context(), "databases/a/auth")
+		require.ErrorIs(t, err, secret.ErrUnavailable)
+		require.NotErrorIs(t, err, secret.ErrNotFound)
+	}
+	require.NoError(t, os.Remove(dir))
+	require.NoError(t, os.Rename(dir+".away", dir))
+	_, _, err = s.Get(t.Context(), "databases/a/auth")
+	require.NoError(t, err)
+	_, _, err = s.Get(t.Context(), "databases/b/auth")
+	require.ErrorIs(t, err, secret.ErrNotFound)
+}
+
 func TestOtherProcesses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	exe, err := os.Executable()
