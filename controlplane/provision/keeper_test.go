@@ -218,6 +218,39 @@ func TestExpiredLoginsAreSweptThoughTheSchemaIsBroken(t *testing.T) {
 	})
 }
 
+// A database that can't be dropped, whatever the reason, keeps neither the next
+// one from being dropped nor the pool from being filled.
+func TestAStubbornLeftoverIsInNobodysWay(t *testing.T) {
+	w := newWorld(t, provision.Options{WarmPool: 1}, "a")
+	const stubborn, easy = "t_00000000000000b1", "t_00000000000000b2"
+	conn, err := w.fleet.Admin(w.ctx(), "a", "postgres")
+	require.NoError(t, err)
+	defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	for _, name := range []string{stubborn, easy} {
+		catalogTx(w, func(ctx context.Context, tx pgx.Tx) error {
+			return w.store.InsertDatabase(ctx, tx, catalog.Database{Shard: "a", Name: name, State: catalog.DatabaseBuilding})
+		})
+	}
+	_, err = conn.Exec(w.ctx(), "CREATE DATABASE "+stubborn+" IS_TEMPLATE true") // which no DROP takes
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		conn, err := w.fleet.Admin(w.ctx(), "a", "postgres")
+		require.NoError(t, err)
+		defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+		for _, sql := range []string{"ALTER DATABASE " + stubborn + " IS_TEMPLATE false", "DROP DATABASE " + stubborn} {
+			_, err = conn.Exec(w.ctx(), sql)
+			require.NoError(t, err)
+		}
+	})
+	w.run(w.Run)
+	pgtest.Eventually(t, "the pool fills", func() bool { return w.ready("a") == 1 })
+	_, err = w.store.GetDatabase(w.ctx(), "a", easy)
+	require.ErrorIs(t, err, catalog.ErrNotFound)
+	d, err := w.store.GetDatabase(w.ctx(), "a", stubborn)
+	require.NoError(t, err)
+	require.Equal(t, catalog.DatabaseDropping, d.State, "it is not forgotten")
+}
+
 func TestOneReplicaTendsAShard(t *testing.T) {
 	w := newWorld(t, provision.Options{WarmPool: 3}, "a")
 	w.run(w.Run)
