@@ -37,6 +37,7 @@ type world struct {
 	reads  int
 	loads  int
 	down   error
+	sealed error // the secret store's
 }
 
 func newWorld() *world {
@@ -75,6 +76,9 @@ func (w *world) Get(_ context.Context, path string) (secret.Login, int64, error)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reads++
+	if w.sealed != nil {
+		return secret.Login{}, 0, w.sealed
+	}
 	l, ok := w.logins[path]
 	if !ok {
 		return l, 0, secret.ErrNotFound

@@ -30,6 +30,7 @@ type pool struct {
 	login  *lease         // nil: not read yet
 	used   time.Time      // when it was last asked for
 	open   int32          // connections open or being opened
+	dials  int32          // of them being opened
 	busy   int32          // requests under way
 }
 
@@ -165,7 +166,7 @@ func (r *Router) popIdle(p *pool) *conn {
 // seat counts one more connection of p, if the bounds allow it; where only an
 // idle connection of some tenant is in the way, that goes (the caller closes it).
 func (r *Router) seat(p *pool, shard shardmap.ShardID) (victim []*conn, ok bool) {
-	if int(p.open) >= r.cfg.TenantConns {
+	if !r.mayDial(p) {
 		return nil, false
 	}
 	s := r.server(shard)
@@ -183,9 +184,19 @@ func (r *Router) seat(p *pool, shard shardmap.ShardID) (victim []*conn, ok bool)
 		victim = append(victim, c)
 	}
 	p.open++
+	p.dials++
 	s.open++
 	r.open++
 	return victim, true
+}
+
+// dialsAtOnce bounds the connections of one tenant that are being opened. When
+// its requests come all at once, as after a hold, the first ones to be open
+// serve many of them in the time that the login of one more takes.
+const dialsAtOnce = 2
+
+func (r *Router) mayDial(p *pool) bool {
+	return int(p.open) < r.cfg.TenantConns && p.dials < dialsAtOnce
 }
 
 // longestIdle returns the shard with the connection that has been idle longest.
@@ -283,7 +294,7 @@ func (r *Router) heir(c *conn) *pool {
 			return p
 		}
 		shard := p.queue.waiting.Front().Value.(*waiter).place.Shard
-		if int(p.open) < r.cfg.TenantConns && (shard == c.Placement.Shard || r.server(shard).open < r.cfg.ShardConns) {
+		if r.mayDial(p) && (shard == c.Placement.Shard || r.server(shard).open < r.cfg.ShardConns) {
 			return p
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/router"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -163,6 +164,36 @@ func TestBusy(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadOnly, query))
+	})
+}
+
+// Known tenants are served while the secret store is away, for as long as their
+// leases reach; a login that is gone from the store is not used again.
+func TestSecretStoreAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), newFake()
+		p, unknown := w.settle(1, "s1", 1), w.settle(2, "s1", 1)
+		r, _ := fakeRouter(t, w, f, router.Config{LeaseFor: time.Minute, IdleAfter: time.Second})
+		fresh := func() error { // on a connection of its own
+			time.Sleep(2 * time.Second)
+			return r.Do(t.Context(), p.Tenant, router.ReadOnly, query)
+		}
+		require.NoError(t, fresh())
+		w.sealed = secret.ErrUnavailable
+		require.NoError(t, fresh())
+		time.Sleep(10 * time.Minute)
+		require.NoError(t, fresh(), "kept beyond its lease while nobody can be asked")
+		require.ErrorIs(t, r.Do(t.Context(), unknown.Tenant, router.ReadOnly, query), router.ErrUnreachable)
+		w.sealed = secret.ErrNotFound
+		require.ErrorIs(t, fresh(), router.ErrUnreachable)
+		w.sealed = secret.ErrUnavailable
+		require.ErrorIs(t, fresh(), router.ErrUnreachable, "taken back is taken back")
+		w.sealed = nil
+		require.NoError(t, fresh())
+		w.sealed = secret.ErrUnavailable
+		time.Sleep(13 * time.Minute)
+		require.ErrorIs(t, fresh(), router.ErrUnreachable, "leases end")
+		require.Zero(t, r.Stats().Waiting)
 	})
 }
 
