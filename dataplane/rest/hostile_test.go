@@ -85,6 +85,7 @@ func TestHostileInput(t *testing.T) {
 func TestClientLeavesWithinItsBody(t *testing.T) {
 	a := fixture(t, rest.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	body := io.MultiReader(strings.NewReader(`[{"v":`), iotest.ErrReader(io.ErrUnexpectedEOF))
 	for _, want := range []int{http.StatusBadRequest, fault.StatusClientClosedRequest} {
 		w := httptest.NewRecorder()
