@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
@@ -243,6 +244,32 @@ func TestAddShard(t *testing.T) {
 	login, _, err := w.secrets.Get(w.ctx(), secret.ShardAdmin("a"))
 	require.NoError(t, err)
 	require.Equal(t, good.Admin.Password, login.Password)
+}
+
+// One server registered under two names at once is one shard, not two.
+func TestAServerIsOneShard(t *testing.T) {
+	w := newWorld(t, provision.Options{})
+	server := pgtest.Shard(t)
+	var wg sync.WaitGroup
+	results := make([]error, 4)
+	for i := range results {
+		wg.Go(func() {
+			id := shardmap.ShardID(fmt.Sprintf("name%d", i))
+			_, results[i] = w.AddShard(w.ctx(), provision.ShardSpec{Shard: shardtest.Row(id, server), Admin: server.Admin, Console: server.Console}, tester)
+		})
+	}
+	wg.Wait()
+	shards, err := w.store.ListShards(w.ctx())
+	require.NoError(t, err)
+	require.Len(t, shards, 1)
+	refused := 0
+	for _, err := range results {
+		if err != nil {
+			require.ErrorIs(t, err, catalog.ErrConflict)
+			refused++
+		}
+	}
+	require.Equal(t, len(results)-1, refused)
 }
 
 func catalogTx(w *world, fn func(ctx context.Context, tx pgx.Tx) error) {
