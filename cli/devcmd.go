@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -137,7 +138,7 @@ func devStatusCommand() *cobra.Command {
 			for _, p := range parts {
 				state := partState{Part: p.Name, PID: p.PID, Address: p.Address, Up: p.Err == nil}
 				if p.Err != nil {
-					state.Error, down = p.Err.Error(), down+1
+					state.Error, down = strings.ReplaceAll(p.Err.Error(), "\n", "; "), down+1
 				}
 				states = append(states, state)
 			}
