@@ -36,7 +36,9 @@ type lease struct {
 func (r *Router) connect(ctx context.Context, p *pool, place shardmap.Placement) (*conn, error) {
 	c, err := r.dialUp(ctx, p, place)
 	r.mu.Lock()
-	p.dials--
+	if place.Epoch == p.epoch {
+		p.dials--
+	}
 	if err == nil {
 		r.conns[c] = struct{}{}
 		gone := r.serve()

@@ -30,7 +30,7 @@ type pool struct {
 	login  *lease         // nil: not read yet
 	used   time.Time      // when it was last asked for
 	open   int32          // connections open or being opened
-	dials  int32          // of them being opened
+	dials  int32          // of them being opened, at epoch
 	busy   int32          // requests under way
 }
 
@@ -191,9 +191,10 @@ func (r *Router) seat(p *pool, shard shardmap.ShardID) (victim []*conn, ok bool)
 }
 
 // dialsAtOnce bounds the connections of one tenant that are being opened. When
-// its requests come all at once, as after a hold, the first ones to be open
-// serve many of them in the time that the login of one more takes.
-const dialsAtOnce = 2
+// its requests come all at once, as after a hold, the first one to be open
+// serves many of them in the time that one more login takes, and is open later
+// the more logins it has to share the processors with.
+const dialsAtOnce = 1
 
 func (r *Router) mayDial(p *pool) bool {
 	return int(p.open) < r.cfg.TenantConns && p.dials < dialsAtOnce
@@ -403,6 +404,7 @@ func (r *Router) advance(p *pool, epoch shardmap.Epoch) (gone []*conn) {
 		return nil
 	}
 	p.epoch = epoch
+	p.dials = 0 // those under way are to the old place, and may hang there
 	gone = r.vacate(p, errMoved)
 	if p.hold != nil && epoch > p.hold.epoch {
 		r.lift(p)
