@@ -313,7 +313,7 @@ func validHost(host string) bool {
 
 // poll calls check until it is true or fails, with growing pauses from 1 ms to 20 ms, until ctx ends.
 func poll(ctx context.Context, check func() (bool, error)) error {
-	for pause := time.Millisecond; ; pause = min(pause*3/2, 20*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(pause*3/2, 4*time.Millisecond) {
 		ok, err := check()
 		if ok || err != nil {
 			return err
