@@ -55,6 +55,10 @@ type Config struct {
 	Log *slog.Logger `yaml:"-"`
 }
 
+// schemaRoom is how much longer than an answer a message of a server may be:
+// what is asked about a tenant's schema is one row, too.
+const schemaRoom = 16 << 20
+
 // Defaults fills what is zero.
 func (c *Config) Defaults() {
 	config.Default(&c.Name, config.InstanceName())
@@ -66,6 +70,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.MaxAnswer, 16<<20)
 	config.Default(&c.RequestFor, 30*time.Second)
 	config.Default(&c.DrainFor, 10*time.Second)
+	config.Default(&c.Router.MaxMessage, int(c.MaxAnswer)+schemaRoom)
 	c.Router.Defaults()
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"EdDSA", "ES256", "RS256"}

@@ -34,6 +34,7 @@ func (c *Config) Validate() error {
 	check(c.RatePerTenant >= 0 && c.Burst >= 0, "rate_per_tenant, burst: must not be negative")
 	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MaxAnswer > 0 && c.MapSize > 0, "max_body, max_rows, max_answer, map_size: must be positive")
 	r := c.Router
+	check(int64(r.MaxMessage) > c.MaxAnswer, "router: max_message: must be more than max_answer")
 	check(min(r.NodeConns, r.ShardConns, r.TenantConns, r.HeldMax, r.WaitingMax, r.MaxMessage) > 0, "router: node_conns, shard_conns, tenant_conns, held_max, waiting_max, max_message: must be positive")
 	check(min(r.IdleAfter, r.AcquireFor, r.HoldFor, r.RetryFor, r.ConnectFor, r.LeaseFor) > 0,
 		"router: idle_after, acquire_for, hold_for, retry_for, connect_for, lease_for: must be positive")
