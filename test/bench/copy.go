@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -145,14 +146,15 @@ func (f *fleet) fillLarge(ctx context.Context) (err error) {
 type mover struct {
 	name   string
 	target float64 // how many times as fast we have to be; 0: none was set
+	whole  bool    // it carries the whole database, not the schema public alone
 	carry  func(ctx context.Context, from, to, dir string) error
 }
 
 // movers are those that this machine has.
 func (f *fleet) movers() []mover {
-	all := []mover{{"pg_dump | pg_restore", 1.3, f.dumpPipe}, {"pg_dump -j2, pg_restore -j2", 1.3, f.dumpDirectory}}
+	all := []mover{{"pg_dump | pg_restore", 1.3, false, f.dumpPipe}, {"pg_dump -j2, pg_restore -j2", 1.3, false, f.dumpDirectory}}
 	if _, err := exec.LookPath("pgcopydb"); err == nil {
-		all = append(all, mover{"pgcopydb clone", 1.3, pgcopydb})
+		all = append(all, mover{"pgcopydb clone", 1.3, true, pgcopydb})
 	} else {
 		say("pgcopydb is not installed: not compared with")
 	}
@@ -182,8 +184,10 @@ func (f *fleet) carry(ctx context.Context, m mover, at string) (took time.Durati
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, inside.Close(context.WithoutCancel(ctx))) }()
-	if _, err := inside.Exec(ctx, "DROP SCHEMA public"); err != nil { // the dump has its own
-		return 0, err
+	if !m.whole {
+		if _, err := inside.Exec(ctx, "DROP SCHEMA public"); err != nil { // the dump has its own
+			return 0, err
+		}
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "freehold-bench-dump-")
 	if err != nil {
@@ -270,12 +274,9 @@ func (f *fleet) dumpDirectory(ctx context.Context, from, to, dir string) error {
 }
 
 func pgcopydb(ctx context.Context, from, to, dir string) error {
-	filter := filepath.Join(dir, "filter.ini")
-	if err := os.WriteFile(filter, []byte("[exclude-schema]\nfreehold\n"), 0o600); err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "pgcopydb", "clone", "--dir", filepath.Join(dir, "work"), "--filters", filter,
+	cmd := exec.CommandContext(ctx, "pgcopydb", "clone", "--dir", filepath.Join(dir, "work"),
 		"--table-jobs", "2", "--index-jobs", "2", "--no-owner", "--no-acl", "--skip-large-objects")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends its whole process group when it fails
 	cmd.Env = append(os.Environ(), "PGCOPYDB_SOURCE_PGURI="+from, "PGCOPYDB_TARGET_PGURI="+to)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, tail(out))
