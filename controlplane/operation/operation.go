@@ -131,6 +131,8 @@ type core interface {
 	SetReceipt(v any) error
 	// Token is the lease's fencing token: greater for every later worker.
 	Token() int64
+	// Held asks the catalog whether the operation still is this worker's. Errors: ErrLeaseLost.
+	Held(ctx context.Context) error
 	// CancelRequested tells whether someone asked to cancel (polled with the lease renewal).
 	CancelRequested() bool
 	commit(ctx context.Context, data any, fn func(ctx context.Context, tx pgx.Tx) error) error
