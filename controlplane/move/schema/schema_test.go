@@ -62,6 +62,7 @@ func TestFingerprintSeesSchemaAndNothingElse(t *testing.T) {
 		"ALTER TABLE every.t ENABLE ROW LEVEL SECURITY", "ALTER TABLE every.orders ALTER COLUMN state SET DEFAULT 'ok'", "ALTER SEQUENCE every.loose INCREMENT 4",
 		"ALTER DOMAIN every.positive DROP CONSTRAINT positive_check", "CREATE SCHEMA more", "ALTER TABLE every.accounts DISABLE TRIGGER accounts_note",
 		"CREATE OR REPLACE VIEW every.between_totals AS SELECT * FROM every.totals WHERE true", "ALTER TABLE every.orders REPLICA IDENTITY FULL",
+		"CREATE TABLE more.rewritten (n int)", "ALTER TABLE more.rewritten ALTER COLUMN n TYPE int USING n + 1",
 	} {
 		before := now()
 		script(t, conn, sql)
