@@ -173,3 +173,24 @@ func TestErrorsOfEitherEndComeThrough(t *testing.T) {
 	_, err = p.job(t, func(context.Context, []survey.Table) error { return fmt.Errorf("no index today") })
 	require.ErrorContains(t, err, "no index today")
 }
+
+// What the tenant truncates while it is copied ends empty at the target, with
+// what refers to it: the stream brings the TRUNCATE and what came after.
+func TestTruncatedMeanwhileIsNoMismatch(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int, v text); CREATE TABLE kept (id int)",
+		"ALTER TABLE child ADD FOREIGN KEY (id) REFERENCES parent; INSERT INTO parent SELECT generate_series(1, 10); INSERT INTO kept SELECT generate_series(1, 10);"+
+			"INSERT INTO child SELECT 1, repeat(md5(i::text), 30) FROM generate_series(1, 6000) i")
+	var once atomic.Bool
+	rep, err := p.job(t, func(context.Context, []survey.Table) error {
+		if once.CompareAndSwap(false, true) {
+			p.exec(t, p.src, "TRUNCATE parent CASCADE; INSERT INTO parent VALUES (77)")
+			p.exec(t, p.src, "VACUUM FULL kept")
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Zero(t, rep.Sums[`"public"."parent"`].Rows)
+	require.EqualValues(t, 10, rep.Sums[`"public"."kept"`].Rows)
+	p.exec(t, p.dst, "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM parent) AND NOT EXISTS (SELECT FROM child) AND (SELECT count(*) FROM kept) = 10; END $$; ALTER TABLE child ADD FOREIGN KEY (id) REFERENCES parent")
+}
