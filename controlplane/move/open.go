@@ -17,7 +17,7 @@ import (
 func (s *Service) openUp(ctx context.Context, r *run, c *crew, k *critical) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanFor)
 	defer cancel()
-	if err := s.unfenceWith(ctx, r, c.dstGuard, c.dstServer); err != nil {
+	if err := s.unfenceWith(ctx, r, c.dstGuard); err != nil {
 		return err
 	}
 	if err := k.lap("unfenced"); err != nil {

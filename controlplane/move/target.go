@@ -49,32 +49,26 @@ func (s *Service) servers(ctx context.Context, r *run) (src, dst *pgx.Conn, err 
 }
 
 // claimName enters the target database into the inventory. What an earlier
-// move retired there is taken over, row first, so that nobody else drops it
-// later; it is replaced when the database is made.
+// move left there is taken over, row first, so that nobody else drops it
+// later; it is replaced when the database is made. Who is dropping it this
+// moment has it reserved, and is stopped or done when we make it (see owning).
 func (s *Service) claimName(ctx context.Context, r *run) error {
 	from, err := s.store.GetDatabase(ctx, r.Data.From.Shard, r.Data.database())
 	if err != nil {
 		return err
 	}
-	db, err := s.store.GetDatabase(ctx, r.Data.To, r.Data.database())
-	switch {
-	case errors.Is(err, catalog.ErrNotFound):
-		return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		db, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(),
+			[]catalog.DatabaseState{catalog.DatabaseRetired, catalog.DatabaseDropping, catalog.DatabaseTarget}, catalog.DatabaseTarget, nil)
+		if errors.Is(err, catalog.ErrNotFound) {
 			return s.store.InsertDatabase(ctx, tx, catalog.Database{Shard: r.Data.To, Name: r.Data.database(),
 				State: catalog.DatabaseTarget, Tenant: r.Data.Tenant, SchemaVersion: from.SchemaVersion})
-		})
-	case err != nil:
-		return err
-	case db.Tenant != r.Data.Tenant:
-		return operation.Permanent(fmt.Errorf("database %s on %s belongs to another tenant: %w", db.Name, db.Shard, catalog.ErrConflict))
-	case db.State == catalog.DatabaseDropping:
-		return operation.Wait(time.Second, "what an earlier move left at the target is being dropped")
-	}
-	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(),
-			[]catalog.DatabaseState{catalog.DatabaseRetired, catalog.DatabaseTarget}, catalog.DatabaseTarget, nil)
+		}
 		if err != nil {
 			return err
+		}
+		if db.Tenant != r.Data.Tenant {
+			return operation.Permanent(fmt.Errorf("database %s on %s belongs to another tenant: %w", db.Name, db.Shard, catalog.ErrConflict))
 		}
 		return s.store.SetSchemaVersion(ctx, tx, r.Data.To, r.Data.database(), from.SchemaVersion)
 	})
@@ -85,7 +79,25 @@ func (s *Service) createTarget(ctx context.Context, r *run, src, dst *pgx.Conn) 
 	if err := s.dropSubscription(ctx, r); err != nil {
 		return err
 	}
-	return shard.CreateTarget(ctx, src, dst, r.Data.database())
+	return s.owning(ctx, r, dst, func() error { return shard.CreateTarget(ctx, src, dst, r.Data.database()) })
+}
+
+// owning runs fn, which makes or drops the target, while nobody else can: not
+// the inventory's keeper, nor a worker before us that was stopped inside this
+// and wakes up. dst is an admin connection to the target's maintenance database.
+func (s *Service) owning(ctx context.Context, r *run, dst *pgx.Conn, fn func() error) error {
+	if err := r.Held(ctx); err != nil { // before we stop anybody
+		return err
+	}
+	release, err := shard.Seize(ctx, dst, r.Data.database())
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := r.Held(ctx); err != nil {
+		return err
+	}
+	return fn()
 }
 
 // undoTarget drops what target made.
@@ -108,7 +120,7 @@ func (s *Service) undoTarget(ctx context.Context, r *run) error {
 		return err
 	}
 	defer closeConn(dst)
-	if err := shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()); err != nil {
+	if err := s.owning(ctx, r, dst, func() error { return shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()) }); err != nil {
 		return err
 	}
 	routed, err := s.routed(ctx, r)
@@ -144,12 +156,9 @@ var errFlipped = errors.New("the placement is flipped already")
 
 // stillAtSource asks the catalog before anything is taken back.
 func (s *Service) stillAtSource(ctx context.Context, r *run) error {
-	p, err := s.store.GetPlacement(ctx, r.Data.Tenant)
-	if err != nil {
-		return err
+	err := s.notFlipped(ctx, r)
+	if errors.Is(err, errFlipped) {
+		return operation.Permanent(err)
 	}
-	if p.Shard != r.Data.From.Shard {
-		return operation.Permanent(errFlipped)
-	}
-	return nil
+	return err
 }
