@@ -43,10 +43,8 @@ lint: ## vet and lint
 	go run $(LINT) run ./...
 
 .PHONY: bench
-bench: ## measure, and print the targets beside the results
-	@deploy/install/deps.sh run
-	go test -run '^$$' -bench . -benchmem -timeout 30m -p 1 \
-	  ./shardmap/... ./router/... ./dataplane/... ./controlplane/... $(if $(wildcard test/bench),./test/bench/...)
+bench: build ## measure on real servers, and print the targets beside the results (8 minutes; BENCH=-only=pause for a part)
+	@go run -buildvcs=false ./test/bench -binary $(BIN) $(BENCH)
 
 SOAK ?= 10
 .PHONY: soak

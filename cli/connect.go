@@ -48,3 +48,11 @@ func connect(cmd *cobra.Command) (*client.Client, error) {
 	}
 	return c, nil
 }
+
+// connectFor is connect for a command about the thing with an ID, once the ID has passed check.
+func connectFor(cmd *cobra.Command, check func(cmd *cobra.Command, id string) error, id string) (*client.Client, error) {
+	if err := check(cmd, id); err != nil {
+		return nil, err
+	}
+	return connect(cmd)
+}

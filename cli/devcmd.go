@@ -7,7 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -97,6 +97,32 @@ func describe(out io.Writer, dir string, info dev.Info, took time.Duration) {
 	fmt.Fprintf(out, "Try:\n  tenant-ops tenant create acme%[1]s\n  tenant-ops tenant move acme --to s2 --wait%[1]s\n  tenant-ops dev down%[1]s\n", in)
 }
 
+// partState is the document that dev status prints of a part.
+type partState struct {
+	Part    string `json:"part"`
+	PID     int    `json:"pid,omitempty"`
+	Address string `json:"address"`
+	Up      bool   `json:"up"`
+	Error   string `json:"error,omitempty"`
+}
+
+var partColumns = []column[partState]{
+	{"part", func(p partState) any { return p.Part }},
+	{"pid", func(p partState) any {
+		if p.PID == 0 {
+			return ""
+		}
+		return p.PID
+	}},
+	{"address", func(p partState) any { return p.Address }},
+	{"state", func(p partState) any {
+		if p.Up {
+			return "up"
+		}
+		return "down: " + p.Error
+	}},
+}
+
 func devStatusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
@@ -107,18 +133,17 @@ func devStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out, down := cmd.OutOrStdout(), 0
-			fmt.Fprintf(out, "%-18s %-8s %-24s %s\n", "PART", "PID", "ADDRESS", "STATE")
+			down := 0
+			states := make([]partState, 0, len(parts))
 			for _, p := range parts {
-				state := "up"
+				state := partState{Part: p.Name, PID: p.PID, Address: p.Address, Up: p.Err == nil}
 				if p.Err != nil {
-					state, down = "down: "+p.Err.Error(), down+1
+					state.Error, down = strings.ReplaceAll(p.Err.Error(), "\n", "; "), down+1
 				}
-				pid := "-"
-				if p.PID != 0 {
-					pid = strconv.Itoa(p.PID)
-				}
-				fmt.Fprintf(out, "%-18s %-8s %-24s %s\n", p.Name, pid, p.Address, state)
+				states = append(states, state)
+			}
+			if err := printItems(cmd.OutOrStdout(), outputFormat(cmd), states, partColumns); err != nil {
+				return err
 			}
 			if down > 0 {
 				return fmt.Errorf("%d of %d parts are down; their logs are in %s/log", down, len(parts), fleetDir(cmd))

@@ -85,20 +85,23 @@ func opShowCommand() *cobra.Command {
 		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOperation(cmd, args[0]); err != nil {
-				return err
-			}
-			c, err := connect(cmd)
-			if err != nil {
-				return err
-			}
-			op, err := c.Operation(cmd.Context(), args[0])
+			_, op, err := namedOperation(cmd, args[0])
 			if err != nil {
 				return err
 			}
 			return printOperation(cmd, op)
 		},
 	}
+}
+
+// namedOperation reads the operation with the ID that the command line gives.
+func namedOperation(cmd *cobra.Command, id string) (*client.Client, api.Operation, error) {
+	c, err := connectFor(cmd, checkOperation, id)
+	if err != nil {
+		return nil, api.Operation{}, err
+	}
+	op, err := c.Operation(cmd.Context(), id)
+	return c, op, err
 }
 
 // printOperation prints one operation; for people with its journal and receipt.
@@ -153,14 +156,7 @@ func opWatchCommand() *cobra.Command {
 		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOperation(cmd, args[0]); err != nil {
-				return err
-			}
-			c, err := connect(cmd)
-			if err != nil {
-				return err
-			}
-			op, err := c.Operation(cmd.Context(), args[0])
+			c, op, err := namedOperation(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -179,10 +175,7 @@ func opCancelCommand() *cobra.Command {
 		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOperation(cmd, args[0]); err != nil {
-				return err
-			}
-			c, err := connect(cmd)
+			c, err := connectFor(cmd, checkOperation, args[0])
 			if err != nil {
 				return err
 			}

@@ -108,7 +108,7 @@ func runPsql(cmd *cobra.Command, path string, login api.Access, args []string) (
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(passfile)) }()
-	psql := exec.Command(path, args...) //nolint:gosec // psql, with the operator's own arguments
+	psql := exec.Command(path, args...) //nolint:gosec,noctx // psql, with the operator's own arguments; it ends itself, by the signals below
 	psql.Env = psqlEnv(os.Environ(), login, passfile)
 	psql.Stdin, psql.Stdout, psql.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 

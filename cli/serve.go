@@ -3,9 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +34,6 @@ func controlPlaneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg.Name = serverName(cfg.Name)
 			return serve(cmd.Context(), "freehold-controlplane", cfg.Name, func(ctx context.Context) (server, error) {
 				return controlplane.Start(ctx, cfg)
 			})
@@ -59,7 +56,6 @@ func dataPlaneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg.Name = serverName(cfg.Name)
 			return serve(cmd.Context(), "freehold-dataplane", cfg.Name, func(ctx context.Context) (server, error) {
 				return dataplane.Start(ctx, cfg)
 			})
@@ -67,18 +63,6 @@ func dataPlaneCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&file, "config", "", "YAML file with the settings")
 	return cmd
-}
-
-// serverName defaults to host name and process ID, unique in a fleet.
-func serverName(name string) string {
-	if name != "" {
-		return name
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }
 
 // serve runs a server until ctx ends.

@@ -92,10 +92,7 @@ func shardShowCommand() *cobra.Command {
 		Args:              oneArg("shard's ID"),
 		ValidArgsFunction: completeShards,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkShard(cmd, args[0]); err != nil {
-				return err
-			}
-			c, err := connect(cmd)
+			c, err := connectFor(cmd, checkShard, args[0])
 			if err != nil {
 				return err
 			}
@@ -232,10 +229,7 @@ func shardVerbCommand(verb, short string, do func(c *client.Client, ctx context.
 		Args:              oneArg("shard's ID"),
 		ValidArgsFunction: completeShards,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkShard(cmd, args[0]); err != nil {
-				return err
-			}
-			c, err := connect(cmd)
+			c, err := connectFor(cmd, checkShard, args[0])
 			if err != nil {
 				return err
 			}

@@ -81,10 +81,7 @@ func tenantCreateCommand() *cobra.Command {
 		Args:    oneArg("tenant's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.ID = args[0]
-			if err := checkTenant(cmd, args[0]); err != nil {
-				return err
-			}
-			c, err := connect(cmd)
+			c, err := connectFor(cmd, checkTenant, args[0])
 			if err != nil {
 				return err
 			}
@@ -141,10 +138,7 @@ func tenantShowCommand() *cobra.Command {
 		Args:              oneArg("tenant's ID"),
 		ValidArgsFunction: completeTenants,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkTenant(cmd, args[0]); err != nil {
-				return err
-			}
-			c, err := connect(cmd)
+			c, err := connectFor(cmd, checkTenant, args[0])
 			if err != nil {
 				return err
 			}
@@ -175,10 +169,7 @@ func tenantVerbCommand(verb, short string, do tenantVerb, after ...string) *cobr
 }
 
 func changeTenant(cmd *cobra.Command, id string, ch change, do tenantVerb, after ...string) error {
-	if err := checkTenant(cmd, id); err != nil {
-		return err
-	}
-	c, err := connect(cmd)
+	c, err := connectFor(cmd, checkTenant, id)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ package controlplane
 import (
 	"log/slog"
 	"time"
+
+	"github.com/freehold-db/freehold/internal/config"
 )
 
 // Config is everything a replica needs to know. It is read from a YAML file
@@ -53,21 +55,15 @@ type Config struct {
 
 // Defaults fills what is zero.
 func (c *Config) Defaults() {
-	def(&c.Listen, "127.0.0.1:7400")
-	def(&c.NATSReplicas, 1)
-	def(&c.WarmPool, 4)
-	def(&c.TenantConnections, 40)
-	def(&c.StatementTimeout, 30*time.Second)
-	def(&c.IdleInTxTimeout, 30*time.Second)
-	def(&c.DeleteGrace, 7*24*time.Hour)
-	def(&c.MoveGrace, 10*time.Minute)
-	def(&c.Workers, 4)
-	def(&c.LeaseFor, 5*time.Second)
-}
-
-func def[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
-	}
+	config.Default(&c.Name, config.InstanceName())
+	config.Default(&c.Listen, "127.0.0.1:7400")
+	config.Default(&c.NATSReplicas, 1)
+	config.Default(&c.WarmPool, 4)
+	config.Default(&c.TenantConnections, 40)
+	config.Default(&c.StatementTimeout, 30*time.Second)
+	config.Default(&c.IdleInTxTimeout, 30*time.Second)
+	config.Default(&c.DeleteGrace, 7*24*time.Hour)
+	config.Default(&c.MoveGrace, 10*time.Minute)
+	config.Default(&c.Workers, 4)
+	config.Default(&c.LeaseFor, 5*time.Second)
 }

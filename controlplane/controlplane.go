@@ -60,13 +60,6 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Name == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, fmt.Errorf("control plane: %w", err)
-		}
-		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
-	}
 	log := cfg.Log
 	if log == nil {
 		log = slog.Default()
@@ -104,7 +97,10 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 	s.url = "http://" + listener.Addr().String()
 
-	engine := operation.New(s.store, operation.Options{Worker: s.cfg.Name, LeaseFor: s.cfg.LeaseFor, Workers: s.cfg.Workers, Logger: s.log})
+	registry := telemetry.NewRegistry()
+	registry.MustRegister(&figures{store: s.store, log: s.log})
+	engine := operation.New(s.store, operation.Options{Worker: s.cfg.Name, LeaseFor: s.cfg.LeaseFor, Workers: s.cfg.Workers,
+		Registry: registry, Logger: s.log})
 	fleet := shard.New(s.store, secrets)
 	publisher := publish.New(s.store, s.nats, publish.Options{Replicas: s.cfg.NATSReplicas, Logger: s.log})
 	tenants := provision.New(s.store, engine, fleet, secrets, provision.Options{
@@ -112,7 +108,6 @@ func (s *Server) assemble(ctx context.Context) error {
 		Limits: shard.Limits{Connections: s.cfg.TenantConnections, StatementTimeout: s.cfg.StatementTimeout, IdleInTx: s.cfg.IdleInTxTimeout},
 	})
 	moves := move.New(s.store, engine, fleet, publisher, move.Options{PGBinDir: bin, Grace: s.cfg.MoveGrace, Logger: s.log})
-	registry := telemetry.NewRegistry()
 	s.http = adminapi.New(adminapi.Deps{
 		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Audit: s.audit,
 		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
@@ -211,7 +206,8 @@ func (s *Server) Done() <-chan error { return s.done }
 
 // Stop ends the replica: the API answers what is under way, then workers stop
 // their steps and give their leases back, so that another replica goes on at
-// once. Everything is closed when it returns, also when ctx ends first.
+// once. Everything is closed when it returns. When ctx ends first, requests are
+// cut off and what still runs a few seconds later is left behind, with an error.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() { s.stopErr = s.stop(ctx) })
 	return s.stopErr
@@ -223,11 +219,28 @@ func (s *Server) stop(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("requests were cut off: %w", down), s.http.Close())
 	}
 	s.end()
-	s.side.Wait() // each part bounds its own way out
-	s.close()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		s.side.Wait() // each part bounds its own way out
+		s.close()
+	}()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		// Parts on their way out need a moment; one that hangs must not keep the process.
+		select {
+		case <-gone:
+		case <-time.After(lastWait):
+			err = errors.Join(err, fmt.Errorf("control plane: parts of it still run: %w", ctx.Err()))
+		}
+	}
 	s.log.Info("control plane stopped", "replica", s.cfg.Name, "error", err)
 	return err
 }
+
+// lastWait is what Stop gives the parts beyond its caller's time.
+const lastWait = 5 * time.Second
 
 func (s *Server) close() {
 	s.end()

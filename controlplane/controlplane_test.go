@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -109,8 +110,27 @@ func TestReplicasServeWithoutNATS(t *testing.T) {
 	require.Equal(t, "s1", doc["shard"])
 	status, _ = call(t, second, "GET", "/readyz", nil)
 	require.Equal(t, http.StatusOK, status)
-	status, _ = call(t, second, "GET", "/metrics", nil)
-	require.Equal(t, http.StatusOK, status)
+	require.Eventually(t, func() bool { // the relay carries what the first replica left
+		return strings.Contains(metrics(t, second), "\nfreehold_audit_relay_lag_seconds 0\n")
+	}, 20*time.Second, 50*time.Millisecond)
+	text := metrics(t, second)
+	require.Contains(t, text, "\nfreehold_catalog_up 1\n")
+	require.Contains(t, text, `freehold_warm_pool_ready{shard="s1"} `)
+	require.Contains(t, text, "\nfreehold_outbox_oldest_seconds ")
+	require.NotContains(t, text, "\nfreehold_outbox_oldest_seconds 0\n", "NATS is away: changes wait")
+}
+
+func metrics(t *testing.T, s *controlplane.Server) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL()+"/metrics", nil)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // read only
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(text)
 }
 
 func TestStartFailsCleanly(t *testing.T) {

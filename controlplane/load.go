@@ -1,54 +1,27 @@
 package controlplane
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/url"
-	"os"
 
-	"github.com/caarlos0/env/v11"
 	"github.com/jackc/pgx/v5"
-	"gopkg.in/yaml.v3"
+
+	"github.com/freehold-db/freehold/internal/config"
 )
+
+// what names the configuration in errors.
+const what = "control-plane configuration"
 
 // LoadConfig reads a YAML file (an empty path: none), lets environment
 // variables override it, fills in defaults and validates. An unknown key is an
 // error: a typo must not silently leave a bound off.
-func LoadConfig(path string) (Config, error) {
-	var c Config
-	if path != "" {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return Config{}, fmt.Errorf("control-plane configuration: %w", err)
-		}
-		dec := yaml.NewDecoder(bytes.NewReader(b))
-		dec.KnownFields(true)
-		if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-			return Config{}, fmt.Errorf("control-plane configuration: %s: %w", path, err)
-		}
-	}
-	if err := env.Parse(&c); err != nil {
-		return Config{}, fmt.Errorf("control-plane configuration: %w", err)
-	}
-	c.Defaults()
-	if err := c.Validate(); err != nil {
-		return Config{}, err
-	}
-	return c, nil
-}
+func LoadConfig(path string) (Config, error) { return config.Load[Config](what, path) }
 
 // Validate refuses a configuration that no replica can run on; the error lists
 // everything wrong with it, and never a DSN, which may hold a password.
 func (c *Config) Validate() error {
-	var faults []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			faults = append(faults, fmt.Errorf(format, args...))
-		}
-	}
+	var faults config.Faults
+	check := faults.Check
 	_, _, err := net.SplitHostPort(c.Listen)
 	check(err == nil, "listen: %q: want host:port", c.Listen)
 	check(isDSN(c.CatalogDSN), "catalog_dsn: want the connection string of the catalog database")
@@ -61,10 +34,7 @@ func (c *Config) Validate() error {
 	check(c.StatementTimeout > 0 && c.IdleInTxTimeout > 0, "statement_timeout, idle_in_transaction_timeout: must be positive")
 	check(c.DeleteGrace > 0 && c.MoveGrace > 0, "delete_grace, move_grace: must be positive")
 	check(c.Workers > 0 && c.LeaseFor > 0, "workers, lease_for: must be positive")
-	if len(faults) > 0 {
-		return fmt.Errorf("control-plane configuration: %w", errors.Join(faults...))
-	}
-	return nil
+	return faults.Err(what)
 }
 
 func isDSN(s string) bool {

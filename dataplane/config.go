@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -37,9 +38,10 @@ type Config struct {
 
 	// MapSize bounds the shard map's cached placements.
 	MapSize int `yaml:"map_size" env:"FREEHOLD_MAP_SIZE"`
-	// MaxBody bounds a request's body in bytes; MaxRows an answer's rows.
-	MaxBody int64 `yaml:"max_body" env:"FREEHOLD_MAX_BODY"`
-	MaxRows int   `yaml:"max_rows" env:"FREEHOLD_MAX_ROWS"`
+	// MaxBody bounds a request's body in bytes; MaxRows an answer's rows, MaxAnswer its bytes.
+	MaxBody   int64 `yaml:"max_body" env:"FREEHOLD_MAX_BODY"`
+	MaxRows   int   `yaml:"max_rows" env:"FREEHOLD_MAX_ROWS"`
+	MaxAnswer int64 `yaml:"max_answer" env:"FREEHOLD_MAX_ANSWER"`
 	// RatePerTenant is requests per second per tenant at this node (0: unlimited), Burst its bucket.
 	RatePerTenant float64       `yaml:"rate_per_tenant" env:"FREEHOLD_RATE_PER_TENANT"`
 	Burst         int           `yaml:"burst" env:"FREEHOLD_BURST"`
@@ -53,23 +55,24 @@ type Config struct {
 	Log *slog.Logger `yaml:"-"`
 }
 
+// schemaRoom is how much longer than an answer a message of a server may be:
+// what is asked about a tenant's schema is one row, too.
+const schemaRoom = 16 << 20
+
 // Defaults fills what is zero.
 func (c *Config) Defaults() {
-	def(&c.Listen, "127.0.0.1:7500")
-	def(&c.Audience, "freehold")
-	def(&c.MapSize, 1_000_000)
-	def(&c.MaxBody, 1<<20)
-	def(&c.MaxRows, 10_000)
-	def(&c.RequestFor, 30*time.Second)
-	def(&c.DrainFor, 10*time.Second)
+	config.Default(&c.Name, config.InstanceName())
+	config.Default(&c.Listen, "127.0.0.1:7500")
+	config.Default(&c.Audience, "freehold")
+	config.Default(&c.MapSize, 1_000_000)
+	config.Default(&c.MaxBody, 1<<20)
+	config.Default(&c.MaxRows, 10_000)
+	config.Default(&c.MaxAnswer, 16<<20)
+	config.Default(&c.RequestFor, 30*time.Second)
+	config.Default(&c.DrainFor, 10*time.Second)
+	config.Default(&c.Router.MaxMessage, int(c.MaxAnswer)+schemaRoom)
+	c.Router.Defaults()
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"EdDSA", "ES256", "RS256"}
-	}
-}
-
-func def[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
 	}
 }

@@ -126,15 +126,15 @@ func (w *world) tenant(id shardmap.TenantID, rows int) {
 	require.NoError(w.t, err)
 	exec := func(conn *pgx.Conn, sql string) {
 		w.t.Helper()
-		_, err := conn.Exec(ctx, strings.ReplaceAll(sql, "$X", x))
+		_, err := conn.Exec(ctx, strings.ReplaceAll(sql, "{X}", x)) // braces: no verifier holds them
 		require.NoError(w.t, err, sql)
 	}
 	root := w.admin("postgres")
-	exec(root, `CREATE ROLE $X; CREATE ROLE $X_owner; CREATE ROLE $X_rw; CREATE ROLE $X_ro`)
-	exec(root, `CREATE ROLE $X_auth_a LOGIN NOINHERIT IN ROLE $X, $X_rw, $X_ro PASSWORD '`+verifier+`'`)
-	exec(root, `CREATE DATABASE $X TEMPLATE template0`)
-	exec(root, `REVOKE ALL ON DATABASE $X FROM PUBLIC`)
-	exec(root, `GRANT CONNECT ON DATABASE $X TO $X_auth_a, freehold_bouncer`)
+	exec(root, `CREATE ROLE {X}; CREATE ROLE {X}_owner; CREATE ROLE {X}_rw; CREATE ROLE {X}_ro`)
+	exec(root, `CREATE ROLE {X}_auth_a LOGIN NOINHERIT IN ROLE {X}, {X}_rw, {X}_ro PASSWORD '`+verifier+`'`)
+	exec(root, `CREATE DATABASE {X} TEMPLATE template0`)
+	exec(root, `REVOKE ALL ON DATABASE {X} FROM PUBLIC`)
+	exec(root, `GRANT CONNECT ON DATABASE {X} TO {X}_auth_a, freehold_bouncer`)
 	w.t.Cleanup(func() {
 		conn, err := pgx.Connect(context.Background(), w.shard.Postgres.DSN("postgres"))
 		if err == nil {
@@ -153,7 +153,7 @@ func (w *world) tenant(id shardmap.TenantID, rows int) {
 		REVOKE ALL ON FUNCTION freehold.lookup FROM PUBLIC; GRANT EXECUTE ON FUNCTION freehold.lookup TO freehold_bouncer`)
 	exec(db, fmt.Sprintf(`CREATE TABLE notes (id bigint PRIMARY KEY, owner text NOT NULL, body text NOT NULL);
 		INSERT INTO notes SELECT i, '%s', repeat('x', 100) FROM generate_series(1, %d) i; ANALYZE notes;
-		GRANT USAGE ON SCHEMA public TO $X_rw, $X_ro; GRANT SELECT ON notes TO $X_rw, $X_ro; GRANT INSERT, UPDATE, DELETE ON notes TO $X_rw`, id, rows))
+		GRANT USAGE ON SCHEMA public TO {X}_rw, {X}_ro; GRANT SELECT ON notes TO {X}_rw, {X}_ro; GRANT INSERT, UPDATE, DELETE ON notes TO {X}_rw`, id, rows))
 	_, err = w.secrets.Put(ctx, secret.DatabaseAuth(x), login, 0)
 	require.NoError(w.t, err)
 	w.place(id, shardmap.Active, 1)

@@ -1,55 +1,27 @@
 package dataplane
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/url"
-	"os"
+	"slices"
 	"strings"
 
-	"github.com/caarlos0/env/v11"
-	"gopkg.in/yaml.v3"
-
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/internal/config"
 )
+
+// what names the configuration in errors.
+const what = "data-plane configuration"
 
 // LoadConfig reads a YAML file (an empty path: none), lets environment
 // variables override it, fills in defaults and validates. An unknown key is an
 // error: a typo must not silently leave a limit off.
-func LoadConfig(path string) (Config, error) {
-	var c Config
-	if path != "" {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return Config{}, fmt.Errorf("data-plane configuration: %w", err)
-		}
-		dec := yaml.NewDecoder(bytes.NewReader(b))
-		dec.KnownFields(true)
-		if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-			return Config{}, fmt.Errorf("data-plane configuration: %s: %w", path, err)
-		}
-	}
-	if err := env.Parse(&c); err != nil {
-		return Config{}, fmt.Errorf("data-plane configuration: %w", err)
-	}
-	c.Defaults()
-	if err := c.Validate(); err != nil {
-		return Config{}, err
-	}
-	return c, nil
-}
+func LoadConfig(path string) (Config, error) { return config.Load[Config](what, path) }
 
 // Validate refuses a configuration no node can run on; the error lists everything wrong with it.
 func (c *Config) Validate() error {
-	var faults []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			faults = append(faults, fmt.Errorf(format, args...))
-		}
-	}
+	var faults config.Faults
+	check := faults.Check
 	_, _, err := net.SplitHostPort(c.Listen)
 	check(err == nil, "listen: %q: want host:port", c.Listen)
 	check(c.SecretsDir != "", "secrets_dir: where are the tenants' logins?")
@@ -60,26 +32,19 @@ func (c *Config) Validate() error {
 		check(c.ControlURL == "" || isURL(base, "http", "https"), "control_url: %q: want an http(s) URL, or several with commas between", base)
 	}
 	check(c.RatePerTenant >= 0 && c.Burst >= 0, "rate_per_tenant, burst: must not be negative")
-	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MapSize > 0, "max_body, max_rows, map_size: must be positive")
+	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MaxAnswer > 0 && c.MapSize > 0, "max_body, max_rows, max_answer, map_size: must be positive")
+	r := c.Router
+	check(int64(r.MaxMessage) > c.MaxAnswer, "router: max_message: must be more than max_answer")
+	check(min(r.NodeConns, r.ShardConns, r.TenantConns, r.HeldMax, r.WaitingMax, r.MaxMessage) > 0, "router: node_conns, shard_conns, tenant_conns, held_max, waiting_max, max_message: must be positive")
+	check(min(r.IdleAfter, r.AcquireFor, r.HoldFor, r.RetryFor, r.ConnectFor, r.LeaseFor) > 0,
+		"router: idle_after, acquire_for, hold_for, retry_for, connect_for, lease_for: must be positive")
 	check(c.RequestFor > 0 && c.DrainFor > 0, "request_for, drain_for: must be positive")
-	if err := bearer.CheckAlgorithms(c.Algorithms); err != nil {
-		faults = append(faults, fmt.Errorf("algorithms: %w", err))
-	}
-	if len(faults) > 0 {
-		return fmt.Errorf("data-plane configuration: %w", errors.Join(faults...))
-	}
-	return nil
+	err = bearer.CheckAlgorithms(c.Algorithms)
+	check(err == nil, "algorithms: %w", err)
+	return faults.Err(what)
 }
 
 func isURL(s string, schemes ...string) bool {
 	u, err := url.Parse(s)
-	if err != nil || u.Host == "" {
-		return false
-	}
-	for _, scheme := range schemes {
-		if u.Scheme == scheme {
-			return true
-		}
-	}
-	return false
+	return err == nil && u.Host != "" && slices.Contains(schemes, u.Scheme)
 }

@@ -7,6 +7,16 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
+// condition is a gauge of 1 or 0.
+func condition(name, help string, holds func() bool) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "freehold_" + name, Help: help}, func() float64 {
+		if holds() {
+			return 1
+		}
+		return 0
+	})
+}
+
 // stats turns the counters that router and shard map keep anyway into metrics
 // when somebody asks for them; the request path pays nothing.
 type stats struct {
@@ -34,6 +44,9 @@ var figures = func() (all []figure) {
 	gauge("router_requests_held", "Requests held while their tenant cuts over.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.Held) })
 	counter("router_dials", "Connections tried to open.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.Dials) })
 	counter("router_dial_errors", "Connections that could not be opened.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.DialErrors) })
+	counter("router_idle_lost", "Idle connections found dead when they were wanted.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.Stale) })
+	counter("router_idle_evicted", "Idle connections closed to make room for another tenant.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.Evicted) })
+	counter("router_idle_expired", "Idle connections closed for their age.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.Reaped) })
 	counter("router_refused", "Attempts turned away or cut off, to be tried again.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.Refused) })
 	counter("router_retries", "Further attempts.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.Retries) })
 	counter("router_busy", "Requests that found a bound exhausted.", func(r router.Stats, _ shardmap.MapStats) float64 { return float64(r.Busy) })
@@ -42,6 +55,9 @@ var figures = func() (all []figure) {
 	gauge("shardmap_tenants", "Placements remembered.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.Tenants) })
 	counter("shardmap_hits", "Placements answered from memory.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.Hits) })
 	counter("shardmap_misses", "Placements that had to be loaded.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.Misses) })
+	counter("shardmap_negative_hits", "Tenants known from memory not to exist.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.NegativeHits) })
+	counter("shardmap_refreshes", "Placements looked up again after a refusal.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.Refreshes) })
+	counter("shardmap_loads", "Look-ups outside, for misses and refreshes.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.Loads) })
 	counter("shardmap_load_errors", "Look-ups outside when nobody could be asked.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.LoadErrors) })
 	counter("shardmap_applied", "News of placements taken in.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.Applied) })
 	counter("shardmap_late", "News of placements that were old.", func(_ router.Stats, m shardmap.MapStats) float64 { return float64(m.Late) })

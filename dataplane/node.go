@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/telemetry"
 	"github.com/freehold-db/freehold/router"
 )
@@ -58,13 +58,6 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Name == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, fmt.Errorf("data-plane node: %w", err)
-		}
-		cfg.Name = fmt.Sprintf("%s-%d", host, os.Getpid())
-	}
 	log := cfg.Log
 	if log == nil {
 		log = slog.Default()
@@ -98,7 +91,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.side.Go(func() { keys.Run(life) })
 	s.side.Go(func() { s.source.Run(life, s.source.places, s.router) })
 	go func() {
-		if err := s.http.Serve(listener); !s.stopping.Load() {
+		if err := s.http.Serve(gateway.Listener(listener)); !s.stopping.Load() {
 			s.done <- fmt.Errorf("data-plane node: %w", err)
 		}
 		close(s.done)
@@ -118,7 +111,10 @@ func (s *Server) build(secrets secret.Store, keys *bearer.Keys) error {
 	}
 	s.router = router.New(s.source.places, secrets, s.cfg.Router)
 	registry := telemetry.NewRegistry()
-	registry.MustRegister(stats{s.router, s.source.places})
+	registry.MustRegister(stats{s.router, s.source.places},
+		condition("feed_connected", "Whether NATS can be heard now; known tenants are served without.", s.source.Connected),
+		condition("feed_synced", "Whether all placements were taken in since the start.", s.source.Synced),
+		condition("token_keys_known", "Whether the token issuer's keys are known.", keys.Known))
 	s.gate, err = gateway.New(gateway.Config{
 		Verifier: verifier, Domain: s.cfg.Domain, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
 		RatePerTenant: s.cfg.RatePerTenant, Burst: s.cfg.Burst, Registry: registry, Log: s.log,
@@ -133,7 +129,7 @@ func (s *Server) build(secrets secret.Store, keys *bearer.Keys) error {
 	if err != nil {
 		return err
 	}
-	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody}).Register(s.gate.API())
+	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer}).Register(s.gate.API())
 	s.http = gateway.NewServer(s.gate, s.cfg.RequestFor)
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	return nil
@@ -168,11 +164,11 @@ func (s *Server) stop(ctx context.Context) error {
 	defer cancel()
 	s.log.Info("data-plane node drains", "node", s.cfg.Name)
 	s.gate.Leave()
-	pause(ctx, min(noticeFor, s.cfg.DrainFor/4))
+	_ = sleep.For(ctx, min(noticeFor, s.cfg.DrainFor/4))
 	s.gate.Part()
 	s.stopping.Store(true)
 	err := s.listener.Close()
-	pause(ctx, min(partFor, s.cfg.DrainFor/4))
+	_ = sleep.For(ctx, min(partFor, s.cfg.DrainFor/4))
 	s.settle(ctx)
 	if down := s.http.Shutdown(ctx); down != nil {
 		err = errors.Join(err, fmt.Errorf("requests were cut off: %w", down), s.http.Close())
@@ -192,16 +188,7 @@ func (s *Server) settle(ctx context.Context) {
 		if s.gate.UnderWay() > 0 {
 			still = -1
 		}
-		pause(ctx, look)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+		_ = sleep.For(ctx, look)
 	}
 }
 

@@ -42,8 +42,28 @@ func TestServesTenants(t *testing.T) {
 	require.Equal(t, 404, a.status, a.body)
 	metrics := do(t, http.MethodGet, n.URL()+"/metrics", "", "").body
 	require.Contains(t, metrics, `freehold_http_request_duration_seconds_count{method="GET",route="/rest/v1/:table",status="200"} 2`)
-	require.Contains(t, metrics, "freehold_router_connections ")
+	for _, figure := range []string{"freehold_router_connections ", "freehold_router_busy_total 0", "freehold_router_holds_total 0", "freehold_router_refused_total ",
+		"freehold_shardmap_hits_total ", "freehold_shardmap_negative_hits_total ", "freehold_feed_connected 1", "freehold_feed_synced 1", "freehold_token_keys_known 1"} {
+		require.Contains(t, metrics, figure)
+	}
 	require.NotContains(t, metrics, "acme", "no tenant is a label")
+}
+
+// What an answer may cost in memory is bounded, and what is too much is said.
+func TestAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.tenant("acme", 2000) // of about 130 bytes each
+	n := w.node(func(c *dataplane.Config) { c.MaxAnswer, c.Router.MaxMessage = 10_000, 150_000 })
+	tok := w.token("acme", "viewer")
+	for rows, want := range map[int]int{10: 200, 500: 400, 2000: 400} { // the last one does not even get to the node
+		a := do(t, http.MethodGet, fmt.Sprintf("%s/rest/v1/notes?limit=%d", n.URL(), rows), tok, "")
+		require.Equal(t, want, a.status, rows)
+		if want == 400 {
+			require.Contains(t, a.body, "answer_too_large", rows)
+		}
+	}
+	require.Equal(t, 200, do(t, http.MethodGet, n.URL()+"/rest/v1/notes?limit=1", tok, "").status)
 }
 
 // A token of tenant acme gets nothing of rival, by whatever way.

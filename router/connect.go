@@ -36,9 +36,14 @@ type lease struct {
 func (r *Router) connect(ctx context.Context, p *pool, place shardmap.Placement) (*conn, error) {
 	c, err := r.dialUp(ctx, p, place)
 	r.mu.Lock()
+	if place.Epoch == p.epoch {
+		p.dials--
+	}
 	if err == nil {
 		r.conns[c] = struct{}{}
+		gone := r.serve()
 		r.mu.Unlock()
+		shut(gone)
 		return c, nil
 	}
 	var refusal *pgconn.PgError
@@ -85,6 +90,7 @@ func (r *Router) dialUp(ctx context.Context, p *pool, place shardmap.Placement) 
 		return next, nil
 	}
 	config.ConnectTimeout = 0 // ctx bounds it
+	config.MaxProtocolMessageBodyLen = r.cfg.MaxMessage
 	r.stats.dials.Add(1)
 	pgc, err := pgconn.ConnectConfig(ctx, &config.Config)
 	opened.Store(true)
@@ -114,8 +120,14 @@ func (r *Router) login(ctx context.Context, p *pool, database string) (secret.Lo
 	}
 	fresh, _, err := r.creds.Get(ctx, secret.DatabaseAuth(database))
 	if err != nil {
-		if l != nil && !errors.Is(err, secret.ErrNotFound) && age < leaseGrace*r.cfg.LeaseFor {
+		gone := errors.Is(err, secret.ErrNotFound)
+		if l != nil && !gone && age < leaseGrace*r.cfg.LeaseFor {
 			return l.login, nil
+		}
+		if gone {
+			r.mu.Lock()
+			p.login = nil // not to be used again, whatever happens to the store
+			r.mu.Unlock()
 		}
 		return secret.Login{}, fmt.Errorf("tenant %s: %w: login: %w", p.tenant, ErrUnreachable, err)
 	}

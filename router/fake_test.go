@@ -37,6 +37,7 @@ type world struct {
 	reads  int
 	loads  int
 	down   error
+	sealed error // the secret store's
 }
 
 func newWorld() *world {
@@ -75,6 +76,9 @@ func (w *world) Get(_ context.Context, path string) (secret.Login, int64, error)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reads++
+	if w.sealed != nil {
+		return secret.Login{}, 0, w.sealed
+	}
 	l, ok := w.logins[path]
 	if !ok {
 		return l, 0, secret.ErrNotFound
@@ -121,6 +125,7 @@ type fake struct {
 	total   int
 	dials   int
 	refuse  error
+	row     []byte // the answer to a query; set it between queries
 	started sync.WaitGroup
 }
 
@@ -169,6 +174,10 @@ func (f *fake) serve(c net.Conn) {
 		}
 		switch m.(type) {
 		case *pgproto3.Query:
+			if f.row != nil {
+				b.Send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("c")}}})
+				b.Send(&pgproto3.DataRow{Values: [][]byte{f.row}})
+			}
 			b.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 0")})
 			b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 		case *pgproto3.Terminate:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // What a client sees, observed on PostgreSQL 15 behind PgBouncer 1.18 in
@@ -73,6 +74,8 @@ func judge(ctx context.Context, err error, c *conn, access Access) (verdict, err
 		return settled, err // the request's own time ran out: nobody waits for another try
 	case c.wire.asked.Load() == 0:
 		return unsent, err
+	case access == ReadOnly && tooLarge(err):
+		return settled, fmt.Errorf("%w: %w", ErrTooLarge, err)
 	case c.wire.answered.Load() == 'E' && turnedAway(err, c.wire.asked.Load() == 'P'):
 		return refused, err
 	case access == ReadOnly:
@@ -80,6 +83,12 @@ func judge(ctx context.Context, err error, c *conn, access Access) (verdict, err
 	default:
 		return settled, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
+}
+
+// tooLarge tells whether the driver gave a connection up for the size of what came.
+func tooLarge(err error) bool {
+	var e *pgproto3.ExceededMaxBodyLenErr
+	return errors.As(err, &e)
 }
 
 // turnedAway tells whether the first thing that a server said, err, proves that

@@ -30,6 +30,7 @@ type pool struct {
 	login  *lease         // nil: not read yet
 	used   time.Time      // when it was last asked for
 	open   int32          // connections open or being opened
+	dials  int32          // of them being opened, at epoch
 	busy   int32          // requests under way
 }
 
@@ -126,6 +127,12 @@ func (r *Router) acquire(ctx context.Context, place shardmap.Placement) (*conn, 
 			shut(append(gone, victim...))
 			return r.connect(ctx, p, place)
 		}
+		if p.queue != nil && p.queue.waiting.Len() >= r.cfg.WaitingMax {
+			r.mu.Unlock()
+			shut(gone)
+			r.stats.busy.Add(1)
+			return nil, fmt.Errorf("tenant %s: %w: %d requests wait for a connection", p.tenant, ErrBusy, r.cfg.WaitingMax)
+		}
 		w := r.enqueue(p, place)
 		r.mu.Unlock()
 		shut(gone)
@@ -159,7 +166,7 @@ func (r *Router) popIdle(p *pool) *conn {
 // seat counts one more connection of p, if the bounds allow it; where only an
 // idle connection of some tenant is in the way, that goes (the caller closes it).
 func (r *Router) seat(p *pool, shard shardmap.ShardID) (victim []*conn, ok bool) {
-	if int(p.open) >= r.cfg.TenantConns {
+	if !r.mayDial(p) {
 		return nil, false
 	}
 	s := r.server(shard)
@@ -177,9 +184,20 @@ func (r *Router) seat(p *pool, shard shardmap.ShardID) (victim []*conn, ok bool)
 		victim = append(victim, c)
 	}
 	p.open++
+	p.dials++
 	s.open++
 	r.open++
 	return victim, true
+}
+
+// dialsAtOnce bounds the connections of one tenant that are being opened. When
+// its requests come all at once, as after a hold, the first one to be open
+// serves many of them in the time that one more login takes, and is open later
+// the more logins it has to share the processors with.
+const dialsAtOnce = 1
+
+func (r *Router) mayDial(p *pool) bool {
+	return int(p.open) < r.cfg.TenantConns && p.dials < dialsAtOnce
 }
 
 // longestIdle returns the shard with the connection that has been idle longest.
@@ -277,7 +295,7 @@ func (r *Router) heir(c *conn) *pool {
 			return p
 		}
 		shard := p.queue.waiting.Front().Value.(*waiter).place.Shard
-		if int(p.open) < r.cfg.TenantConns && (shard == c.Placement.Shard || r.server(shard).open < r.cfg.ShardConns) {
+		if r.mayDial(p) && (shard == c.Placement.Shard || r.server(shard).open < r.cfg.ShardConns) {
 			return p
 		}
 	}
@@ -386,6 +404,7 @@ func (r *Router) advance(p *pool, epoch shardmap.Epoch) (gone []*conn) {
 		return nil
 	}
 	p.epoch = epoch
+	p.dials = 0 // those under way are to the old place, and may hang there
 	gone = r.vacate(p, errMoved)
 	if p.hold != nil && epoch > p.hold.epoch {
 		r.lift(p)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/router"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -164,6 +165,82 @@ func TestBusy(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadOnly, query))
 	})
+}
+
+// Known tenants are served while the secret store is away, for as long as their
+// leases reach; a login that is gone from the store is not used again.
+func TestSecretStoreAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), newFake()
+		p, unknown := w.settle(1, "s1", 1), w.settle(2, "s1", 1)
+		r, _ := fakeRouter(t, w, f, router.Config{LeaseFor: time.Minute, IdleAfter: time.Second})
+		fresh := func() error { // on a connection of its own
+			time.Sleep(2 * time.Second)
+			return r.Do(t.Context(), p.Tenant, router.ReadOnly, query)
+		}
+		require.NoError(t, fresh())
+		w.sealed = secret.ErrUnavailable
+		require.NoError(t, fresh())
+		time.Sleep(10 * time.Minute)
+		require.NoError(t, fresh(), "kept beyond its lease while nobody can be asked")
+		require.ErrorIs(t, r.Do(t.Context(), unknown.Tenant, router.ReadOnly, query), router.ErrUnreachable)
+		w.sealed = secret.ErrNotFound
+		require.ErrorIs(t, fresh(), router.ErrUnreachable)
+		w.sealed = secret.ErrUnavailable
+		require.ErrorIs(t, fresh(), router.ErrUnreachable, "taken back is taken back")
+		w.sealed = nil
+		require.NoError(t, fresh())
+		w.sealed = secret.ErrUnavailable
+		time.Sleep(13 * time.Minute)
+		require.ErrorIs(t, fresh(), router.ErrUnreachable, "leases end")
+		require.Zero(t, r.Stats().Waiting)
+	})
+}
+
+func TestWaitingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), newFake()
+		p, other := w.settle(1, "s1", 1), w.settle(2, "s1", 1)
+		r, _ := fakeRouter(t, w, f, router.Config{TenantConns: 1, WaitingMax: 3})
+		var wg sync.WaitGroup
+		err := r.Do(t.Context(), p.Tenant, router.ReadOnly, func(ctx context.Context, _ *router.Conn) error {
+			for range 3 {
+				wg.Go(func() {
+					if err := r.Do(t.Context(), p.Tenant, router.ReadOnly, query); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			synctest.Wait()
+			start := time.Now()
+			require.ErrorIs(t, r.Do(ctx, p.Tenant, router.ReadOnly, query), router.ErrBusy)
+			require.Zero(t, time.Since(start), "told at once")
+			require.NoError(t, r.Do(ctx, other.Tenant, router.ReadOnly, query), "nobody else is concerned")
+			return nil
+		})
+		require.NoError(t, err)
+		wg.Wait()
+		require.EqualValues(t, 1, r.Stats().Busy)
+	})
+}
+
+// A server's message beyond the bound is never read into memory, and asking
+// for it again would not make it smaller.
+func TestMessagesAreBounded(t *testing.T) {
+	w, f := newWorld(), newFake()
+	p := w.settle(1, "s1", 1)
+	r, _ := fakeRouter(t, w, f, router.Config{MaxMessage: 1000})
+	require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadOnly, query))
+	f.row = make([]byte, 990)
+	require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadOnly, query))
+	f.row = make([]byte, 1001)
+	calls := 0
+	counted := func(ctx context.Context, c *router.Conn) error { calls++; return query(ctx, c) }
+	require.ErrorIs(t, r.Do(t.Context(), p.Tenant, router.ReadOnly, counted), router.ErrTooLarge)
+	require.Equal(t, 1, calls)
+	require.ErrorIs(t, r.Do(t.Context(), p.Tenant, router.ReadWrite, counted), router.ErrOutcomeUnknown)
+	f.row = nil
+	require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadOnly, query))
 }
 
 // At the node's bound an idle connection of another tenant makes room.

@@ -37,28 +37,32 @@ func (s site) address() shardmap.Shard {
 	return shardmap.Shard{ID: s.id, Host: s.Host(), Port: s.BouncerPort(), Version: 1}
 }
 
-// admin runs statements as the superuser, straight at Postgres.
-func (s site) admin(database string, statements ...string) {
+// super hands out a connection of the superuser, straight at Postgres.
+func (s site) super(database string, use func(ctx context.Context, c *pgx.Conn)) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	c, err := pg.Connect(ctx, s.Host(), s.PGPort(), database, s.Admin)
 	require.NoError(s.t, err)
 	defer func() { _ = c.Close(ctx) }()
-	for _, sql := range statements {
-		_, err := c.Exec(ctx, sql)
-		require.NoError(s.t, err, sql)
-	}
+	use(ctx, c)
+}
+
+func (s site) admin(database string, statements ...string) {
+	s.t.Helper()
+	s.super(database, func(ctx context.Context, c *pgx.Conn) {
+		for _, sql := range statements {
+			_, err := c.Exec(ctx, sql)
+			require.NoError(s.t, err, sql)
+		}
+	})
 }
 
 func (s site) one(database, sql string) (n int) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	c, err := pg.Connect(ctx, s.Host(), s.PGPort(), database, s.Admin)
-	require.NoError(s.t, err)
-	defer func() { _ = c.Close(ctx) }()
-	require.NoError(s.t, c.QueryRow(ctx, sql).Scan(&n))
+	s.super(database, func(ctx context.Context, c *pgx.Conn) {
+		require.NoError(s.t, c.QueryRow(ctx, sql).Scan(&n))
+	})
 	return n
 }
 

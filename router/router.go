@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -40,6 +41,8 @@ var (
 	ErrUnreachable = errors.New("tenant database cannot be reached")
 	// ErrOutcomeUnknown: the connection broke after a write was sent. It may or may not have been committed and was not retried.
 	ErrOutcomeUnknown = errors.New("outcome of the write is unknown")
+	// ErrTooLarge: the server's answer to a read is larger than MaxMessage.
+	ErrTooLarge = errors.New("answer of the database is too large")
 	// ErrClosed: the router is closing; nothing was executed.
 	ErrClosed = errors.New("router is closed")
 )
@@ -56,40 +59,46 @@ const (
 
 // Config bounds a router. Zero fields take the defaults.
 type Config struct {
-	NodeConns   int           `yaml:"node_conns"`   // connections of this node in total; default 400
-	ShardConns  int           `yaml:"shard_conns"`  // connections of this node to one shard; default 100
-	TenantConns int           `yaml:"tenant_conns"` // connections of this node to one tenant's database; default 8
-	IdleAfter   time.Duration `yaml:"idle_after"`   // an idle connection is closed after this; default 60 s
-	AcquireFor  time.Duration `yaml:"acquire_for"`  // longest wait for a free connection; default 5 s
-	HoldFor     time.Duration `yaml:"hold_for"`     // longest a request is held during a cutover; default 10 s
-	HeldMax     int           `yaml:"held_max"`     // held requests per tenant; default 1000
-	RetryFor    time.Duration `yaml:"retry_for"`    // longest a refused request looks again where its tenant lives; default 10 s
-	ConnectFor  time.Duration `yaml:"connect_for"`  // longest a connection may take to open (a paused PgBouncer lets a login wait); default 8 s
-	LeaseFor    time.Duration `yaml:"lease_for"`    // a tenant's login is read again after this; default 5 min
+	// Connections of this node in total.
+	NodeConns int `yaml:"node_conns" env:"FREEHOLD_ROUTER_NODE_CONNS"`
+	// Connections of this node to one shard.
+	ShardConns int `yaml:"shard_conns" env:"FREEHOLD_ROUTER_SHARD_CONNS"`
+	// Connections of this node to one tenant's database.
+	TenantConns int `yaml:"tenant_conns" env:"FREEHOLD_ROUTER_TENANT_CONNS"`
+	// An idle connection is closed after this.
+	IdleAfter time.Duration `yaml:"idle_after" env:"FREEHOLD_ROUTER_IDLE_AFTER"`
+	// Longest wait for a free connection.
+	AcquireFor time.Duration `yaml:"acquire_for" env:"FREEHOLD_ROUTER_ACQUIRE_FOR"`
+	// Longest a request is held during a cutover.
+	HoldFor time.Duration `yaml:"hold_for" env:"FREEHOLD_ROUTER_HOLD_FOR"`
+	// Held requests per tenant.
+	HeldMax int `yaml:"held_max" env:"FREEHOLD_ROUTER_HELD_MAX"`
+	// Requests per tenant that wait for a connection; more than a hold lets go at once.
+	WaitingMax int `yaml:"waiting_max" env:"FREEHOLD_ROUTER_WAITING_MAX"`
+	// Bytes of one message of a server, such as a row.
+	MaxMessage int `yaml:"max_message" env:"FREEHOLD_ROUTER_MAX_MESSAGE"`
+	// Longest a refused request looks again where its tenant lives.
+	RetryFor time.Duration `yaml:"retry_for" env:"FREEHOLD_ROUTER_RETRY_FOR"`
+	// Longest a connection may take to open (a paused PgBouncer lets a login wait).
+	ConnectFor time.Duration `yaml:"connect_for" env:"FREEHOLD_ROUTER_CONNECT_FOR"`
+	// A tenant's login is read again after this.
+	LeaseFor time.Duration `yaml:"lease_for" env:"FREEHOLD_ROUTER_LEASE_FOR"`
 }
 
-func (c Config) withDefaults() Config {
-	set := func(d *time.Duration, to time.Duration) {
-		if *d <= 0 {
-			*d = to
-		}
-	}
-	count := func(n *int, to int) {
-		if *n <= 0 {
-			*n = to
-		}
-	}
-	count(&c.NodeConns, 400)
-	count(&c.ShardConns, 100)
-	count(&c.TenantConns, 8)
-	count(&c.HeldMax, 1000)
-	set(&c.IdleAfter, time.Minute)
-	set(&c.AcquireFor, 5*time.Second)
-	set(&c.HoldFor, 10*time.Second)
-	set(&c.RetryFor, 10*time.Second)
-	set(&c.ConnectFor, 8*time.Second)
-	set(&c.LeaseFor, 5*time.Minute)
-	return c
+// Defaults fills what is zero.
+func (c *Config) Defaults() {
+	config.Default(&c.NodeConns, 400)
+	config.Default(&c.ShardConns, 100)
+	config.Default(&c.TenantConns, 8)
+	config.Default(&c.IdleAfter, time.Minute)
+	config.Default(&c.AcquireFor, 5*time.Second)
+	config.Default(&c.HoldFor, 10*time.Second)
+	config.Default(&c.HeldMax, 1000)
+	config.Default(&c.WaitingMax, 4000)
+	config.Default(&c.MaxMessage, 64<<20)
+	config.Default(&c.RetryFor, 10*time.Second)
+	config.Default(&c.ConnectFor, 8*time.Second)
+	config.Default(&c.LeaseFor, 5*time.Minute)
 }
 
 // Conn is a connection borrowed for one request, logged in as the tenant's
@@ -143,9 +152,10 @@ func WithDialer(dial DialFunc) Option { return func(r *Router) { r.dial = dial }
 // New returns a router that finds tenants by m and their logins in creds.
 // Call it before m is in use.
 func New(m *shardmap.Map, creds secret.Store, cfg Config, opts ...Option) *Router {
+	cfg.Defaults()
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Router{
-		cfg: cfg.withDefaults(), shards: m, creds: creds,
+		cfg: cfg, shards: m, creds: creds,
 		dial:    (&net.Dialer{Timeout: dialFor, KeepAlive: 15 * time.Second}).DialContext,
 		pools:   map[shardmap.TenantID]*pool{},
 		servers: map[shardmap.ShardID]*server{},

@@ -15,8 +15,7 @@ import (
 
 // Whoami says who the token belongs to.
 func (c *Client) Whoami(ctx context.Context) (api.Identity, error) {
-	var out api.Identity
-	return out, c.get(ctx, "/v1/whoami", nil, &out)
+	return get[api.Identity](ctx, c, "/v1/whoami", nil)
 }
 
 // TenantFilter narrows a list; zero fields don't.
@@ -38,20 +37,17 @@ func (c *Client) Tenants(ctx context.Context, f TenantFilter) iter.Seq2[api.Tena
 
 // Tenant shows one.
 func (c *Client) Tenant(ctx context.Context, id string) (api.Tenant, error) {
-	var out api.Tenant
-	return out, c.get(ctx, tenantPath(id), nil, &out)
+	return get[api.Tenant](ctx, c, tenantPath(id), nil)
 }
 
 // CreateTenant makes one. The operation is over already when a ready database was at hand.
 func (c *Client) CreateTenant(ctx context.Context, in api.CreateTenant, ch Change) (api.Operation, error) {
-	var out api.Operation
-	return out, c.change(ctx, http.MethodPost, "/v1/tenants", in, ch, &out)
+	return change[api.Operation](ctx, c, http.MethodPost, "/v1/tenants", in, ch)
 }
 
 // DeleteTenant closes one; restorable for its grace period.
 func (c *Client) DeleteTenant(ctx context.Context, id string, ch Change) (api.Operation, error) {
-	var out api.Operation
-	return out, c.change(ctx, http.MethodDelete, tenantPath(id), nil, ch, &out)
+	return change[api.Operation](ctx, c, http.MethodDelete, tenantPath(id), nil, ch)
 }
 
 // RestoreTenant brings a deleted one back.
@@ -70,22 +66,21 @@ func (c *Client) ResumeTenant(ctx context.Context, id string, ch Change) (api.Op
 }
 
 func (c *Client) tenantVerb(ctx context.Context, id, verb string, ch Change) (api.Operation, error) {
-	var out api.Operation
-	return out, c.change(ctx, http.MethodPost, tenantPath(id)+"/"+verb, nil, ch, &out)
+	return change[api.Operation](ctx, c, http.MethodPost, tenantPath(id)+"/"+verb, nil, ch)
 }
 
 // MoveTenant starts an online move.
 func (c *Client) MoveTenant(ctx context.Context, id string, in api.MoveTenant, ch Change) (api.Operation, error) {
 	in.DryRun = false
-	var out api.Operation
-	return out, c.change(ctx, http.MethodPost, tenantPath(id)+"/move", in, ch, &out)
+	return change[api.Operation](ctx, c, http.MethodPost, tenantPath(id)+"/move", in, ch)
 }
 
 // PlanMove says what a move would do and changes nothing.
 func (c *Client) PlanMove(ctx context.Context, id string, in api.MoveTenant) (api.Plan, error) {
 	in.DryRun = true
 	var out api.Plan
-	return out, c.call(ctx, http.MethodPost, tenantPath(id)+"/move", nil, in, nil, true, &out)
+	err := c.call(ctx, http.MethodPost, tenantPath(id)+"/move", nil, in, nil, true, &out)
+	return out, err
 }
 
 // GrantAccess makes a temporary login. It is not sent again by itself: each call makes another.
@@ -95,7 +90,8 @@ func (c *Client) GrantAccess(ctx context.Context, id string, in api.GrantAccess,
 		h.Set(api.HeaderReason, reason)
 	}
 	var out api.Access
-	return out, c.call(ctx, http.MethodPost, tenantPath(id)+"/access", nil, in, h, false, &out)
+	err := c.call(ctx, http.MethodPost, tenantPath(id)+"/access", nil, in, h, false, &out)
+	return out, err
 }
 
 // Shards lists by ID; an error ends the list.
@@ -107,38 +103,32 @@ func (c *Client) Shards(ctx context.Context, state string) iter.Seq2[api.Shard, 
 
 // Shard shows one.
 func (c *Client) Shard(ctx context.Context, id string) (api.Shard, error) {
-	var out api.Shard
-	return out, c.get(ctx, shardPath(id), nil, &out)
+	return get[api.Shard](ctx, c, shardPath(id), nil)
 }
 
 // AddShard registers a server.
 func (c *Client) AddShard(ctx context.Context, in api.AddShard, ch Change) (api.Shard, error) {
-	var out api.Shard
-	return out, c.change(ctx, http.MethodPost, "/v1/shards", in, ch, &out)
+	return change[api.Shard](ctx, c, http.MethodPost, "/v1/shards", in, ch)
 }
 
 // CordonShard keeps new tenants away from a shard.
 func (c *Client) CordonShard(ctx context.Context, id string, ch Change) (api.Shard, error) {
-	var out api.Shard
-	return out, c.change(ctx, http.MethodPost, shardPath(id)+"/cordon", nil, ch, &out)
+	return change[api.Shard](ctx, c, http.MethodPost, shardPath(id)+"/cordon", nil, ch)
 }
 
 // UncordonShard lets it take tenants again.
 func (c *Client) UncordonShard(ctx context.Context, id string, ch Change) (api.Shard, error) {
-	var out api.Shard
-	return out, c.change(ctx, http.MethodPost, shardPath(id)+"/uncordon", nil, ch, &out)
+	return change[api.Shard](ctx, c, http.MethodPost, shardPath(id)+"/uncordon", nil, ch)
 }
 
 // Placement says where a tenant lives, as committed.
 func (c *Client) Placement(ctx context.Context, id string) (shardmap.Placement, error) {
-	var out shardmap.Placement
-	return out, c.get(ctx, "/v1/placements/"+url.PathEscape(id), nil, &out)
+	return get[shardmap.Placement](ctx, c, "/v1/placements/"+url.PathEscape(id), nil)
 }
 
 // ShardAddress says where a shard's PgBouncer listens.
 func (c *Client) ShardAddress(ctx context.Context, id string) (shardmap.Shard, error) {
-	var out shardmap.Shard
-	return out, c.get(ctx, shardPath(id)+"/address", nil, &out)
+	return get[shardmap.Shard](ctx, c, shardPath(id)+"/address", nil)
 }
 
 // OperationFilter narrows a list; zero fields don't.
@@ -160,14 +150,12 @@ func (c *Client) Operations(ctx context.Context, f OperationFilter) iter.Seq2[ap
 
 // Operation shows one with its journal.
 func (c *Client) Operation(ctx context.Context, id string) (api.Operation, error) {
-	var out api.Operation
-	return out, c.get(ctx, operationPath(id), nil, &out)
+	return get[api.Operation](ctx, c, operationPath(id), nil)
 }
 
 // CancelOperation asks to end one; what it did is undone.
 func (c *Client) CancelOperation(ctx context.Context, id string, ch Change) (api.Operation, error) {
-	var out api.Operation
-	return out, c.change(ctx, http.MethodPost, operationPath(id)+"/cancel", nil, ch, &out)
+	return change[api.Operation](ctx, c, http.MethodPost, operationPath(id)+"/cancel", nil, ch)
 }
 
 // AuditFilter narrows a list; zero fields don't.
@@ -197,8 +185,8 @@ func pages[T any](ctx context.Context, c *Client, path string, q url.Values) ite
 	return func(yield func(T, error) bool) {
 		q.Set("limit", strconv.Itoa(pageSize))
 		for {
-			var page api.Page[T]
-			if err := c.get(ctx, path, q, &page); err != nil {
+			page, err := get[api.Page[T]](ctx, c, path, q)
+			if err != nil {
 				var none T
 				yield(none, err)
 				return

@@ -96,13 +96,14 @@ type Change struct {
 	Key string
 }
 
-// get reads path into out.
-func (c *Client) get(ctx context.Context, path string, query url.Values, out any) error {
-	return c.call(ctx, http.MethodGet, path, query, nil, nil, true, out)
+// get reads what is at path.
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (out T, err error) {
+	err = c.call(ctx, http.MethodGet, path, query, nil, nil, true, &out)
+	return out, err
 }
 
-// change sends a mutation under a key and reads the answer into out.
-func (c *Client) change(ctx context.Context, method, path string, in any, ch Change, out any) error {
+// change sends a mutation under a key and reads the answer.
+func change[T any](ctx context.Context, c *Client, method, path string, in any, ch Change) (out T, err error) {
 	h := http.Header{}
 	if ch.Key == "" {
 		ch.Key = uuid.Must(uuid.NewV7()).String()
@@ -111,7 +112,8 @@ func (c *Client) change(ctx context.Context, method, path string, in any, ch Cha
 	if ch.Reason != "" {
 		h.Set(api.HeaderReason, ch.Reason)
 	}
-	return c.call(ctx, method, path, nil, in, h, true, out)
+	err = c.call(ctx, method, path, nil, in, h, true, &out)
+	return out, err
 }
 
 // call sends a request, again if that is safe and may help, and decodes the answer.

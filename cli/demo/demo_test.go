@@ -15,13 +15,21 @@ import (
 	"github.com/freehold-db/freehold/internal/ledger"
 )
 
+// stage is an empty directory that the servers' account can pass through to.
+func stage(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "freehold-demo-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // The whole demo with a small tenant, as the command plays it.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays for half a minute")
 	}
-	dir := filepath.Join("/var/tmp", "freehold-demo-test-"+filepath.Base(t.TempDir()))
-	require.NoError(t, os.Mkdir(dir, 0o711))
+	dir := stage(t)
 	var story bytes.Buffer
 	r, err := Run(t.Context(), Options{Dir: dir, Out: &story, BigBytes: 5e6})
 	r.Print(&story)
@@ -43,7 +51,7 @@ func TestNothingOfOthersIsTouched(t *testing.T) {
 }
 
 func TestInterruptedDemoLeavesNothing(t *testing.T) {
-	dir := filepath.Join("/var/tmp", "freehold-demo-cut-"+filepath.Base(t.TempDir()))
+	dir := stage(t)
 	cause := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(time.Second, func() { cancel(cause) })
@@ -62,6 +70,10 @@ func TestVerdict(t *testing.T) {
 	t.Parallel()
 	r := good()
 	require.NoError(t, r.verdict())
+	var unjudged bytes.Buffer
+	Result{}.Print(&unjudged)
+	require.Contains(t, unjudged.String(), "WRONG:")
+	require.NotContains(t, unjudged.String(), "All is well.")
 	for name, spoil := range map[string]func(*Result){
 		"failed request":        func(r *Result) { r.Ledger.Failed = 1 },
 		"unknown write":         func(r *Result) { r.Ledger.Unknown = 1 },

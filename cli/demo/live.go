@@ -11,6 +11,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/internal/issuer"
 	"github.com/freehold-db/freehold/internal/ledger"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 const node = "dataplane-2"
@@ -75,7 +76,7 @@ type window struct{ from, to time.Time }
 
 // events is what happens under the traffic; it returns when each move took place.
 func (p *play) events(ctx context.Context, traffic *ledger.Client) (windows []window, err error) {
-	if err := pause(ctx, breath); err != nil {
+	if err := sleep.For(ctx, breath); err != nil {
 		return nil, err
 	}
 	for i, leg := range [][2]string{{fromShard, toShard}, {toShard, fromShard}} {
@@ -90,7 +91,7 @@ func (p *play) events(ctx context.Context, traffic *ledger.Client) (windows []wi
 		}
 		w.to = time.Now()
 		windows = append(windows, w)
-		if err := pause(ctx, breath); err != nil {
+		if err := sleep.For(ctx, breath); err != nil {
 			return nil, err
 		}
 	}
@@ -147,7 +148,7 @@ func (p *play) nodeAway(ctx context.Context) error {
 	if err := p.fleet.Halt(ctx, node); err != nil {
 		return err
 	}
-	if err := pause(ctx, nodeAwayFor); err != nil {
+	if err := sleep.For(ctx, nodeAwayFor); err != nil {
 		return err
 	}
 	if err := p.fleet.Launch(ctx, node); err != nil {
@@ -156,15 +157,4 @@ func (p *play) nodeAway(ctx context.Context) error {
 	p.result.NodeAway = time.Since(began).Seconds()
 	done(fmt.Sprintf("away for %.1f s", p.result.NodeAway))
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -27,7 +27,8 @@ type Result struct {
 	EndsOn  string         `json:"ends_on"`
 	Ledger  ledger.Receipt `json:"traffic"`
 	Seconds float64        `json:"seconds"`
-	// Wrong lists what must not be; empty when all is well.
+	// Sound is true when all was measured and nothing is wrong; Wrong lists what is.
+	Sound bool     `json:"sound"`
 	Wrong []string `json:"wrong"`
 }
 
@@ -71,7 +72,7 @@ func (r *Result) verdict() error {
 	}
 	say(r.EndsOn != fromShard, "%s ends on shard %q, not on %s", big, r.EndsOn, fromShard)
 	say(r.NodeAway == 0 || r.Ledger.TurnedAway == 0, "nobody noticed that a node was away")
-	if len(r.Wrong) > 0 {
+	if r.Sound = len(r.Wrong) == 0; !r.Sound {
 		return ErrUnsound
 	}
 	return nil
@@ -110,8 +111,11 @@ func (r Result) Print(out io.Writer) {
 	for _, w := range r.Wrong {
 		fmt.Fprintln(out, "WRONG:", w)
 	}
-	if len(r.Wrong) == 0 {
+	switch {
+	case r.Sound:
 		fmt.Fprintln(out, "All is well.")
+	case len(r.Wrong) == 0:
+		fmt.Fprintln(out, "WRONG: the demo did not get to its end")
 	}
 }
 

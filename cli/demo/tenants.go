@@ -36,7 +36,7 @@ var cast = []member{
 const (
 	fromShard, toShard = "s1", "s2"
 	accessFor          = 10 * time.Minute
-	bytesPerUnit       = 700 // of a filled database for each unit of fillSQL; measured
+	bytesPerUnit       = 1200 // of a filled database for each unit of fillSQL; measured
 )
 
 // settle creates the tenants.
@@ -148,11 +148,11 @@ var fillSQL = []struct {
 	{`INSERT INTO projects (customer_id, lead_id, name, tags, notes)
 	  SELECT 1 + i % (10 + $1::int / 500), 1 + i % 20, 'Project ' || i, ARRAY['t' || i % 7, 't' || i % 11], repeat('n', i % 200) FROM generate_series(1, 20 + $1::int / 100) i`, size},
 	{`INSERT INTO tasks (project_id, assignee_id, title, status, hours)
-	  SELECT 1 + i % (20 + $1::int / 100), 1 + i % 20, 'Task ' || i || ' ' || repeat(md5(i::text), 4), (ARRAY['todo','doing','review','done']::task_status[])[1 + i % 4], i % 40
+	  SELECT 1 + i % (20 + $1::int / 100), 1 + i % 20, 'Task ' || i || ' ' || repeat(md5(i::text), 8), (ARRAY['todo','doing','review','done']::task_status[])[1 + i % 4], i % 40
 	  FROM generate_series(1, 50 + $1::int) i`, size},
-	{`INSERT INTO invoices (project_id) SELECT 1 + i % 20 FROM generate_series(1, 10 + $1::int / 200) i`, size},
+	{`INSERT INTO invoices (project_id) SELECT 1 + i % 20 FROM generate_series(1, 12 + $1::int / 200) i`, size},
 	{`INSERT INTO invoice_lines (invoice_id, line, text, quantity, unit_price) SELECT 1 + i / 5, 1 + i % 5, 'Line ' || i, 1 + i % 3, 10 + i % 90 FROM generate_series(0, 49 + $1::int / 40) i`, size},
-	{`INSERT INTO activity (at, what, detail) SELECT now() - i * interval '1 second', 'edited task ' || i, jsonb_build_object('before', repeat(md5(i::text), 3), 'after', repeat(md5((i + 1)::text), 3))
+	{`INSERT INTO activity (at, what, detail) SELECT now() - i * interval '1 second', 'edited task ' || i, jsonb_build_object('before', repeat(md5(i::text), 9), 'after', repeat(md5((i + 1)::text), 9))
 	  FROM generate_series(1, 50 + $1::int) i`, size},
 	{`INSERT INTO accounts (owner_tag, balance) SELECT $1::text, 0 FROM generate_series(1, 5 + 0 * $2::int)`, tagged},
 	{`INSERT INTO entries (id, account_id, amount, tenant) SELECT gen_random_uuid(), 1 + i % 5, i % 1000, $1::text FROM generate_series(1, 50 + $2::int) i`, tagged},

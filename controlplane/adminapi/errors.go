@@ -35,6 +35,7 @@ var translations = []translation{
 	{operation.ErrPastNoReturn, http.StatusConflict, "past_no_return", "its effect is committed; let it finish, then undo it with a new operation (a move back, a restore)"},
 	{operation.ErrFinal, http.StatusConflict, "operation_ended", "there is nothing left to cancel; tenant-ops op show tells how it ended"},
 	{shard.ErrUnfit, http.StatusUnprocessableEntity, "shard_unfit", "change the server as the detail says and add it again"},
+	{shard.ErrSchemaChanged, http.StatusConflict, "schema_changed", "keep the files that tenants were made of, and add new ones"},
 	{catalog.ErrUnavailable, http.StatusServiceUnavailable, "catalog_unavailable", "try again in a moment; with the same Idempotency-Key nothing is done twice"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "timeout", "try again; with the same Idempotency-Key nothing is done twice"},
 	{context.Canceled, 499, "caller_left", "the caller left before the answer was there"},

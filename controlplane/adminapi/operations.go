@@ -108,6 +108,8 @@ func (a *API) cancelOperation(ctx context.Context, c *call) (answer, error) {
 }
 
 const (
+	// The catalog is looked at often at first, for what is over soon, then every watchEvery.
+	watchFirst = 10 * time.Millisecond
 	watchEvery = 250 * time.Millisecond
 	// watchBeat keeps proxies from taking a quiet stream for a dead one.
 	watchBeat = 10 * time.Second
@@ -157,7 +159,8 @@ func (a *API) watch(ctx context.Context, w gin.ResponseWriter, doc api.Operation
 		}
 		return control.Flush() == nil
 	}
-	tick := time.NewTicker(watchEvery)
+	wait := watchFirst
+	tick := time.NewTimer(wait)
 	defer tick.Stop()
 	var last []byte
 	beat := time.Now()
@@ -189,6 +192,8 @@ func (a *API) watch(ctx context.Context, w gin.ResponseWriter, doc api.Operation
 		case <-a.closing:
 			return
 		}
+		wait = min(wait*5/4, watchEvery)
+		tick.Reset(wait)
 		// While the catalog is away the watcher sees heartbeats; it goes on with the next good read.
 		if newer, err := a.fullOperation(ctx, id); err == nil {
 			doc = newer

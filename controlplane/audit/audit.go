@@ -14,15 +14,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/shardmap"
@@ -33,34 +29,10 @@ var migrations embed.FS
 
 // Migrate brings the audit database's schema up to this binary's; safe for several replicas at once.
 func Migrate(ctx context.Context, dsn string) error {
-	if err := migrate(ctx, dsn); err != nil {
-		return fmt.Errorf("migrate audit database: %w", catalog.Classify(err))
+	if err := catalog.MigrateTo(ctx, dsn, migrations); err != nil {
+		return fmt.Errorf("migrate audit database: %w", err)
 	}
 	return nil
-}
-
-func migrate(ctx context.Context, dsn string) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	cfg, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return err
-	}
-	db := stdlib.OpenDB(*cfg)
-	defer func() { _ = db.Close() }() // nothing is buffered in it
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
 }
 
 // Log is the audit database. All methods are safe for concurrent use.

@@ -231,6 +231,10 @@ func TestDivergedSourceIsRefused(t *testing.T) {
 	stop := relay(t, store, log, quiet)
 	write(t, store, 1)
 	head := holds(t, log, 1).Head
+	require.Eventually(t, func() bool { // the relay forgets a record only after the log has it
+		var waiting int
+		return store.Pool().QueryRow(ctx, `select count(*) from audit_outbox`).Scan(&waiting) == nil && waiting == 0
+	}, 10*time.Second, 10*time.Millisecond)
 	stop()
 	_, err := store.Pool().Exec(ctx, `update audit_sequence set last = 0`)
 	require.NoError(t, err)

@@ -14,10 +14,10 @@ import (
 // AuditRecord says who did what, to what, when, why and how it ended. It never holds a secret.
 type AuditRecord struct {
 	Actor   Actor
-	Action  string            // verb of the admin API or operation: "tenant.create", "move.flip"
+	Action  string            // verb of the admin API or what an operation did: "tenant.create", "move.flip", "operation.end"
 	Object  string            // "tenant/acme", "shard/s1", "operation/0198…"
 	Tenant  shardmap.TenantID // empty if it concerns none
-	Outcome string            // "ok", "accepted", "refused", "failed"
+	Outcome string            // "ok", "accepted", "refused", "failed", "canceled"
 	TraceID string
 	Time    time.Time       // zero: the catalog's clock
 	Details json.RawMessage `json:",omitempty"` // nil or a JSON object without secrets

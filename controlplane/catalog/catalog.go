@@ -10,6 +10,7 @@ package catalog
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -109,4 +110,16 @@ type Actor struct {
 	Reason    string
 	RequestID string
 	Address   string // source address
+}
+
+// Either lists states as a person would: "active", "active or suspended".
+func Either[S ~string](states []S) string {
+	words := make([]string, len(states))
+	for i, s := range states {
+		words[i] = string(s)
+	}
+	if n := len(words); n > 1 {
+		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
+	}
+	return strings.Join(words, "")
 }

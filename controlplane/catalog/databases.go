@@ -74,8 +74,8 @@ func (s *Store) SetDatabaseState(ctx context.Context, tx pgx.Tx, shard shardmap.
 	if d, err = getDatabase(ctx, tx, shard, name); err != nil {
 		return d, err
 	}
-	return d, fmt.Errorf("database %s on %s is %s (tenant %q) and must be one of %v, and in nobody's use, to become %s: %w",
-		name, shard, d.State, d.Tenant, from, to, ErrConflict)
+	return d, fmt.Errorf("database %s on %s is %s (tenant %q) and must be %s, and in nobody's use, to become %s: %w",
+		name, shard, d.State, d.Tenant, Either(from), to, ErrConflict)
 }
 
 // SetSchemaVersion records the application schema's version in a database. Errors: ErrNotFound.

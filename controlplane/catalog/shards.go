@@ -128,7 +128,7 @@ func (s *Store) SetShardState(ctx context.Context, tx pgx.Tx, id shardmap.ShardI
 	}
 	shard, err = getShard(ctx, tx, id)
 	if err == nil && shard.State != to {
-		err = fmt.Errorf("shard %s is %s and must be one of %v to become %s: %w", id, shard.State, from, to, ErrConflict)
+		err = fmt.Errorf("shard %s is %s and must be %s to become %s: %w", id, shard.State, Either(from), to, ErrConflict)
 	}
 	return shard, err
 }

@@ -2,23 +2,14 @@ package catalog
 
 import (
 	"context"
-	"database/sql"
-	"embed"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 const (
 	connectTimeout = 5 * time.Second
@@ -26,44 +17,6 @@ const (
 	statementTimeout = 30 * time.Second
 	poolConnections  = 20
 )
-
-// Migrate brings the catalog's schema up to this binary's. Several replicas
-// may call it at once; one migrates, the others wait for it.
-func Migrate(ctx context.Context, dsn string) error {
-	if err := migrate(ctx, dsn); err != nil {
-		return fmt.Errorf("migrate catalog: %w", Classify(err))
-	}
-	return nil
-}
-
-func migrate(ctx context.Context, dsn string) error {
-	cfg, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return err
-	}
-	cfg.ConnectTimeout = connectTimeout
-	db := stdlib.OpenDB(*cfg)
-	defer func() { _ = db.Close() }() // nothing is buffered in it
-	return apply(ctx, db)
-}
-
-func apply(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
-}
 
 // Open connects to a migrated catalog. It fails if the catalog can't be reached now.
 func Open(ctx context.Context, dsn string) (*Store, error) {

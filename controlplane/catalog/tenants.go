@@ -112,6 +112,21 @@ func (s *Store) GetPlacement(ctx context.Context, id shardmap.TenantID) (shardma
 	return p, nil
 }
 
+// Home tells which shard serves a tenant's database, and whether an unfinished
+// operation of its tenant may be about to change that. Errors: ErrNotFound (no tenant's).
+func (s *Store) Home(ctx context.Context, database string) (shard shardmap.ShardID, busy bool, err error) {
+	err = s.pool.QueryRow(ctx, `select p.shard, exists (select from operations o
+			where o.tenant = p.tenant and o.state in ('pending', 'running', 'undoing'))
+		from placements p where p.database = $1`, database).Scan(&shard, &busy)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("home of database %s: %w", database, Classify(err))
+	}
+	return shard, busy, nil
+}
+
 // ListPlacements lists all placements by tenant, purged tenants' too.
 func (s *Store) ListPlacements(ctx context.Context, p Page) (placements []shardmap.Placement, next string, err error) {
 	placements, err = many(ctx, s.pool, scanPlacement, `select `+placementColumns+`
@@ -134,7 +149,7 @@ func (s *Store) SetTenantState(ctx context.Context, tx pgx.Tx, id shardmap.Tenan
 		where tenant = $1 and state = any($2) and (select purged_at is null from tenants where id = $1)
 		returning `+placementColumns, id, from, to)
 	if err != nil {
-		return p, s.refused(ctx, tx, id, err, fmt.Sprintf("one of %v to become %s", from, to))
+		return p, s.refused(ctx, tx, id, err, fmt.Sprintf("%s to become %s", Either(from), to))
 	}
 	_, err = tx.Exec(ctx, `update tenants set purge_after = $2, deleted_at = case when $2::timestamptz is null then null else clock_timestamp() end
 		where id = $1`, id, purgeAfter)

@@ -28,6 +28,8 @@ type critical struct {
 	last  time.Time
 	acks  int
 	nodes int
+	// pausing: PgBouncers may be paused by us.
+	pausing bool
 }
 
 // lap ends a phase and stops at its failpoint.
@@ -91,6 +93,7 @@ func (k *critical) holdNodes(ctx context.Context) error {
 
 // pause has every PgBouncer on the way finish what runs and keep the rest.
 func (k *critical) pause(ctx context.Context) error {
+	k.pausing = true
 	g, ctx := errgroup.WithContext(ctx)
 	for _, gate := range k.c.gates {
 		g.Go(func() error {
@@ -106,9 +109,13 @@ func (k *critical) pause(ctx context.Context) error {
 
 // fence keeps every login out of the source: from here on the truth is safe.
 func (k *critical) fence(ctx context.Context) error {
-	return guarded(ctx, k.c.srcGuard, leaseOf(k.r), func() error {
-		return shard.Fence(ctx, k.c.srcServer, k.r.Data.database())
+	err := guarded(ctx, k.c.srcGuard, leaseOf(k.r), func(conn *pgx.Conn) error {
+		return shard.RaiseFence(ctx, conn, k.r.Data.database())
 	})
+	if err != nil {
+		return err
+	}
+	return shard.Drain(ctx, k.c.srcServer, k.r.Data.database())
 }
 
 // values are the sequences as they are at the barrier.
@@ -176,6 +183,7 @@ func (k *critical) passBarrier(ctx context.Context) error {
 var (
 	errRolesChanged = errors.New("the tenant's roles or settings changed")
 	errViewsChanged = errors.New("a materialized view was refreshed")
+	errPrepared     = errors.New("the tenant has a prepared transaction, which only its own server can commit")
 )
 
 func (now sourceState) changed(before sourceState) error {
@@ -186,6 +194,8 @@ func (now sourceState) changed(before sourceState) error {
 		return errRolesChanged
 	case now.Views != before.Views:
 		return errViewsChanged
+	case now.Prepared:
+		return errPrepared
 	}
 	return nil
 }

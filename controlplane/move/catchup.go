@@ -13,6 +13,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 const (
@@ -86,7 +87,7 @@ func (s *Service) catchUpOnce(ctx context.Context, r *run) error {
 		}
 		quick = 0
 		r.Report(operation.Progress{Phase: "catching up", Percent: 99, Waiting: fmt.Sprintf("for changes to arrive within %v; now they take %v", r.Data.MaxPause/4, took.Round(time.Millisecond))})
-		if err := sleep(ctx, jitter(200*time.Millisecond)); err != nil {
+		if err := sleep.For(ctx, jitter(200*time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -124,7 +125,7 @@ func (s *Service) closeIn(ctx context.Context, r *run, src, dst *pgx.Conn) error
 		if time.Since(moved) > stuckFor {
 			return fmt.Errorf("changes are not being applied at the target: %d bytes behind for %v (%s)", lag, time.Since(moved).Round(time.Second), s.applyTrouble(ctx, dst))
 		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -164,7 +165,7 @@ func probe(ctx context.Context, src, dst *pgx.Conn, within time.Duration) (time.
 		if took := time.Since(start); there || took > within {
 			return took, nil
 		}
-		if err := sleep(ctx, time.Millisecond); err != nil {
+		if err := sleep.For(ctx, time.Millisecond); err != nil {
 			return 0, err
 		}
 	}

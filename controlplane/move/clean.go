@@ -16,7 +16,7 @@ import (
 // from the target is kept.
 func (s *Service) clean(ctx context.Context, r *run) error {
 	start := time.Now()
-	s.dismiss(r)
+	s.dismiss(r.Op.ID)
 	if err := s.cleanTarget(ctx, r); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 const (
@@ -106,19 +107,22 @@ func (c *copier) prepare(ctx context.Context) error {
 	}
 	defer closeConn(src)
 	defer closeConn(dst)
-	if c.dst, err = s.connect(ctx, r.Data.To, r.Data.database()); err != nil {
-		return err
-	}
-	if used, err := filled(ctx, c.dst); err != nil {
-		return err
-	} else if used {
+	err = s.owning(ctx, r, dst, func() error {
+		if c.dst, err = s.connect(ctx, r.Data.To, r.Data.database()); err != nil {
+			return err
+		}
+		if used, err := filled(ctx, c.dst); err != nil || !used {
+			return err
+		}
 		closeConn(c.dst)
 		if err := shard.CreateTarget(ctx, src, dst, r.Data.database()); err != nil {
 			return err
 		}
-		if c.dst, err = s.connect(ctx, r.Data.To, r.Data.database()); err != nil {
-			return err
-		}
+		c.dst, err = s.connect(ctx, r.Data.To, r.Data.database())
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if c.src, err = s.connect(ctx, r.Data.From.Shard, r.Data.database()); err != nil {
 		return err
@@ -167,7 +171,7 @@ func (c *copier) whileWaiting(ctx context.Context, phase, sql string) (stop func
 			return
 		}
 		defer closeConn(conn)
-		for sleep(ctx, time.Second) == nil {
+		for sleep.For(ctx, time.Second) == nil {
 			var who string
 			if conn.QueryRow(ctx, sql).Scan(&who) == nil {
 				c.r.Report(operation.Progress{Phase: phase, Waiting: "for " + who})
@@ -383,10 +387,7 @@ func (s *Service) undoCopy(ctx context.Context, r *run) error {
 	if err := s.stillAtSource(ctx, r); err != nil {
 		return err
 	}
-	if err := s.dropSubscription(ctx, r); err != nil {
-		return err
-	}
-	return s.dropSource(ctx, r)
+	return s.unlink(ctx, r)
 }
 
 func (s *Service) checkCopy(_ context.Context, r *run) (string, error) {

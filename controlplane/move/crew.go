@@ -39,6 +39,7 @@ type crew struct {
 
 	snapshot string // exported at the target, at the barrier
 	opened   bool
+	expiry   *time.Timer // lets the crew go if nobody takes it over
 	attempt  Attempt
 	pause    time.Duration // until nodes were told
 	attached time.Duration // until attached clients went on
@@ -95,10 +96,10 @@ func (s *Service) muster(ctx context.Context, r *run) (_ *crew, err error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if err := claim(ctx, c.srcGuard, leaseOf(r)); err != nil {
+	if err := claim(ctx, c.srcGuard, leaseOf(r), r.Held); err != nil {
 		return nil, err
 	}
-	if err := claim(ctx, c.dstGuard, leaseOf(r)); err != nil {
+	if err := claim(ctx, c.dstGuard, leaseOf(r), r.Held); err != nil {
 		return nil, err
 	}
 	if c.gates, err = s.openGates(ctx, r); err != nil {
@@ -195,7 +196,10 @@ func (c *crew) findSequences(ctx context.Context) error {
 }
 
 // sourceState changes when something changes that the stream does not carry.
-type sourceState struct{ Schema, Roles, Views string }
+type sourceState struct {
+	Schema, Roles, Views string
+	Prepared             bool // a transaction is prepared: it would stay behind
+}
 
 var stateSQL = `SELECT (` + schema.FingerprintSQL() + `),
 (SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(line, '|' ORDER BY line), '')) FROM (
@@ -206,11 +210,12 @@ var stateSQL = `SELECT (` + schema.FingerprintSQL() + `),
 ) roles),
 (SELECT coalesce(pg_catalog.string_agg(c.oid || '/' || c.relfilenode || '/' || c.relispopulated || '/' || pg_catalog.pg_stat_get_tuples_inserted(c.oid)
 	|| '/' || pg_catalog.pg_stat_get_tuples_updated(c.oid) || '/' || pg_catalog.pg_stat_get_tuples_deleted(c.oid), ',' ORDER BY c.oid), '')
-	FROM pg_catalog.pg_class c WHERE c.relkind = 'm')`
+	FROM pg_catalog.pg_class c WHERE c.relkind = 'm'),
+EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database())`
 
 func readState(ctx context.Context, conn *pgx.Conn) (sourceState, error) {
 	var st sourceState
-	if err := conn.QueryRow(ctx, stateSQL).Scan(&st.Schema, &st.Roles, &st.Views); err != nil {
+	if err := conn.QueryRow(ctx, stateSQL).Scan(&st.Schema, &st.Roles, &st.Views, &st.Prepared); err != nil {
 		return st, fmt.Errorf("state of the source: %w", err)
 	}
 	return st, nil
@@ -218,7 +223,7 @@ func readState(ctx context.Context, conn *pgx.Conn) (sourceState, error) {
 
 // rehearse runs what the critical section will run, as far as that changes
 // nothing, so that nothing there is slow for being done the first time.
-func (c *crew) rehearse(ctx context.Context) error {
+func (c *crew) rehearse(ctx context.Context, r *run) error {
 	values, err := c.barrier(ctx, uuid.NewString())
 	if err != nil {
 		return err
@@ -236,8 +241,13 @@ func (c *crew) rehearse(ctx context.Context) error {
 	if _, err := c.dstSnap.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.pg_export_snapshot(); ROLLBACK", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
-	for _, conn := range []*pgx.Conn{c.srcServer, c.dstServer} {
-		if err := conn.Ping(ctx); err != nil {
+	for _, conn := range []*pgx.Conn{c.srcServer, c.srcGuard, c.dstGuard} {
+		if err := shard.RehearseFence(ctx, conn, r.Data.database()); err != nil {
+			return err
+		}
+	}
+	for _, conn := range []*pgx.Conn{c.srcGuard, c.dstGuard} {
+		if err := guarded(ctx, conn, leaseOf(r), func(*pgx.Conn) error { return nil }); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -31,15 +33,12 @@ const (
 // keep the pause budget is taken back whole, and made again later.
 func (s *Service) cutover(ctx context.Context, r *run) error {
 	start := time.Now()
-	p, err := s.store.GetPlacement(ctx, r.Data.Tenant)
-	if err != nil {
-		return err
-	}
-	if p.Shard == r.Data.To {
+	// A worker before us may have died with everybody held back.
+	err := s.reopen(ctx, r, "")
+	if errors.Is(err, errFlipped) {
 		return nil // the commit's answer was lost, not the commit
 	}
-	// A worker before us may have died with everybody held back.
-	if err := s.reopen(ctx, r, ""); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := s.insisting(ctx, r, func() error { return s.attempts(ctx, r) }); err != nil {
@@ -71,7 +70,7 @@ func (s *Service) attempts(ctx context.Context, r *run) error {
 		pause = min(2*pause, 10*time.Second)
 		s.opt.Logger.Info("move: cutover attempt given up", "operation", r.Op.ID, "tenant", r.Data.Tenant, "attempt", n, "reason", err, "next_in", wait)
 		r.Report(operation.Progress{Phase: "cutover", Percent: 99.5, Waiting: fmt.Sprintf("attempt %d was given up, the next is in %v: %v", n, wait.Round(time.Millisecond), err)})
-		if err := sleep(ctx, wait); err != nil {
+		if err := sleep.For(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -130,12 +129,23 @@ func (s *Service) giveUp(ctx context.Context, r *run, k *critical, reason error)
 	defer cancel()
 	err = s.reopen(clean, r, k.hold.ID)
 	for pause := 20 * time.Millisecond; err != nil && !errors.Is(err, errFlipped) && !errors.Is(err, operation.ErrLeaseLost) && clean.Err() == nil; pause = min(2*pause, time.Second) {
-		if sleep(clean, jitter(pause)) == nil {
+		if sleep.For(clean, jitter(pause)) == nil {
 			err = s.reopen(clean, r, k.hold.ID)
 		}
 	}
 	if errors.Is(err, errFlipped) {
-		return true, nil
+		err = r.Held(clean) // else a later worker flipped it, and opens it
+		if err == nil {
+			return true, nil
+		}
+	}
+	if errors.Is(err, operation.ErrLeaseLost) {
+		// We were stopped for so long that another worker took over. It undid or
+		// used what we had done by then, but perhaps our PAUSE came after that.
+		if k.pausing {
+			err = errors.Join(err, s.resume(clean, r))
+		}
+		return false, err
 	}
 	k.c.attempt.HeldMS = ms(time.Since(k.start))
 	k.c.attempt.Outcome = "given up: " + reason.Error()
@@ -153,29 +163,12 @@ func (s *Service) giveUp(ctx context.Context, r *run, k *critical, reason error)
 // down, PgBouncers and nodes going on. It may be called at any time before the
 // flip. Errors: errFlipped; anything else: call it again.
 func (s *Service) reopen(ctx context.Context, r *run, holdID string) error {
-	p, err := s.store.GetPlacement(ctx, r.Data.Tenant)
-	if err != nil {
+	if err := s.notFlipped(ctx, r); err != nil {
 		return err
 	}
-	if p.Shard != r.Data.From.Shard {
-		return errFlipped
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.unfence(ctx, r, r.Data.From.Shard) })
-	shards, err := s.gateShards(ctx, r)
-	if err != nil {
-		return errors.Join(err, g.Wait())
-	}
-	for _, on := range shards {
-		g.Go(func() error {
-			console, err := s.fleet.Console(ctx, on)
-			if err != nil {
-				return nil //nolint:nilerr // a PgBouncer that is gone has forgotten its pause
-			}
-			defer console.Close()
-			return console.Resume(ctx, r.Data.database())
-		})
-	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.unfence(gctx, r, r.Data.From.Shard) })
+	g.Go(func() error { return s.resume(gctx, r) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -183,6 +176,42 @@ func (s *Service) reopen(ctx context.Context, r *run, holdID string) error {
 		_ = s.publisher.Release(ctx, shardmap.Release{Tenant: r.Data.Tenant, ID: holdID}) // nodes end the hold by themselves too
 	}
 	return nil
+}
+
+// notFlipped returns errFlipped if the placement names another shard than the
+// source. It locks the row: a flip whose COMMIT is under way, though its worker
+// has given it up or died, is not seen by who only reads, and comes after all.
+func (s *Service) notFlipped(ctx context.Context, r *run) error {
+	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		t, err := s.store.LockTenant(ctx, tx, r.Data.Tenant)
+		if err == nil && t.Placement.Shard != r.Data.From.Shard {
+			err = errFlipped
+		}
+		return err
+	})
+}
+
+// resume has every PgBouncer on the way let clients go on.
+func (s *Service) resume(ctx context.Context, r *run) error {
+	shards, err := s.gateShards(ctx, r)
+	if err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for _, on := range shards {
+		g.Go(func() error {
+			console, err := s.fleet.Console(gctx, on)
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				return nil // a PgBouncer that is gone has forgotten its pause; one that is out of reach has not
+			}
+			if err != nil {
+				return fmt.Errorf("resume: %w", err)
+			}
+			defer console.Close()
+			return console.Resume(gctx, r.Data.database())
+		})
+	}
+	return g.Wait()
 }
 
 // unfence lets logins in at one side, as the worker that the database obeys,
@@ -193,22 +222,17 @@ func (s *Service) unfence(ctx context.Context, r *run, on shardmap.ShardID) erro
 		return err
 	}
 	defer closeConn(guard)
-	if err := claim(ctx, guard, leaseOf(r)); err != nil {
+	if err := claim(ctx, guard, leaseOf(r), r.Held); err != nil {
 		return err
 	}
-	server, err := s.connect(ctx, on, maintenance)
-	if err != nil {
-		return err
-	}
-	defer closeConn(server)
-	return s.unfenceWith(ctx, r, guard, server)
+	return s.unfenceWith(ctx, r, guard)
 }
 
-func (s *Service) unfenceWith(ctx context.Context, r *run, guard, server *pgx.Conn) error {
+func (s *Service) unfenceWith(ctx context.Context, r *run, guard *pgx.Conn) error {
 	if r.Data.From.State != shardmap.Active {
 		return nil
 	}
-	return guarded(ctx, guard, leaseOf(r), func() error { return shard.Unfence(ctx, server, r.Data.database()) })
+	return guarded(ctx, guard, leaseOf(r), func(conn *pgx.Conn) error { return shard.Unfence(ctx, conn, r.Data.database()) })
 }
 
 // prelude brings over what the stream does not carry, and waits for a moment
@@ -224,13 +248,16 @@ func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 	if c.state.Schema != r.Data.Fingerprint {
 		return errSchemaChanged
 	}
+	if c.state.Prepared {
+		return errPrepared
+	}
 	if err := shard.SyncRoles(ctx, c.srcServer, c.dstServer, r.Data.database()); err != nil {
 		return err
 	}
 	if err := s.refresh(ctx, r, c.views); err != nil {
 		return err
 	}
-	if err := c.rehearse(ctx); err != nil {
+	if err := c.rehearse(ctx, r); err != nil {
 		return err
 	}
 	for tries := 0; ; tries++ {
@@ -244,7 +271,7 @@ func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 		if tries == 20 {
 			return fmt.Errorf("changes take %v to arrive, more than a quarter of the pause budget", took.Round(time.Millisecond))
 		}
-		if err := sleep(ctx, jitter(50*time.Millisecond)); err != nil {
+		if err := sleep.For(ctx, jitter(50*time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -271,7 +298,7 @@ func (s *Service) waitQuiet(ctx context.Context, r *run, c *crew) error {
 		case age > time.Second:
 			r.Report(operation.Progress{Phase: "cutover", Percent: 99.5, Waiting: fmt.Sprintf("for a transaction to end, open for %v: %s", age.Round(100*time.Millisecond), who)})
 		}
-		if err := sleep(ctx, 2*time.Millisecond); err != nil {
+		if err := sleep.For(ctx, 2*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -34,8 +34,10 @@ func (w *world) dump(on shardmap.ShardID, db string, args ...string) string {
 			lines = append(lines, line)
 		}
 	}
-	// The order of grants on one object means nothing.
-	grant := func(line string) bool { return strings.Contains(line, "GRANT ") && strings.HasSuffix(line, ";") }
+	// The order of grants on one object means nothing, nor that of settings.
+	grant := func(line string) bool {
+		return strings.HasSuffix(line, ";") && (strings.Contains(line, "GRANT ") || strings.HasPrefix(line, "ALTER ROLE ") || strings.HasPrefix(line, "ALTER DATABASE "))
+	}
 	for i := 0; i < len(lines); i++ {
 		j := i
 		for j < len(lines) && grant(lines[j]) {

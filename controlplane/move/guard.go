@@ -15,7 +15,9 @@ import (
 // The catalog's lease says who works on a move, but a worker that was stopped
 // and wakes up after its lease is gone acts before it notices. So the shards
 // keep the newest worker's fencing token as well, in a table of the platform's
-// schema, and fences are raised and lowered only by the worker it names.
+// schema, and fences are raised and lowered only by the worker it names, in the
+// transaction that holds the table: a later worker that claims the database
+// ends that session, and with it what was not committed.
 const (
 	guardTable = "freehold.move_worker"
 	guardHold  = "LOCK TABLE " + guardTable + " IN ROW SHARE MODE"
@@ -31,10 +33,12 @@ type lease struct {
 func leaseOf(r *run) lease { return lease{r.Op.ID, r.Token()} }
 
 // claim makes this worker the one whom the database obeys. conn is inside it.
-// An earlier operation's worker is not obeyed any more: the tenant has one
-// unfinished operation at most, and the catalog says that it is ours.
-// Errors: operation.ErrLeaseLost if a later worker of this operation was there.
-func claim(ctx context.Context, conn *pgx.Conn, l lease) error {
+// Tokens order the workers of one operation only. Of two operations the
+// catalog knows which is under way (a tenant has one at most), so held asks it,
+// while nobody else can claim: who was stopped between that and the end of the
+// claim finds the session ended by whoever came meanwhile.
+// Errors: operation.ErrLeaseLost if a later worker was there, or the operation is over.
+func claim(ctx context.Context, conn *pgx.Conn, l lease, held func(context.Context) error) error {
 	// Whoever holds the guard is either done in a moment or was stopped inside it.
 	_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks l
 		WHERE l.locktype = 'relation' AND l.relation = pg_catalog.to_regclass('`+guardTable+`') AND l.pid <> pg_catalog.pg_backend_pid()
@@ -48,6 +52,9 @@ func claim(ctx context.Context, conn *pgx.Conn, l lease) error {
 			if _, err := tx.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 				return err
 			}
+		}
+		if err := held(ctx); err != nil {
+			return err
 		}
 		var newest int64
 		if err := tx.QueryRow(ctx, guardRead, l.operation).Scan(&newest); err != nil {
@@ -71,9 +78,11 @@ func claim(ctx context.Context, conn *pgx.Conn, l lease) error {
 	return nil
 }
 
-// guarded runs fn while no later worker can claim the database. conn is inside
-// it and not used by fn. Errors: operation.ErrLeaseLost, and fn is not run.
-func guarded(ctx context.Context, conn *pgx.Conn, l lease, fn func() error) error {
+// guarded runs fn in a transaction on conn, inside the database, that a later
+// worker ends when it claims the database: what fn does there is done by the
+// worker that the database obeys, or not at all.
+// Errors: operation.ErrLeaseLost, and fn is not run.
+func guarded(ctx context.Context, conn *pgx.Conn, l lease, fn func(conn *pgx.Conn) error) error {
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN")
 	batch.Queue(guardHold)
@@ -84,12 +93,18 @@ func guarded(ctx context.Context, conn *pgx.Conn, l lease, fn func() error) erro
 		err = operation.ErrLeaseLost
 	}
 	if err == nil {
-		err = fn()
+		err = fn(conn)
 	}
-	return errors.Join(err, unguard(conn))
+	if err != nil {
+		return errors.Join(err, unguard(conn))
+	}
+	if _, err := conn.Exec(ctx, "COMMIT", pgx.QueryExecModeSimpleProtocol); err != nil {
+		return errors.Join(fmt.Errorf("commit as the database's worker: %w", err), unguard(conn))
+	}
+	return nil
 }
 
-// unguard ends the guard's transaction, which has written nothing.
+// unguard ends the guard's transaction with nothing done.
 func unguard(conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanFor)
 	defer cancel()

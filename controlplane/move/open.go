@@ -17,7 +17,7 @@ import (
 func (s *Service) openUp(ctx context.Context, r *run, c *crew, k *critical) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanFor)
 	defer cancel()
-	if err := s.unfenceWith(ctx, r, c.dstGuard, c.dstServer); err != nil {
+	if err := s.unfenceWith(ctx, r, c.dstGuard); err != nil {
 		return err
 	}
 	if err := k.lap("unfenced"); err != nil {
@@ -115,11 +115,17 @@ func (s *Service) routeAgain(ctx context.Context, r *run, on shardmap.ShardID) e
 	return s.route(ctx, r, g)
 }
 
+// keptFor is how long a crew waits for the step that needs it. If that runs in
+// another process, the target's snapshot must not be held for ever.
+const keptFor = 2 * time.Minute
+
 // keep holds on to a crew for the steps after the cutover in this process.
 func (s *Service) keep(r *run, c *crew) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.kept[r.Op.ID] = c
+	id := r.Op.ID
+	c.expiry = time.AfterFunc(keptFor, func() { s.dismiss(id) })
+	s.kept[id] = c
 }
 
 // keeps is the crew of the operation's cutover; nil if another process made it.
@@ -129,13 +135,21 @@ func (s *Service) keeps(r *run) *crew {
 	return s.kept[r.Op.ID]
 }
 
-// dismiss lets the crew go.
-func (s *Service) dismiss(r *run) {
+// take is keeps for the last who needs the crew, and has all the time for it: it closes the crew.
+func (s *Service) take(id string) *crew {
 	s.mu.Lock()
-	c := s.kept[r.Op.ID]
-	delete(s.kept, r.Op.ID)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	c := s.kept[id]
+	delete(s.kept, id)
 	if c != nil {
+		c.expiry.Stop()
+	}
+	return c
+}
+
+// dismiss lets the crew go.
+func (s *Service) dismiss(id string) {
+	if c := s.take(id); c != nil {
 		c.close()
 	}
 }

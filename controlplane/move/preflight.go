@@ -115,10 +115,8 @@ func (s *Service) lookAtTarget(ctx context.Context, r *run) ([]survey.Finding, e
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case db.State == catalog.DatabaseRetired || db.State == catalog.DatabaseTarget:
+	case db.State == catalog.DatabaseRetired || db.State == catalog.DatabaseDropping || db.State == catalog.DatabaseTarget:
 		return nil, nil // what an earlier move left; it is replaced
-	case db.State == catalog.DatabaseDropping:
-		return []survey.Finding{{Level: survey.Wait, Code: "leftover", Object: db.Name, Reason: "what an earlier move left at the target is being dropped"}}, nil
 	default:
 		return []survey.Finding{{Level: survey.Refuse, Code: "name-taken", Object: db.Name,
 			Reason: fmt.Sprintf("the target has a database of that name, %s", db.State), Remedy: "choose another shard"}}, nil

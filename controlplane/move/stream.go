@@ -9,6 +9,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 // stream has the target follow.
@@ -38,7 +39,13 @@ func (s *Service) undoStream(ctx context.Context, r *run) error {
 	if err := s.stillAtSource(ctx, r); err != nil {
 		return err
 	}
-	return s.dropSubscription(ctx, r)
+	return s.unlink(ctx, r)
+}
+
+// unlink takes away what ties the two sides, at each whatever becomes of the
+// other: a slot whose target is down would have the source keep its log for ever.
+func (s *Service) unlink(ctx context.Context, r *run) error {
+	return errors.Join(s.dropSubscription(ctx, r), s.dropSource(ctx, r))
 }
 
 // dropSubscription leaves the slot alone. No database is no subscription.
@@ -76,7 +83,7 @@ func patiently(ctx context.Context, fn func() error) error {
 		if !errors.Is(err, stream.ErrLocked) {
 			return err
 		}
-		if serr := sleep(ctx, jitter(pause)); serr != nil {
+		if serr := sleep.For(ctx, jitter(pause)); serr != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package move
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +26,7 @@ func (s *Service) target(ctx context.Context, r *run) error {
 	}
 	defer closeConn(src)
 	defer closeConn(dst)
-	if err := s.claimName(ctx, r, dst); err != nil {
+	if err := s.claimName(ctx, r); err != nil {
 		return err
 	}
 	if err := s.createTarget(ctx, r, src, dst); err != nil {
@@ -48,36 +49,28 @@ func (s *Service) servers(ctx context.Context, r *run) (src, dst *pgx.Conn, err 
 }
 
 // claimName enters the target database into the inventory. What an earlier
-// move retired there goes first.
-func (s *Service) claimName(ctx context.Context, r *run, dst *pgx.Conn) error {
-	db, err := s.store.GetDatabase(ctx, r.Data.To, r.Data.database())
-	switch {
-	case errors.Is(err, catalog.ErrNotFound):
-	case err != nil:
-		return err
-	case db.State == catalog.DatabaseTarget && db.Tenant == r.Data.Tenant:
-		return nil
-	case db.State == catalog.DatabaseRetired && db.Tenant == r.Data.Tenant:
-		if err := shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()); err != nil {
-			return err
-		}
-	case db.State == catalog.DatabaseDropping:
-		return operation.Wait(time.Second, "what an earlier move left at the target is being dropped")
-	default:
-		return operation.Permanent(catalog.ErrConflict)
-	}
+// move left there is taken over, row first, so that nobody else drops it
+// later; it is replaced when the database is made. Who is dropping it this
+// moment has it reserved, and is stopped or done when we make it (see owning).
+func (s *Service) claimName(ctx context.Context, r *run) error {
 	from, err := s.store.GetDatabase(ctx, r.Data.From.Shard, r.Data.database())
 	if err != nil {
 		return err
 	}
 	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if db.Name != "" {
-			if err := s.store.DeleteDatabase(ctx, tx, r.Data.To, r.Data.database()); err != nil {
-				return err
-			}
+		db, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(),
+			[]catalog.DatabaseState{catalog.DatabaseRetired, catalog.DatabaseDropping, catalog.DatabaseTarget}, catalog.DatabaseTarget, nil)
+		if errors.Is(err, catalog.ErrNotFound) {
+			return s.store.InsertDatabase(ctx, tx, catalog.Database{Shard: r.Data.To, Name: r.Data.database(),
+				State: catalog.DatabaseTarget, Tenant: r.Data.Tenant, SchemaVersion: from.SchemaVersion})
 		}
-		return s.store.InsertDatabase(ctx, tx, catalog.Database{Shard: r.Data.To, Name: r.Data.database(),
-			State: catalog.DatabaseTarget, Tenant: r.Data.Tenant, SchemaVersion: from.SchemaVersion})
+		if err != nil {
+			return err
+		}
+		if db.Tenant != r.Data.Tenant {
+			return operation.Permanent(fmt.Errorf("database %s on %s belongs to another tenant: %w", db.Name, db.Shard, catalog.ErrConflict))
+		}
+		return s.store.SetSchemaVersion(ctx, tx, r.Data.To, r.Data.database(), from.SchemaVersion)
 	})
 }
 
@@ -86,7 +79,25 @@ func (s *Service) createTarget(ctx context.Context, r *run, src, dst *pgx.Conn) 
 	if err := s.dropSubscription(ctx, r); err != nil {
 		return err
 	}
-	return shard.CreateTarget(ctx, src, dst, r.Data.database())
+	return s.owning(ctx, r, dst, func() error { return shard.CreateTarget(ctx, src, dst, r.Data.database()) })
+}
+
+// owning runs fn, which makes or drops the target, while nobody else can: not
+// the inventory's keeper, nor a worker before us that was stopped inside this
+// and wakes up. dst is an admin connection to the target's maintenance database.
+func (s *Service) owning(ctx context.Context, r *run, dst *pgx.Conn, fn func() error) error {
+	if err := r.Held(ctx); err != nil { // before we stop anybody
+		return err
+	}
+	release, err := shard.Seize(ctx, dst, r.Data.database())
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := r.Held(ctx); err != nil {
+		return err
+	}
+	return fn()
 }
 
 // undoTarget drops what target made.
@@ -109,12 +120,35 @@ func (s *Service) undoTarget(ctx context.Context, r *run) error {
 		return err
 	}
 	defer closeConn(dst)
-	if err := shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()); err != nil {
+	if err := s.owning(ctx, r, dst, func() error { return shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()) }); err != nil {
+		return err
+	}
+	routed, err := s.routed(ctx, r)
+	if err != nil {
 		return err
 	}
 	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if routed { // the row stays until no client is attached there any more; the inventory's keeper sees to that
+			_, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(),
+				[]catalog.DatabaseState{catalog.DatabaseTarget}, catalog.DatabaseDropping, nil)
+			return err
+		}
 		return s.store.DeleteDatabase(ctx, tx, r.Data.To, r.Data.database())
 	})
+}
+
+// routed tells whether the target's PgBouncer, from a time when the tenant
+// lived there, still has an entry that leads its clients to the source.
+func (s *Service) routed(ctx context.Context, r *run) (bool, error) {
+	routes, err := s.fleet.Routes(ctx, r.Data.To)
+	if errors.Is(err, shard.ErrNoRoutes) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer routes.Close()
+	return routes.Has(r.Data.database())
 }
 
 // errFlipped: the placement names the target already; nothing may be taken back.
@@ -122,12 +156,9 @@ var errFlipped = errors.New("the placement is flipped already")
 
 // stillAtSource asks the catalog before anything is taken back.
 func (s *Service) stillAtSource(ctx context.Context, r *run) error {
-	p, err := s.store.GetPlacement(ctx, r.Data.Tenant)
-	if err != nil {
-		return err
+	err := s.notFlipped(ctx, r)
+	if errors.Is(err, errFlipped) {
+		return operation.Permanent(err)
 	}
-	if p.Shard != r.Data.From.Shard {
-		return operation.Permanent(errFlipped)
-	}
-	return nil
+	return err
 }

@@ -18,9 +18,11 @@ import (
 // it is told loudly, and the source is kept.
 func (s *Service) verify(ctx context.Context, r *run) error {
 	start := time.Now()
-	defer s.dismiss(r)
 	v := &r.Data.Receipt.Verification
-	c := s.keeps(r)
+	c := s.take(r.Op.ID)
+	if c != nil {
+		defer c.close()
+	}
 	if c == nil || c.snapshot == "" {
 		v.Final = NotVerified
 		v.Detail = append(v.Detail, "the worker that made the cutover ended before the final comparison, and with it the target's snapshot of the barrier: only the copy was compared")

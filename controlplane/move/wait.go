@@ -1,21 +1,9 @@
 package move
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 )
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
 
 // jitter spreads retries of many moves.
 func jitter(d time.Duration) time.Duration {

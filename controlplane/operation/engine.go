@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/freehold-db/freehold/controlplane/catalog"
 )
 
@@ -26,10 +28,11 @@ var (
 
 // Options of an engine. Zero values mean the default in brackets.
 type Options struct {
-	Worker   string        // this replica's name, shown to people [host name and process ID]
-	LeaseFor time.Duration // how long a claim lasts without renewal [5 s]
-	Workers  int           // operations run at once [4]
-	Logger   *slog.Logger  // [slog.Default()]
+	Worker   string                // this replica's name, shown to people [host name and process ID]
+	LeaseFor time.Duration         // how long a claim lasts without renewal [5 s]
+	Workers  int                   // operations run at once [4]
+	Registry prometheus.Registerer // gets the engine's figures [none are shown]
+	Logger   *slog.Logger          // [slog.Default()]
 }
 
 const (
@@ -64,6 +67,7 @@ type Engine struct {
 	opt   Options
 	kinds map[string]*kind
 	wake  chan struct{} // there may be something to claim
+	count counters
 
 	mu     sync.Mutex
 	claims map[string]*claim // by operation: what this engine is working on
@@ -72,7 +76,8 @@ type Engine struct {
 // New makes an engine on the catalog. Register all kinds before Run.
 func New(store *catalog.Store, opt Options) *Engine {
 	opt.defaults()
-	return &Engine{store: store, opt: opt, kinds: map[string]*kind{}, wake: make(chan struct{}, 1), claims: map[string]*claim{}}
+	return &Engine{store: store, opt: opt, kinds: map[string]*kind{}, wake: make(chan struct{}, 1),
+		count: newCounters(opt.Registry), claims: map[string]*claim{}}
 }
 
 // kind is a Kind[D] without its D.
@@ -221,7 +226,7 @@ func (e *Engine) DryRun(ctx context.Context, s Spec) ([]StepPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	op := &Operation{Kind: s.Kind, Tenant: s.Tenant, State: Pending, Data: data, CreatedBy: s.Actor.Name, Reason: s.Actor.Reason}
+	op := &Operation{Kind: s.Kind, Tenant: s.Tenant, State: Pending, Data: data, CreatedBy: s.Actor.Name, Actor: s.Actor, Reason: s.Actor.Reason}
 	plan := make([]StepPlan, 0, len(k.steps))
 	for i := range k.steps {
 		st := &k.steps[i]

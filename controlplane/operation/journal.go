@@ -46,7 +46,10 @@ func (c *claim) write(ctx context.Context, ch change) (*Operation, error) {
 		if err != nil {
 			return err
 		}
-		return r.save(ctx, tx, wait)
+		if err := r.save(ctx, tx, wait); err != nil {
+			return err
+		}
+		return c.e.auditEnd(ctx, tx, &r.Operation)
 	})
 	if err != nil {
 		c.prog.putBack(taken)
@@ -188,6 +191,9 @@ func (c *claim) fail(t *try, i int, failure error, stopping bool) (held bool, er
 	var permanent *permanentError
 	err = c.record(func(ctx context.Context, tx pgx.Tx, r *record) (time.Duration, error) {
 		canceled := r.CancelRequested && !r.PastNoReturn && !t.undo
+		if t.receipt != nil { // what was tried is worth knowing too
+			r.Receipt = t.receipt
+		}
 		if errors.As(failure, &wait) && !canceled {
 			// The line stays open: waiting is part of the attempt.
 			r.Attempt--

@@ -8,6 +8,9 @@
 // Before the point of no return a failure undoes the done steps in reverse
 // order; after it the operation only goes forward, however long it takes.
 //
+// The end of every operation is written to the audit log in the transaction
+// that ends it; only what [Engine.RecordDone] records is its caller's to write.
+//
 // Import law: of this module, operation imports shardmap, internal packages and controlplane/catalog only.
 package operation
 
@@ -53,6 +56,7 @@ type Operation struct {
 	Receipt               json.RawMessage   `json:"receipt,omitempty"` // set by the kind; final when Done
 	Error                 string            `json:"error,omitempty"`   // last error, safe to show
 	CreatedBy             string            `json:"created_by"`
+	Actor                 catalog.Actor     `json:"-"` // who asked for it, in full; CreatedBy and Reason are of it
 	Reason                string            `json:"reason,omitempty"`
 	CreatedAt             time.Time         `json:"created_at"`
 	StartedAt, FinishedAt *time.Time
@@ -127,6 +131,8 @@ type core interface {
 	SetReceipt(v any) error
 	// Token is the lease's fencing token: greater for every later worker.
 	Token() int64
+	// Held asks the catalog whether the operation still is this worker's. Errors: ErrLeaseLost.
+	Held(ctx context.Context) error
 	// CancelRequested tells whether someone asked to cancel (polled with the lease renewal).
 	CancelRequested() bool
 	commit(ctx context.Context, data any, fn func(ctx context.Context, tx pgx.Tx) error) error

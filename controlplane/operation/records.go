@@ -19,7 +19,7 @@ import (
 const channel = "freehold_operations"
 
 const columns = `o.id::text, o.kind, coalesce(o.tenant, ''), o.state, o.step, o.past_no_return, o.cancel_requested, o.attempt, o.data,
-	o.progress, o.receipt, o.error, o.created_by, o.reason, o.created_at, o.started_at, o.finished_at, o.next_run, o.worker, o.token`
+	o.progress, o.receipt, o.error, o.created_by, o.actor, o.reason, o.created_at, o.started_at, o.finished_at, o.next_run, o.worker, o.token`
 
 // record is an operation and the token of its last claim.
 type record struct {
@@ -27,10 +27,15 @@ type record struct {
 	token int64
 }
 
+// fields are where columns go.
+func (r *record) fields() []any {
+	return []any{&r.ID, &r.Kind, &r.Tenant, &r.State, &r.Step, &r.PastNoReturn, &r.CancelRequested, &r.Attempt, &r.Data,
+		&r.Progress, &r.Receipt, &r.Error, &r.CreatedBy, &r.Actor, &r.Reason, &r.CreatedAt, &r.StartedAt, &r.FinishedAt, &r.NextRun, &r.Worker, &r.token}
+}
+
 func scanRecord(row pgx.CollectableRow) (*record, error) {
 	var r record
-	err := row.Scan(&r.ID, &r.Kind, &r.Tenant, &r.State, &r.Step, &r.PastNoReturn, &r.CancelRequested, &r.Attempt, &r.Data,
-		&r.Progress, &r.Receipt, &r.Error, &r.CreatedBy, &r.Reason, &r.CreatedAt, &r.StartedAt, &r.FinishedAt, &r.NextRun, &r.Worker, &r.token)
+	err := row.Scan(r.fields()...)
 	return &r, err
 }
 
@@ -39,11 +44,15 @@ type querier interface {
 }
 
 func readOne(ctx context.Context, q querier, sql string, args ...any) (*record, error) {
+	return readAs(ctx, q, scanRecord, sql, args...)
+}
+
+func readAs(ctx context.Context, q querier, scan pgx.RowToFunc[*record], sql string, args ...any) (*record, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, catalog.Classify(err)
 	}
-	r, err := pgx.CollectExactlyOneRow(rows, scanRecord)
+	r, err := pgx.CollectExactlyOneRow(rows, scan)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, catalog.ErrNotFound
 	}

@@ -58,7 +58,7 @@ func (e *Engine) RecordDone(ctx context.Context, tx pgx.Tx, s Spec, receipt any)
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", s.Kind, err)
 	}
-	finished(ctx, &r.Operation) // counted a moment too early, should the caller's transaction fail
+	e.finished(ctx, &r.Operation) // counted a moment too early, should the caller's transaction fail
 	return &r.Operation, nil
 }
 
@@ -166,6 +166,9 @@ func (e *Engine) CancelTx(ctx context.Context, tx pgx.Tx, id string, actor catal
 		where id = $1 returning `+columns, id, clip(why))
 	if err != nil {
 		return nil, fmt.Errorf("cancel operation %s: %w", id, err)
+	}
+	if err := e.auditEnd(ctx, tx, &r.Operation); err != nil {
+		return nil, err
 	}
 	if _, err := tx.Exec(ctx, `select pg_notify($1, $2)`, channel, id); err != nil {
 		return nil, fmt.Errorf("cancel operation %s: %w", id, catalog.Classify(err))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/internal/failpoint"
 )
 
@@ -158,6 +159,20 @@ func (t *try) SetReceipt(v any) error {
 
 // Token is the lease's fencing token: greater for every later worker.
 func (t *try) Token() int64 { return t.claim.token }
+
+// Held asks the catalog whether the operation still is this worker's. Errors: ErrLeaseLost.
+func (t *try) Held(ctx context.Context) error {
+	var held bool
+	err := t.claim.e.store.Pool().QueryRow(ctx, `select exists (select from operations where id = $1 and token = $2 and finished_at is null)`,
+		t.claim.id, t.claim.token).Scan(&held)
+	if err != nil {
+		return fmt.Errorf("is the operation still ours: %w", catalog.Classify(err))
+	}
+	if !held {
+		return ErrLeaseLost
+	}
+	return nil
+}
 
 // CancelRequested tells whether someone asked to cancel.
 func (t *try) CancelRequested() bool { return !t.dry && t.claim.cancelRequested() }

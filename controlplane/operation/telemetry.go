@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -57,6 +58,25 @@ func endSpan(ctx context.Context, span trace.Span, t *try, took time.Duration, e
 		attribute.String("step", t.step.Name), attribute.Bool("undo", t.undo), attribute.String("outcome", outcome)))
 }
 
-func finished(ctx context.Context, op *Operation) {
+// counters are what an engine shows of its own at /metrics.
+type counters struct{ ended, takeovers *prometheus.CounterVec }
+
+func newCounters(r prometheus.Registerer) counters {
+	c := counters{
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "freehold_operations_ended_total", Help: "Operations that this replica saw to their end, by kind and outcome.",
+		}, []string{"kind", "outcome"}),
+		takeovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "freehold_operation_takeovers_total", Help: "Operations that this replica took over because their worker's lease ran out.",
+		}, []string{"kind"}),
+	}
+	if r != nil {
+		r.MustRegister(c.ended, c.takeovers)
+	}
+	return c
+}
+
+func (e *Engine) finished(ctx context.Context, op *Operation) {
 	operations.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", op.Kind), attribute.String("outcome", string(op.State))))
+	e.count.ended.WithLabelValues(op.Kind, string(op.State)).Inc()
 }

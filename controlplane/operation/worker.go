@@ -109,13 +109,25 @@ func (e *Engine) claim(ctx context.Context) (*claim, time.Duration, error) {
 	mine := append([]string{}, slices.Collect(maps.Keys(e.claims))...)
 	e.mu.Unlock()
 	asked := time.Now()
-	r, err := readOne(ctx, e.store.Pool(), `update operations o set token = token + 1, worker = $1, started_at = coalesce(started_at, clock_timestamp()),
-			lease_until = clock_timestamp() + make_interval(secs => $2), state = case state when 'pending' then 'running' else state end
-		where id = (select id from operations where finished_at is null and state in ('pending', 'running', 'undoing')
+	lost := false // by its worker before us
+	scan := func(row pgx.CollectableRow) (*record, error) {
+		var r record
+		err := row.Scan(append(r.fields(), &lost)...)
+		return &r, err
+	}
+	r, err := readAs(ctx, e.store.Pool(), scan, `with due as materialized (
+			select id, lease_until is not null as lost from operations where finished_at is null and state in ('pending', 'running', 'undoing')
 				and next_run <= clock_timestamp() and (lease_until is null or lease_until < clock_timestamp()) and kind = any($3) and id <> all($4::text[]::uuid[])
 			order by next_run limit 1 for update skip locked)
-		returning `+columns, e.opt.Worker, e.opt.LeaseFor.Seconds(), kinds, mine)
+		update operations o set token = token + 1, worker = $1, started_at = coalesce(started_at, clock_timestamp()),
+			lease_until = clock_timestamp() + make_interval(secs => $2), state = case state when 'pending' then 'running' else state end
+		from due where o.id = due.id
+		returning `+columns+`, due.lost`, e.opt.Worker, e.opt.LeaseFor.Seconds(), kinds, mine)
 	if err == nil {
+		if lost {
+			e.count.takeovers.WithLabelValues(r.Kind).Inc()
+			e.opt.Logger.InfoContext(ctx, "took an operation over", slog.String("operation", r.ID), slog.String("kind", r.Kind))
+		}
 		return newClaim(e, e.kinds[r.Kind], r, asked.Add(e.opt.LeaseFor)), 0, nil
 	}
 	if !errors.Is(err, catalog.ErrNotFound) {
@@ -183,7 +195,7 @@ func (c *claim) run(stop context.Context) {
 		}
 	}
 	if c.op.State.Final() {
-		finished(c.ctx, c.op)
+		c.e.finished(c.ctx, c.op)
 		log.InfoContext(c.ctx, "operation ended", slog.String("state", string(c.op.State)), slog.String("error", c.op.Error))
 	}
 }

@@ -61,10 +61,10 @@ func (s *Service) makeRoles(ctx context.Context, conn *pgx.Conn, database string
 
 // dropRow drops a database on one shard, with its roles and its PgBouncer
 // entry, and takes its row, which says dropping, out of the inventory.
-// It returns false if clients are still attached to the entry: they are served
-// from elsewhere, and the row stays until they have gone.
+// It returns false if the row stays: clients are still attached to the entry
+// and served from elsewhere, or a move back has taken the row over.
 func (s *Service) dropRow(ctx context.Context, conn *pgx.Conn, d catalog.Database) (bool, error) {
-	if err := shard.DropDatabaseAndRoles(ctx, conn, d.Name); err != nil {
+	if ours, err := s.dropReserved(ctx, conn, d); !ours || err != nil {
 		return false, err
 	}
 	if gone, err := s.dropRoute(ctx, d); !gone || err != nil {
@@ -75,9 +75,37 @@ func (s *Service) dropRow(ctx context.Context, conn *pgx.Conn, d catalog.Databas
 			return false, err
 		}
 	}
-	return true, s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		return s.store.DeleteDatabase(ctx, tx, d.Shard, d.Name)
+	return s.stillDropping(ctx, d, s.store.DeleteDatabase)
+}
+
+// dropReserved drops database and roles if the row says dropping once nobody
+// else can make it: a move that takes the row over comes before or after all of this.
+func (s *Service) dropReserved(ctx context.Context, conn *pgx.Conn, d catalog.Database) (bool, error) {
+	release, err := shard.Reserve(ctx, conn, d.Name)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	ours, err := s.stillDropping(ctx, d, func(context.Context, pgx.Tx, shardmap.ShardID, string) error { return nil })
+	if !ours || err != nil {
+		return false, err
+	}
+	return true, shard.DropDatabaseAndRoles(ctx, conn, d.Name)
+}
+
+// stillDropping runs fn in a transaction with the row locked, if it says dropping; a row that is gone is none of ours.
+func (s *Service) stillDropping(ctx context.Context, d catalog.Database, fn func(context.Context, pgx.Tx, shardmap.ShardID, string) error) (bool, error) {
+	err := s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := s.store.SetDatabaseState(ctx, tx, d.Shard, d.Name, []catalog.DatabaseState{catalog.DatabaseDropping}, catalog.DatabaseDropping, nil)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, tx, d.Shard, d.Name)
 	})
+	if errors.Is(err, catalog.ErrNotFound) || errors.Is(err, catalog.ErrConflict) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // dropRoute takes the database's explicit entry out of the shard's PgBouncer, unless it is in use.

@@ -191,7 +191,7 @@ func (s *Service) assign(ctx context.Context, r *operation.Run[createDoc]) error
 		if err := r.SetReceipt(CreateReceipt{Placement: p}); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, actorOf(r.Op), "tenant.create", r.Op.Tenant, "ok", p)
+		return s.record(ctx, tx, r.Op.Actor, "tenant.create", r.Op.Tenant, "ok", p)
 	})
 	if errors.Is(err, catalog.ErrExists) || errors.Is(err, catalog.ErrConflict) {
 		return operation.Permanent(err)

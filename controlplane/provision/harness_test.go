@@ -98,7 +98,7 @@ func (w *world) done(op *operation.Operation, err error) *operation.Operation {
 func (w *world) ended(op *operation.Operation, err error) *operation.Operation {
 	w.t.Helper()
 	require.NoError(w.t, err)
-	eventually(w.t, "operation "+op.Kind+" ends", func() bool {
+	pgtest.Eventually(w.t, "operation "+op.Kind+" ends", func() bool {
 		op, err = w.engine.Get(w.ctx(), op.ID)
 		require.NoError(w.t, err)
 		return op.State.Final()
@@ -165,15 +165,4 @@ func (w *world) ready(on shardmap.ShardID) int {
 	n, err := w.store.CountReady(w.ctx(), on, schema.Version)
 	require.NoError(w.t, err)
 	return n
-}
-
-func eventually(t testing.TB, what string, check func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !check() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }

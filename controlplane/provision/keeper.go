@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -129,7 +131,14 @@ func (k *keeper) startPurges(ctx context.Context) error {
 		return err
 	}
 	for _, t := range due {
-		_, err := k.begin(ctx, KindPurge, t.ID, system("grace period is over"), "", only(shardmap.Deleted))
+		stillDue := func(now catalog.Tenant) error {
+			// It may have been restored and deleted anew since it was listed, with a grace of its own.
+			if now.PurgeAfter == nil || !now.PurgeAfter.Equal(*t.PurgeAfter) {
+				return fmt.Errorf("tenant %s: %w: it is not due any more", t.ID, catalog.ErrConflict)
+			}
+			return only(shardmap.Deleted)(now)
+		}
+		_, err := k.begin(ctx, KindPurge, t.ID, system("grace period is over"), "", stillDue)
 		if err != nil && !errors.Is(err, catalog.ErrBusy) && !errors.Is(err, catalog.ErrConflict) {
 			return err
 		}
@@ -147,20 +156,32 @@ func (k *keeper) tend(ctx context.Context, on catalog.Shard) error {
 	if mine, err := shard.Keep(ctx, conn); !mine || err != nil {
 		return err
 	}
+	// What closes doors and keeps clients served comes first, and none of it is in the way of the rest.
+	_, swept := shard.SweepTempLogins(ctx, conn)
+	_, followed := k.fleet.FollowAddresses(ctx, on, k.home)
+	return errors.Join(swept, followed, k.stock(ctx, conn, on))
+}
+
+// stock keeps the templates and the warm pool, and clears what has no future.
+func (k *keeper) stock(ctx context.Context, conn *pgx.Conn, on catalog.Shard) error {
 	schema, err := shard.EnsureTemplatesOn(ctx, conn, k.opt.MigrationsDir)
 	if err != nil {
 		return err
 	}
-	if _, err := shard.SweepTempLogins(ctx, conn); err != nil {
-		return err
+	cleared := k.clear(ctx, conn, on.ID, schema.Version)
+	if on.State != catalog.ShardActive || conn.IsClosed() {
+		return cleared
 	}
-	if err := k.clear(ctx, conn, on.ID, schema.Version); err != nil {
-		return err
+	return errors.Join(cleared, k.fill(ctx, conn, on.ID, schema.Version))
+}
+
+// home is where a database is served from, unless that may be about to change.
+func (k *keeper) home(ctx context.Context, database string) (shardmap.ShardID, bool, error) {
+	on, busy, err := k.store.Home(ctx, database)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return "", false, nil
 	}
-	if on.State != catalog.ShardActive {
-		return nil
-	}
-	return k.fill(ctx, conn, on.ID, schema.Version)
+	return on, !busy, err
 }
 
 // fill makes databases until the pool is full, one at a time and with a rest
@@ -223,43 +244,40 @@ func (k *keeper) clear(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID,
 	if err != nil {
 		return err
 	}
-	for _, d := range rows {
-		if !worked[d.Name] {
-			if err := k.discard(ctx, conn, d); err != nil {
-				return err
-			}
-		}
-	}
+	hopeless := slices.DeleteFunc(rows, func(d catalog.Database) bool { return worked[d.Name] })
 	ready, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseReady})
 	if err != nil {
 		return err
 	}
-	for _, d := range ready {
-		if d.SchemaVersion != schema {
-			if err := k.discard(ctx, conn, d); err != nil {
-				return err
-			}
-		}
-	}
+	hopeless = append(hopeless, slices.DeleteFunc(ready, func(d catalog.Database) bool { return d.SchemaVersion == schema })...)
 	retired, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseRetired, DropDue: true})
 	if err != nil {
 		return err
 	}
-	for _, d := range retired {
-		if err := k.discard(ctx, conn, d); err != nil {
-			return err
-		}
-	}
+	hopeless = append(hopeless, retired...)
 	dropping, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseDropping})
 	if err != nil {
 		return err
 	}
-	for _, d := range dropping {
-		if _, err := k.dropRow(ctx, conn, d); err != nil {
-			return err
+	// One that can't be dropped now is no reason to keep the others, or to fill no pool.
+	var failed []error
+	try := func(err error) bool {
+		if err != nil {
+			failed = append(failed, err)
+		}
+		return ctx.Err() == nil && !conn.IsClosed()
+	}
+	for _, d := range hopeless {
+		if !try(k.discard(ctx, conn, d)) {
+			return errors.Join(failed...)
 		}
 	}
-	return nil
+	for _, d := range dropping {
+		if _, err := k.dropRow(ctx, conn, d); !try(err) {
+			return errors.Join(failed...)
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // discard drops a row's database unless somebody gave it another state meanwhile.

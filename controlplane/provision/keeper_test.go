@@ -2,8 +2,10 @@ package provision_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -32,10 +35,10 @@ func TestThePoolFollowsTheSchema(t *testing.T) {
 		require.NoError(t, err)
 		return n
 	}
-	eventually(t, "the pool fills", func() bool { return at(1) == 1 })
+	pgtest.Eventually(t, "the pool fills", func() bool { return at(1) == 1 })
 	copyFile("00002_invoices.sql")
 	w.Wake()
-	eventually(t, "the pool is made anew", func() bool { return at(2) == 1 && at(1) == 0 })
+	pgtest.Eventually(t, "the pool is made anew", func() bool { return at(2) == 1 && at(1) == 0 })
 }
 
 // What crashed tries left is dropped; what an operation still works on is not.
@@ -69,7 +72,7 @@ func TestLeftoversAreDropped(t *testing.T) {
 	require.NoError(t, err)
 	stopEngine := w.run(w.engine.Run)
 	var worked []catalog.Database
-	eventually(t, "it reserved a database", func() bool {
+	pgtest.Eventually(t, "it reserved a database", func() bool {
 		rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
 		require.NoError(t, err)
 		worked = rows
@@ -78,7 +81,7 @@ func TestLeftoversAreDropped(t *testing.T) {
 	stopEngine()
 
 	w.run(w.Run)
-	eventually(t, "leftovers are gone", func() bool {
+	pgtest.Eventually(t, "leftovers are gone", func() bool {
 		rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
 		require.NoError(t, err)
 		worked = rows
@@ -133,14 +136,14 @@ func TestRetiredDatabasesAreDropped(t *testing.T) {
 	require.NoError(t, err)
 
 	w.run(w.Run)
-	eventually(t, "the source is dropped", func() bool { return !w.exists("a", p.Database) })
+	pgtest.Eventually(t, "the source is dropped", func() bool { return !w.exists("a", p.Database) })
 	_, err = client.Exec(w.ctx(), "SELECT 1")
 	require.NoError(t, err, "the client goes on at b through a's PgBouncer")
 	d, err := w.store.GetDatabase(w.ctx(), "a", p.Database)
 	require.NoError(t, err)
 	require.Equal(t, catalog.DatabaseDropping, d.State)
 	require.NoError(t, client.Close(w.ctx()))
-	eventually(t, "the entry is dropped", func() bool {
+	pgtest.Eventually(t, "the entry is dropped", func() bool {
 		_, err := w.store.GetDatabase(w.ctx(), "a", p.Database)
 		return err != nil
 	})
@@ -157,13 +160,104 @@ func TestRetiredDatabasesAreDropped(t *testing.T) {
 	require.NoError(t, conn.Close(w.ctx()))
 }
 
+// An entry that leads to an address which its shard no longer has is mended,
+// unless an operation of its tenant is about to decide where it leads.
+func TestRoutesFollowAShardsAddress(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a", "b")
+	stopEngine := w.run(w.engine.Run)
+	var places []shardmap.Placement
+	for _, id := range []shardmap.TenantID{"idle", "busy"} {
+		w.done(w.Create(w.ctx(), provision.CreateSpec{ID: id, Fit: catalog.Fit{Shard: "b"}}, tester, ""))
+		p, err := w.store.GetPlacement(w.ctx(), id)
+		require.NoError(t, err)
+		places = append(places, p)
+		require.NoError(t, w.fleet.SetRoute(w.ctx(), "a", p.Database, "b"))
+		t.Cleanup(func() { require.NoError(t, w.fleet.DropRoute(w.ctx(), "a", p.Database)) })
+	}
+	idle, busy := places[0], places[1]
+	stopEngine()
+	_, err := w.Suspend(w.ctx(), "busy", tester, "") // nobody works on it
+	require.NoError(t, err)
+
+	b, err := w.store.GetShard(w.ctx(), "b")
+	require.NoError(t, err)
+	was := b.PostgresHost
+	b.PostgresHost = "localhost"
+	catalogTx(w, func(ctx context.Context, tx pgx.Tx) error { _, err := w.store.UpdateShard(ctx, tx, b); return err })
+	a, err := w.store.GetShard(w.ctx(), "a")
+	require.NoError(t, err)
+	w.run(w.Run)
+	leadsTo := func(database, host string) bool {
+		text, err := os.ReadFile(a.RoutesFile)
+		require.NoError(t, err)
+		return strings.Contains(string(text), fmt.Sprintf("%s = host='%s' port=%d ", database, host, b.PostgresPort))
+	}
+	pgtest.Eventually(t, "the entry follows", func() bool { return leadsTo(idle.Database, "localhost") })
+	require.True(t, leadsTo(busy.Database, was))
+	console, err := w.fleet.Console(w.ctx(), "a")
+	require.NoError(t, err)
+	defer console.Close()
+	pgtest.Eventually(t, "PgBouncer knows", func() bool {
+		entries, err := console.Databases(w.ctx())
+		require.NoError(t, err)
+		return entries[idle.Database].Host == "localhost"
+	})
+}
+
+// A schema that can't be had must not keep expired logins open.
+func TestExpiredLoginsAreSweptThoughTheSchemaIsBroken(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a")
+	w.run(w.engine.Run)
+	p := w.create("acme")
+	a, err := w.Grant(w.ctx(), "acme", "", time.Second, tester)
+	require.NoError(t, err)
+	w.replica(provision.Options{MigrationsDir: t.TempDir()}) // holds no migration
+	w.run(w.Run)
+	pgtest.Eventually(t, "the login is dropped", func() bool {
+		return w.onServer(p.Shard, "SELECT count(*) FROM pg_roles WHERE rolname = $1", a.Login.User) == 0
+	})
+}
+
+// A database that can't be dropped, whatever the reason, keeps neither the next
+// one from being dropped nor the pool from being filled.
+func TestAStubbornLeftoverIsInNobodysWay(t *testing.T) {
+	w := newWorld(t, provision.Options{WarmPool: 1}, "a")
+	const stubborn, easy = "t_00000000000000b1", "t_00000000000000b2"
+	conn, err := w.fleet.Admin(w.ctx(), "a", "postgres")
+	require.NoError(t, err)
+	defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	for _, name := range []string{stubborn, easy} {
+		catalogTx(w, func(ctx context.Context, tx pgx.Tx) error {
+			return w.store.InsertDatabase(ctx, tx, catalog.Database{Shard: "a", Name: name, State: catalog.DatabaseBuilding})
+		})
+	}
+	_, err = conn.Exec(w.ctx(), "CREATE DATABASE "+stubborn+" IS_TEMPLATE true") // which no DROP takes
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		conn, err := w.fleet.Admin(w.ctx(), "a", "postgres")
+		require.NoError(t, err)
+		defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+		for _, sql := range []string{"ALTER DATABASE " + stubborn + " IS_TEMPLATE false", "DROP DATABASE " + stubborn} {
+			_, err = conn.Exec(w.ctx(), sql)
+			require.NoError(t, err)
+		}
+	})
+	w.run(w.Run)
+	pgtest.Eventually(t, "the pool fills", func() bool { return w.ready("a") == 1 })
+	_, err = w.store.GetDatabase(w.ctx(), "a", easy)
+	require.ErrorIs(t, err, catalog.ErrNotFound)
+	d, err := w.store.GetDatabase(w.ctx(), "a", stubborn)
+	require.NoError(t, err)
+	require.Equal(t, catalog.DatabaseDropping, d.State, "it is not forgotten")
+}
+
 func TestOneReplicaTendsAShard(t *testing.T) {
 	w := newWorld(t, provision.Options{WarmPool: 3}, "a")
 	w.run(w.Run)
 	second := &world{t: t, store: w.store, secrets: w.secrets}
 	second.replica(provision.Options{WarmPool: 3})
 	second.run(second.Run)
-	eventually(t, "the pool fills", func() bool { return w.ready("a") == 3 })
+	pgtest.Eventually(t, "the pool fills", func() bool { return w.ready("a") == 3 })
 	rows, _, err := w.store.ListDatabases(w.ctx(), catalog.DatabaseFilter{Shard: "a"}, catalog.Page{})
 	require.NoError(t, err)
 	require.Len(t, rows, 3, "nobody made too many")

@@ -58,7 +58,7 @@ func only(states ...shardmap.State) func(catalog.Tenant) error {
 		if slices.Contains(states, t.Placement.State) {
 			return nil
 		}
-		return fmt.Errorf("tenant %s: %w: it is %s and must be %v", t.ID, catalog.ErrConflict, t.Placement.State, states)
+		return fmt.Errorf("tenant %s: %w: it is %s, not %s", t.ID, catalog.ErrConflict, t.Placement.State, catalog.Either(states))
 	}
 }
 
@@ -145,7 +145,7 @@ func (s *Service) setState(from []shardmap.State, to shardmap.State) func(contex
 			if err := r.SetReceipt(StateReceipt{Placement: p}); err != nil {
 				return err
 			}
-			return s.record(ctx, tx, actorOf(r.Op), actions[r.Op.Kind], r.Op.Tenant, "ok", p)
+			return s.record(ctx, tx, r.Op.Actor, actions[r.Op.Kind], r.Op.Tenant, "ok", p)
 		})
 		if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNotFound) {
 			return operation.Permanent(err)

@@ -106,8 +106,3 @@ func (s *Service) repeated(ctx context.Context, spec operation.Spec) (*operation
 func system(reason string) catalog.Actor {
 	return catalog.Actor{Name: "system", Role: "system", Reason: reason}
 }
-
-// actorOf is who asked for the operation, for the records that its steps write.
-func actorOf(op *operation.Operation) catalog.Actor {
-	return catalog.Actor{Name: op.CreatedBy, Reason: op.Reason}
-}

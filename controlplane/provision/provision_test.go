@@ -15,7 +15,9 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -27,7 +29,7 @@ func TestCreateOnTheSpotAndFromThePool(t *testing.T) {
 	w.serves(cold)
 
 	stop := w.run(w.Run)
-	eventually(t, "the pool fills", func() bool { return w.ready("a") == 2 })
+	pgtest.Eventually(t, "the pool fills", func() bool { return w.ready("a") == 2 })
 	stop()
 	op, err := w.Create(w.ctx(), provision.CreateSpec{ID: "warm", DisplayName: "Warm & Co"}, tester, "k")
 	require.NoError(t, err)
@@ -82,7 +84,7 @@ func TestCreateManyAtOnce(t *testing.T) {
 	w := newWorld(t, provision.Options{WarmPool: 3}, "a", "b")
 	w.run(w.engine.Run)
 	w.run(w.Run)
-	eventually(t, "a pool fills", func() bool { return w.ready("a") > 1 })
+	pgtest.Eventually(t, "a pool fills", func() bool { return w.ready("a") > 1 })
 	const n = 10
 	ids := make([][2]string, n)
 	var wg sync.WaitGroup
@@ -162,7 +164,7 @@ func TestADeletedTenantIsPurgedAfterItsGrace(t *testing.T) {
 	w.done(w.Delete(w.ctx(), "acme", tester, ""))
 	w.run(w.Run)
 	var tenant catalog.Tenant
-	eventually(t, "it is purged", func() (gone bool) {
+	pgtest.Eventually(t, "it is purged", func() (gone bool) {
 		var err error
 		tenant, err = w.store.GetTenant(w.ctx(), "acme")
 		require.NoError(t, err)
@@ -242,6 +244,32 @@ func TestAddShard(t *testing.T) {
 	login, _, err := w.secrets.Get(w.ctx(), secret.ShardAdmin("a"))
 	require.NoError(t, err)
 	require.Equal(t, good.Admin.Password, login.Password)
+}
+
+// One server registered under two names at once is one shard, not two.
+func TestAServerIsOneShard(t *testing.T) {
+	w := newWorld(t, provision.Options{})
+	server := pgtest.Shard(t)
+	var wg sync.WaitGroup
+	results := make([]error, 4)
+	for i := range results {
+		wg.Go(func() {
+			id := shardmap.ShardID(fmt.Sprintf("name%d", i))
+			_, results[i] = w.AddShard(w.ctx(), provision.ShardSpec{Shard: shardtest.Row(id, server), Admin: server.Admin, Console: server.Console}, tester)
+		})
+	}
+	wg.Wait()
+	shards, err := w.store.ListShards(w.ctx())
+	require.NoError(t, err)
+	require.Len(t, shards, 1)
+	refused := 0
+	for _, err := range results {
+		if err != nil {
+			require.ErrorIs(t, err, catalog.ErrConflict)
+			refused++
+		}
+	}
+	require.Equal(t, len(results)-1, refused)
 }
 
 func catalogTx(w *world, fn func(ctx context.Context, tx pgx.Tx) error) {

@@ -97,6 +97,6 @@ func (s *Service) purged(ctx context.Context, r *operation.Run[tenantDoc]) error
 		if err := s.store.MarkPurged(ctx, tx, r.Op.Tenant); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, actorOf(r.Op), actions[KindPurge], r.Op.Tenant, "ok", nil)
+		return s.record(ctx, tx, r.Op.Actor, actions[KindPurge], r.Op.Tenant, "ok", nil)
 	})
 }

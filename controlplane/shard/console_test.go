@@ -2,6 +2,7 @@ package shard_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
 func TestConsolePausesAndResumes(t *testing.T) {
@@ -161,4 +163,36 @@ func TestRoutesAreChangedByManyAtOnce(t *testing.T) {
 	_, err = shard.New(g, f.Secrets).Routes(ctx, "a")
 	require.ErrorIs(t, err, shard.ErrNoRoutes)
 	require.NoError(t, shard.New(g, f.Secrets).DropRoute(ctx, "a", names[0]))
+}
+
+// A database that is opened again serves at once, though PgBouncer was refused
+// there a moment ago and nobody told it to forget that.
+func TestARefusalIsSoonForgotten(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	login := f.Database(t, "a", db)
+	server := admin(t, f, "a", "postgres")
+	best := time.Hour // of three: a busy machine may lose one
+	for range 3 {
+		client, err := bounced(ctx, f, "a", db, login)
+		require.NoError(t, err)
+		require.NoError(t, shard.Fence(ctx, server, db))
+		short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		_, err = client.Exec(short, "SELECT 1")
+		cancel()
+		require.Error(t, err, "waits in vain")
+		require.NoError(t, shard.Unfence(ctx, server, db))
+		began := time.Now()
+		pgtest.Eventually(t, "a client is served", func() bool {
+			c, err := bounced(ctx, f, "a", db, login)
+			if err != nil {
+				return false
+			}
+			_, err = c.Exec(ctx, "SELECT 1")
+			return errors.Join(err, c.Close(ctx)) == nil
+		})
+		best = min(best, time.Since(began))
+	}
+	require.Less(t, best, 700*time.Millisecond)
 }

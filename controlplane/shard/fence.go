@@ -22,9 +22,21 @@ import (
 // it before is seen holding it by the first look below; when that one holds it no more it
 // has either gone or is in pg_stat_activity.
 func Fence(ctx context.Context, conn *pgx.Conn, database string) error {
-	if err := limitConnections(ctx, conn, database, 0); err != nil {
+	if err := RaiseFence(ctx, conn, database); err != nil {
 		return err
 	}
+	return Drain(ctx, conn, database)
+}
+
+// RaiseFence is the first half of [Fence]: who comes from now on is refused.
+// It may be part of a transaction.
+func RaiseFence(ctx context.Context, conn *pgx.Conn, database string) error {
+	return limitConnections(ctx, conn, database, 0)
+}
+
+// Drain is the second half of [Fence], for when the first has committed: it
+// ends the sessions that were there before.
+func Drain(ctx context.Context, conn *pgx.Conn, database string) error {
 	starting, err := startingSessions(ctx, conn, database)
 	if err != nil {
 		return err
@@ -47,17 +59,46 @@ func Fence(ctx context.Context, conn *pgx.Conn, database string) error {
 	err = poll(ctx, func() (bool, error) {
 		// Strays are told again at each look: a session that was just starting
 		// another transaction can miss nothing, but a new look costs nothing.
-		err := conn.QueryRow(ctx, `
-			SELECT count(pg_catalog.pg_terminate_backend(a.pid))
-			FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
-			WHERE a.datname = $1 AND a.backend_type IN ('client backend', 'parallel worker') AND NOT coalesce(r.rolsuper, false)`,
-			database).Scan(&left)
+		err := conn.QueryRow(ctx, straysSQL, database).Scan(&left)
 		return left == 0, err
 	})
 	if err != nil {
 		return fmt.Errorf("fence %s: %d sessions are left: %w", database, left, err)
 	}
 	return nil
+}
+
+// straysSQL ends the sessions of a database that are no superuser's, and counts them.
+const straysSQL = `
+	SELECT count(pg_catalog.pg_terminate_backend(a.pid))
+	FROM pg_catalog.pg_stat_activity a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+	WHERE a.datname = $1 AND a.backend_type IN ('client backend', 'parallel worker') AND NOT coalesce(r.rolsuper, false)`
+
+// RehearseFence has conn do what Fence and Unfence will do, as far as that
+// changes nothing, so that they are not slow for being done the first time:
+// half of a first fence's time is catalogs that the session has not seen yet.
+func RehearseFence(ctx context.Context, conn *pgx.Conn, database string) error {
+	limit, err := connectionLimit(ctx, conn, database)
+	if err != nil {
+		return err
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("rehearse the fence of %s: %w", database, err)
+	}
+	err = limitConnections(ctx, conn, database, limit)
+	if end := tx.Rollback(ctx); err == nil {
+		err = end
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := startingSessions(ctx, conn, database); err != nil {
+		return err
+	}
+	const none = "" // no database has this name
+	var left int
+	return conn.QueryRow(ctx, straysSQL, none).Scan(&left)
 }
 
 // startingSessions are those holding the lock that a session takes on its
@@ -82,7 +123,7 @@ func startingSessions(ctx context.Context, conn *pgx.Conn, database string) (map
 	return set, nil
 }
 
-// Unfence lets logins in again. A database that is not there is an error (3D000).
+// Unfence lets logins in again. It may be part of a transaction. A database that is not there is an error (3D000).
 func Unfence(ctx context.Context, conn *pgx.Conn, database string) error {
 	return limitConnections(ctx, conn, database, -1)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
 // Logins hammer the database directly, each writing one numbered row per
@@ -55,15 +56,15 @@ func TestNoStatementRunsAfterTheFence(t *testing.T) {
 		return n
 	}
 	for round := range 15 {
-		before, turned := sessions.Load(), refused.Load()
+		before := sessions.Load()
 		require.NoError(t, shard.Unfence(ctx, conn, db))
-		eventually(t, "sessions run", func() bool { return sessions.Load() > before+10 })
+		pgtest.Eventually(t, "sessions run", func() bool { return sessions.Load() > before+10 })
 		start := time.Now()
 		require.NoError(t, shard.Fence(ctx, conn, db))
 		took := time.Since(start)
 		hits := count()
-		turned = refused.Load()
-		eventually(t, "refusals", func() bool { return refused.Load() > turned+30 })
+		turned := refused.Load()
+		pgtest.Eventually(t, "refusals", func() bool { return refused.Load() > turned+30 })
 		require.Equal(t, hits, count(), "round %d: a row appeared after the fence", round)
 		t.Logf("round %d: fenced in %s at %d rows", round, took.Round(100*time.Microsecond), hits)
 	}
@@ -96,7 +97,7 @@ func TestFenceWaitsForSessionsThatAreStarting(t *testing.T) {
 		}
 		outcome <- err
 	}()
-	eventually(t, "it is starting", func() (starting bool) {
+	pgtest.Eventually(t, "it is starting", func() (starting bool) {
 		require.NoError(t, conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
 			WHERE l.locktype = 'object' AND d.datname = $1) AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1)`, db).Scan(&starting))
 		return starting

@@ -2,9 +2,13 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // maintenance is the database of a shard in which we work on the server as a
@@ -44,4 +48,55 @@ func Keep(ctx context.Context, conn *pgx.Conn) (bool, error) {
 		return false, fmt.Errorf("keeper's lock: %w", err)
 	}
 	return got, nil
+}
+
+// ErrReserved: another session is making or dropping the database.
+var ErrReserved = errors.New("the database is being made or dropped by another session")
+
+// Reserve gives conn, to the maintenance database, the right to make or drop
+// a database of this server, until release or the connection's end.
+// What the catalog says of the database is to be read after it, and holds then:
+// everybody who makes or drops one reserves it. Errors: [ErrReserved].
+func Reserve(ctx context.Context, conn *pgx.Conn, database string) (release func(), err error) {
+	key, err := reservation(database)
+	if err != nil {
+		return nil, err
+	}
+	var got bool
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", key).Scan(&got); err != nil {
+		return nil, fmt.Errorf("reserve %s: %w", database, err)
+	}
+	if !got {
+		return nil, fmt.Errorf("reserve %s: %w", database, ErrReserved)
+	}
+	return func() { unlockSession(ctx, conn, key) }, nil
+}
+
+// Seize is Reserve for whom the catalog has named already: whoever else has
+// the reservation, perhaps a worker that was stopped in the middle, loses its session.
+func Seize(ctx context.Context, conn *pgx.Conn, database string) (release func(), err error) {
+	key, err := reservation(database)
+	if err != nil {
+		return nil, err
+	}
+	err = poll(ctx, func() (bool, error) {
+		release, err = Reserve(ctx, conn, database)
+		if !errors.Is(err, ErrReserved) {
+			return true, err
+		}
+		_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks
+			WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND (classid::bigint << 32) | objid::bigint = $1 AND pid <> pg_catalog.pg_backend_pid()
+			AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`, key)
+		return false, err
+	})
+	return release, err
+}
+
+// reservation is the advisory lock of a database: the digits of its name.
+func reservation(database string) (int64, error) {
+	if !shardmap.ValidDatabase(database) {
+		return 0, fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, database)
+	}
+	key, err := strconv.ParseUint(database[2:], 16, 64)
+	return int64(key), err //nolint:gosec // the bits are what counts
 }

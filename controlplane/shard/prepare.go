@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -57,6 +58,7 @@ REVOKE ALL ON pg_catalog.pg_db_role_setting FROM PUBLIC;
 // PrepareShard does once per server what isolation needs: PUBLIC may connect
 // to none of its databases, the platform's roles are there. It never changes
 // the password of [BouncerRole]: that is made with PgBouncer's configuration.
+// Errors: catalog.ErrConflict (the server is another shard).
 func (f *Fleet) PrepareShard(ctx context.Context, id shardmap.ShardID) error {
 	conn, err := f.Admin(ctx, id, maintenance)
 	if err != nil {
@@ -71,6 +73,12 @@ func prepare(ctx context.Context, conn *pgx.Conn, id shardmap.ShardID) error {
 		return fmt.Errorf("shard %s: prepare: %w", id, err)
 	}
 	defer unlockSession(ctx, conn, lockPrepare)
+	// Asked under the lock: somebody may be registering the same server under another name right now.
+	if is, err := markOf(ctx, conn); err != nil {
+		return err
+	} else if is != "" && is != id {
+		return fmt.Errorf("shard %s: %w: the server is shard %s", id, catalog.ErrConflict, is)
+	}
 	rows, err := conn.Query(ctx, "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY($1::text[])", []string{BouncerRole, templateOwner})
 	if err != nil {
 		return fmt.Errorf("shard %s: prepare: %w", id, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/internal/pg"
@@ -165,12 +166,60 @@ func DropDatabaseAndRoles(ctx context.Context, conn *pgx.Conn, database string) 
 	if err != nil || len(names) == 0 {
 		return err
 	}
+	if err := dropRoles(ctx, conn, names); err != nil {
+		return fmt.Errorf("drop roles of %s: %w", database, err)
+	}
+	return nil
+}
+
+// dropRoles drops roles whose database is gone or has nothing of them. Other
+// databases may name them: every tenant sees every role, and can grant to it
+// and write policies for it. That is taken back there.
+func dropRoles(ctx context.Context, conn *pgx.Conn, names []string) error {
 	quoted := make([]string, len(names))
 	for i, n := range names {
 		quoted[i] = pg.Ident(n)
 	}
-	if _, err := conn.Exec(ctx, "DROP ROLE IF EXISTS "+strings.Join(quoted, ", ")); err != nil {
-		return fmt.Errorf("drop roles of %s: %w", database, err)
+	list := strings.Join(quoted, ", ")
+	const tries = 5 // against one who grants anew as often
+	for try := 1; ; try++ {
+		_, err := conn.Exec(ctx, "DROP ROLE IF EXISTS "+list)
+		if pg.Code(err) != pgerrcode.DependentObjectsStillExist || try == tries {
+			return err
+		}
+		rows, err := conn.Query(ctx, `
+			SELECT d.datname::text, array_agg(DISTINCT quote_ident(r.rolname)) FROM pg_catalog.pg_shdepend s
+			JOIN pg_catalog.pg_database d ON d.oid = s.dbid JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
+			WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND r.rolname = ANY($1::text[]) GROUP BY d.datname`, names)
+		if err != nil {
+			return err
+		}
+		type mention struct {
+			Database string
+			Roles    []string
+		}
+		mentions, err := pgx.CollectRows(rows, pgx.RowToStructByPos[mention])
+		if err != nil {
+			return err
+		}
+		for _, m := range mentions {
+			if err := dropOwned(ctx, conn, m.Database, strings.Join(m.Roles, ", ")); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// dropOwned takes all rights of roles (quoted) in a database away, and what
+// they own there. It runs no code of the tenant's, and waits for no lock for long.
+func dropOwned(ctx context.Context, conn *pgx.Conn, database, roles string) error {
+	inside, err := sibling(ctx, conn, database)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, inside)
+	if err := script(ctx, inside, "SET LOCAL lock_timeout = '5s';\nDROP OWNED BY "+roles); err != nil {
+		return fmt.Errorf("in database %s: %w", database, err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -84,7 +85,7 @@ func TestTemporaryLoginsExpire(t *testing.T) {
 	require.NoError(t, session.QueryRow(ctx, "SELECT current_user::text").Scan(&role))
 	require.Equal(t, shard.RWRole(db), role)
 
-	eventually(t, "it expires", func() bool { return time.Now().After(until) })
+	pgtest.Eventually(t, "it expires", func() bool { return time.Now().After(until) })
 	_, err = direct(ctx, f, "a", db, login)
 	require.Equal(t, "28P01", pg.Code(err))
 	n, err := shard.SweepTempLogins(ctx, conn)

@@ -109,6 +109,13 @@ func (r *Routes) change(ctx context.Context, database string, edit func(map[stri
 	if !shardmap.ValidDatabase(database) {
 		return fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, database)
 	}
+	if err := r.rewrite(ctx, func(entries map[string]route) (bool, error) { return edit(entries), nil }, done); err != nil {
+		return fmt.Errorf("entry of %s: %w", database, err)
+	}
+	return nil
+}
+
+func (r *Routes) rewrite(ctx context.Context, edit func(map[string]route) (bool, error), done func(map[string]Entry) bool) error {
 	if err := lockSession(ctx, r.lock, lockRoutes); err != nil {
 		return fmt.Errorf("routes of %s: %w", r.on.ID, err)
 	}
@@ -117,7 +124,11 @@ func (r *Routes) change(ctx context.Context, database string, edit func(map[stri
 	if err != nil {
 		return fmt.Errorf("routes of %s: %w", r.on.ID, err)
 	}
-	if edit(entries) {
+	changed, err := edit(entries)
+	if err != nil {
+		return fmt.Errorf("routes of %s: %w", r.on.ID, err)
+	}
+	if changed {
 		if err := writeRoutes(r.on.RoutesFile, entries); err != nil {
 			return fmt.Errorf("routes of %s: %w", r.on.ID, err)
 		}
@@ -131,9 +142,63 @@ func (r *Routes) change(ctx context.Context, database string, edit func(map[stri
 		return err == nil && done(known), err
 	})
 	if err != nil {
-		return fmt.Errorf("routes of %s: pgbouncer does not show the entry of %s as written: %w", r.on.ID, database, err)
+		return fmt.Errorf("routes of %s: pgbouncer does not show what was written: %w", r.on.ID, err)
 	}
 	return nil
+}
+
+// Home tells which shard serves a database now; false: leave its entry as it
+// is, for somebody is at work on it or nobody knows the database.
+type Home func(ctx context.Context, database string) (shardmap.ShardID, bool, error)
+
+// FollowAddresses mends the entries of one shard's PgBouncer that lead to an
+// address which their shard no longer has, and returns how many. When all are
+// right, which is nearly always, it reads the file and nothing else of the shard.
+func (f *Fleet) FollowAddresses(ctx context.Context, on catalog.Shard, home Home) (int, error) {
+	if on.RoutesFile == "" {
+		return 0, nil
+	}
+	entries, err := readRoutes(on.RoutesFile)
+	if err != nil {
+		return 0, fmt.Errorf("routes of %s: %w", on.ID, err)
+	}
+	if n, err := f.mend(ctx, entries, home); n == 0 || err != nil {
+		return 0, err
+	}
+	r, err := f.Routes(ctx, on.ID)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	n := 0
+	err = r.rewrite(ctx, func(entries map[string]route) (_ bool, err error) {
+		n, err = f.mend(ctx, entries, home) // again, now that nobody else changes them
+		return n > 0, err
+	}, func(map[string]Entry) bool { return true })
+	return n, err
+}
+
+// mend corrects entries in place and returns how many were wrong.
+func (f *Fleet) mend(ctx context.Context, entries map[string]route, home Home) (int, error) {
+	n := 0
+	for database, is := range entries {
+		at, ok, err := home(ctx, database)
+		if err != nil {
+			return n, err
+		}
+		if !ok {
+			continue
+		}
+		s, err := f.shards.GetShard(ctx, at)
+		if err != nil {
+			return n, err
+		}
+		if want := (route{host: s.PostgresHost, port: s.PostgresPort}); is != want {
+			entries[database] = want
+			n++
+		}
+	}
+	return n, nil
 }
 
 // SetRoute is Routes, Set and Close in one.
@@ -186,7 +251,7 @@ func parseRoutes(text []byte) (map[string]route, error) {
 		}
 		m := routeLine.FindStringSubmatch(line)
 		if m == nil {
-			return nil, fmt.Errorf("line %d is none of ours: %q", i+1, line)
+			return nil, fmt.Errorf("line %d is none of ours", i+1) // not what it says: the path is the caller's, and errors reach people
 		}
 		var e route
 		e.host = m[2]
@@ -248,7 +313,7 @@ func validHost(host string) bool {
 
 // poll calls check until it is true or fails, with growing pauses from 1 ms to 20 ms, until ctx ends.
 func poll(ctx context.Context, check func() (bool, error)) error {
-	for pause := time.Millisecond; ; pause = min(pause*3/2, 20*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(pause*3/2, 4*time.Millisecond) {
 		ok, err := check()
 		if ok || err != nil {
 			return err

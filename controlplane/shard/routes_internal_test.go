@@ -24,6 +24,14 @@ func FuzzRoutes(f *testing.F) {
 	})
 }
 
+// The path of a routes file is the caller's, and errors are shown to people:
+// they must not show a line of a file that is none.
+func TestAnErrorShowsNothingOfTheFile(t *testing.T) {
+	_, err := parseRoutes([]byte("root:$6$salt$hash:19000:0:99999:7:::\n"))
+	require.ErrorContains(t, err, "line 1")
+	require.NotContains(t, err.Error(), "root")
+}
+
 func TestHostsThatCanBeWritten(t *testing.T) {
 	for _, ok := range []string{"127.0.0.1", "::1", "db.example.com", "/var/run/postgresql"} {
 		require.True(t, validHost(ok), ok)

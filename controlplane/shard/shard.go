@@ -98,6 +98,9 @@ func adminConfig(s catalog.Shard, login secret.Login, database string) (*pgx.Con
 	}
 	cfg.RuntimeParams["application_name"] = "freehold-admin"
 	cfg.RuntimeParams["search_path"] = "" // see the package comment
+	// A statement of ours that fails may hold a login's verifier; the server's
+	// log is no place for it, and our error says what failed.
+	cfg.RuntimeParams["log_min_error_statement"] = "panic"
 	return cfg, nil
 }
 

@@ -52,15 +52,3 @@ func direct(ctx context.Context, f *shardtest.Fleet, id shardmap.ShardID, databa
 func bounced(ctx context.Context, f *shardtest.Fleet, id shardmap.ShardID, database string, login secret.Login) (*pgx.Conn, error) {
 	return pg.Connect(ctx, f.Rows[id].BouncerHost, f.Rows[id].BouncerPort, database, login)
 }
-
-// eventually polls until check holds.
-func eventually(t testing.TB, what string, check func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !check() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}

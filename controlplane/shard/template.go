@@ -75,10 +75,15 @@ func ReadSchema(dir string) (Schema, error) {
 	return s, nil
 }
 
+// ErrSchemaChanged: the migrations differ from those that the shard's template
+// was made of, but the version is the same. Tenants have that version already,
+// in the shape of before, so that the same number would mean two schemas.
+var ErrSchemaChanged = errors.New("migrations were changed after tenants had them")
+
 // EnsureTemplates has both templates made anew if they are missing or not at
 // the newest schema in migrationsDir, and returns that schema. Creations may
 // run meanwhile, and so may other replicas. An error in a migration leaves the
-// templates as they were.
+// templates as they were. Errors: [ErrSchemaChanged].
 func (f *Fleet) EnsureTemplates(ctx context.Context, id shardmap.ShardID, migrationsDir string) (Schema, error) {
 	conn, err := f.Admin(ctx, id, maintenance)
 	if err != nil {
@@ -100,7 +105,7 @@ func EnsureTemplatesOn(ctx context.Context, conn *pgx.Conn, migrationsDir string
 		return schema, err
 	}
 	wantBase := "base " + baseVersion
-	wantApp := fmt.Sprintf("%s schema %d %s", wantBase, schema.Version, schema.Fingerprint)
+	wantApp := wantBase + schema.mark()
 	if ok, err := templatesAre(ctx, conn, wantBase, wantApp); ok || err != nil {
 		return schema, err
 	}
@@ -108,6 +113,9 @@ func EnsureTemplatesOn(ctx context.Context, conn *pgx.Conn, migrationsDir string
 		return schema, fmt.Errorf("templates: %w", err)
 	}
 	defer unlockSession(ctx, conn, lockTemplates)
+	if err := sameSchema(ctx, conn, schema); err != nil {
+		return schema, err
+	}
 	err = ensureTemplate(ctx, conn, TemplateBase, wantBase, "template0", func(ctx context.Context, inside *pgx.Conn) error {
 		return script(ctx, inside, baseScript)
 	})
@@ -121,6 +129,25 @@ func EnsureTemplatesOn(ctx context.Context, conn *pgx.Conn, migrationsDir string
 		return schema, fmt.Errorf("template %s: %w", TemplateApp, err)
 	}
 	return schema, nil
+}
+
+// mark is what the comment of TemplateApp says of the schema in it.
+func (s Schema) mark() string { return fmt.Sprintf(" schema %d %s", s.Version, s.Fingerprint) }
+
+// sameSchema refuses another schema under the version that TemplateApp has.
+func sameSchema(ctx context.Context, conn *pgx.Conn, schema Schema) error {
+	var has string
+	err := conn.QueryRow(ctx, `
+		SELECT coalesce((SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = $1), '')`, TemplateApp).Scan(&has)
+	if err != nil {
+		return fmt.Errorf("templates: %w", err)
+	}
+	_, mark, found := strings.Cut(has, " schema ")
+	version, _, _ := strings.Cut(mark, " ")
+	if found && version == fmt.Sprint(schema.Version) && " schema "+mark != schema.mark() {
+		return fmt.Errorf("%w: put the files of version %d back as they were, and write the change as a new migration", ErrSchemaChanged, schema.Version)
+	}
+	return nil
 }
 
 func templatesAre(ctx context.Context, conn *pgx.Conn, base, app string) (bool, error) {

@@ -1,6 +1,7 @@
 package shard_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -48,6 +49,17 @@ func TestTemplatesFollowTheMigrations(t *testing.T) {
 	require.Equal(t, int64(2), s.Version)
 	require.Equal(t, []string{"a", "b"}, tables())
 
+	// What tenants have as version 2 stays version 2: a change is a new migration.
+	write("00002_b.sql", "-- +goose Up\nCREATE TABLE b (id int PRIMARY KEY, more text);\n")
+	_, err = f.EnsureTemplates(ctx, "templates", dir)
+	require.ErrorIs(t, err, shard.ErrSchemaChanged)
+	require.ErrorContains(t, err, "version 2")
+	require.Equal(t, []string{"a", "b"}, tables())
+	write("00002_b.sql", "-- +goose Up\nCREATE TABLE b (id int PRIMARY KEY);\n")
+	write("00003_c.sql", "-- +goose Up\nALTER TABLE b ADD more text;\n")
+	_, err = f.EnsureTemplates(ctx, "templates", dir)
+	require.NoError(t, err)
+
 	write("nonsense.sql", "-- +goose Up\nSELECT 1;\n")
 	_, err = f.EnsureTemplates(ctx, "templates", dir)
 	require.ErrorContains(t, err, "nonsense.sql")
@@ -60,7 +72,7 @@ func TestTemplatesAreRebuiltWhileCreationsRun(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir()}
 	for i, dir := range dirs {
 		text := "-- +goose Up\nCREATE TABLE v" + string(rune('0'+i)) + " (id int PRIMARY KEY);\n"
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "00001_v.sql"), []byte(text), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("0000%d_v.sql", i+1)), []byte(text), 0o600))
 	}
 	var wg sync.WaitGroup
 	for replica := range 2 {

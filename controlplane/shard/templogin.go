@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -81,7 +82,8 @@ func TempLogin(ctx context.Context, conn *pgx.Conn, database string, access Acce
 }
 
 // SweepTempLogins ends the sessions of all expired temporary logins of the
-// server and drops them. It returns how many.
+// server and drops them. It returns how many. One that can't be dropped keeps
+// no other from it; the error tells of all those.
 func SweepTempLogins(ctx context.Context, conn *pgx.Conn) (int, error) {
 	type expired struct{ Login, Database string }
 	rows, err := conn.Query(ctx, `
@@ -94,12 +96,13 @@ func SweepTempLogins(ctx context.Context, conn *pgx.Conn) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("expired logins: %w", err)
 	}
-	for i, l := range logins {
+	var failed []error
+	for _, l := range logins {
 		if err := dropTempLogin(ctx, conn, l.Login, l.Database); err != nil {
-			return i, err
+			failed = append(failed, err)
 		}
 	}
-	return len(logins), nil
+	return len(logins) - len(failed), errors.Join(failed...)
 }
 
 func dropTempLogin(ctx context.Context, conn *pgx.Conn, login, database string) error {
@@ -121,12 +124,25 @@ func dropTempLogin(ctx context.Context, conn *pgx.Conn, login, database string) 
 	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)", database).Scan(&there); err != nil {
 		return fmt.Errorf("expired login %s: %w", login, err)
 	}
-	sql := ""
 	if there {
-		sql = fmt.Sprintf("REVOKE ALL ON DATABASE %s FROM %s;\n", pg.Ident(database), pg.Ident(login))
+		if err := disown(ctx, conn, login, database); err != nil {
+			return fmt.Errorf("expired login %s: %w", login, err)
+		}
 	}
-	if err := script(ctx, conn, sql+"DROP ROLE "+pg.Ident(login)+";\n"); err != nil {
+	if err := dropRoles(ctx, conn, []string{login}); err != nil {
 		return fmt.Errorf("expired login %s: %w", login, err)
 	}
 	return nil
+}
+
+// disown gives what the login owns in its database to the database's owner, and
+// takes its rights away, CONNECT too: who works as the owner can have handed it both.
+func disown(ctx context.Context, conn *pgx.Conn, login, database string) error {
+	inside, err := sibling(ctx, conn, database)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, inside)
+	return script(ctx, inside, fmt.Sprintf("SET LOCAL lock_timeout = '5s';\nREASSIGN OWNED BY %s TO %s;\nDROP OWNED BY %s;\n",
+		pg.Ident(login), pg.Ident(OwnerRole(database)), pg.Ident(login)))
 }

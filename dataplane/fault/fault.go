@@ -143,6 +143,11 @@ func fromRouter(err error) *Fault {
 		return retryable(http.StatusServiceUnavailable, "tenant_moving", "The tenant is being moved and did not come back in time", time.Second)
 	case errors.Is(err, router.ErrUnresolved):
 		return retryable(http.StatusServiceUnavailable, "placement_unavailable", "Where the tenant lives cannot be looked up now", 2*time.Second)
+	case errors.Is(err, router.ErrClosed):
+		return retryable(http.StatusServiceUnavailable, "node_stopping", "This node is stopping", time.Second)
+	case errors.Is(err, router.ErrTooLarge):
+		return New(http.StatusBadRequest, "answer_too_large", "The answer would be too large").
+			WithHint("Ask for fewer rows (limit, offset) or columns (select).")
 	case errors.Is(err, router.ErrUnreachable):
 		return retryable(http.StatusServiceUnavailable, "database_unreachable", "The tenant's database cannot be reached now", 2*time.Second)
 	}

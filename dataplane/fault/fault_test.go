@@ -32,6 +32,8 @@ func TestFrom(t *testing.T) {
 		{"busy", router.ErrBusy, 429, "too_many_requests"},
 		{"hold", router.ErrHoldExpired, 503, "tenant_moving"},
 		{"unreachable", fmt.Errorf("%w: %w", router.ErrUnreachable, pg("53300")), 503, "database_unreachable"},
+		{"too large", fmt.Errorf("x: %w", router.ErrTooLarge), 400, "answer_too_large"},
+		{"closed", router.ErrClosed, 503, "node_stopping"},
 		{"a lost write wins over what broke it", fmt.Errorf("%w: %w", router.ErrOutcomeUnknown, context.DeadlineExceeded), 503, "outcome_unknown"},
 		{"canceled", fmt.Errorf("x: %w", context.Canceled), 499, "canceled"},
 		{"timeout", context.DeadlineExceeded, 504, "timeout"},
@@ -60,7 +62,7 @@ func TestFrom(t *testing.T) {
 		})
 	}
 	// What hostile input makes Postgres refuse is never our 5xx.
-	for _, state := range []string{"22021", "22P05", "22P02", "22003", "22008", "2201B", "22025", "42601", "54001"} {
+	for _, state := range []string{"22021", "22P05", "22P02", "22003", "22008", "2201B", "22025", "42601", "54001", "54011"} {
 		require.Equal(t, http.StatusBadRequest, fault.From(pg(state)).Status, state)
 	}
 }

@@ -35,6 +35,7 @@ var byState = map[string]int{
 	"53400": http.StatusInternalServerError, // configured limit
 	"54":    http.StatusInternalServerError, // limits of the program
 	"54001": http.StatusBadRequest,          // statement too complex: the client wrote it
+	"54011": http.StatusBadRequest,          // more columns selected than a row may have
 	"55":    http.StatusInternalServerError, // object state
 	"57":    http.StatusInternalServerError, // operator intervention
 	"57P01": http.StatusServiceUnavailable,  // the server shuts down

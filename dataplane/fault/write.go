@@ -2,7 +2,6 @@ package fault
 
 import (
 	"encoding/json"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,12 +14,13 @@ import (
 const restPrefix = "/rest/v1"
 
 // Write answers a request with err and ends its handler chain. Under /rest/v1
-// the body has PostgREST's shape, elsewhere it is application/problem+json. A
-// 5xx is logged with its cause. When an answer has begun already, Write only logs.
+// the body has PostgREST's shape, elsewhere it is application/problem+json. The
+// fault, with its cause, is left in c.Errors for who logs the request. When an
+// answer has begun already, that is all Write does.
 func Write(c *gin.Context, err error) {
 	f := From(err)
 	c.Abort()
-	logFault(c, f)
+	_ = c.Error(f)
 	if c.Writer.Written() {
 		return
 	}
@@ -71,16 +71,4 @@ func problemOf(f *Fault, path string) problemDocument {
 		Type: "urn:freehold:problem:" + f.Code, Title: http.StatusText(f.Status), Status: f.Status,
 		Code: f.Code, Detail: detail, Hint: f.Hint, Instance: path, RequestID: f.ID,
 	}
-}
-
-func logFault(c *gin.Context, f *Fault) {
-	if f.Status < http.StatusInternalServerError {
-		return
-	}
-	level := slog.LevelWarn
-	if f.ID != "" {
-		level = slog.LevelError
-	}
-	slog.Default().Log(c.Request.Context(), level, "request failed",
-		"status", f.Status, "code", f.Code, "error_id", f.ID, "method", c.Request.Method, "err", f.Unwrap())
 }

@@ -15,8 +15,20 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// identityKey is where the rest of the gateway finds who asks.
-const identityKey = "freehold.identity"
+// asked is a request's context with who asks; one small layer rather than gin's map.
+type asked struct {
+	context.Context
+	id *bearer.Identity
+}
+
+type identityKey struct{}
+
+func (a asked) Value(key any) any {
+	if key == (identityKey{}) {
+		return a.id
+	}
+	return a.Context.Value(key)
+}
 
 // authenticate binds the request to the tenant of its token, or refuses it.
 func (g *Gateway) authenticate(c *gin.Context) {
@@ -34,9 +46,9 @@ func (g *Gateway) authenticate(c *gin.Context) {
 		fault.Write(c, f)
 		return
 	}
-	c.Set(identityKey, id)
 	if claim, agrees := g.tenantClaims(r, id.Tenant); !agrees {
 		g.watch.refused.WithLabelValues("tenant_mismatch").Inc()
+		c.Request = r.WithContext(asked{r.Context(), id})
 		g.watch.crossing(c, id, claim)
 		fault.Write(c, fault.New(http.StatusForbidden, "tenant_mismatch", "The token is of another tenant than the request names").
 			WithHint("Leave the subdomain and X-Tenant-ID out, or make them the token's tenant."))
@@ -44,14 +56,13 @@ func (g *Gateway) authenticate(c *gin.Context) {
 	}
 	ctx, cancel := context.WithTimeout(g.cfg.Bind(r.Context(), id), g.cfg.RequestFor)
 	defer cancel()
-	c.Request = r.WithContext(ctx)
+	c.Request = r.WithContext(asked{ctx, id})
 	c.Next()
 }
 
 // identity is who asks, or nil before that is known.
 func identity(c *gin.Context) *bearer.Identity {
-	v, _ := c.Get(identityKey)
-	id, _ := v.(*bearer.Identity)
+	id, _ := c.Request.Context().Value(identityKey{}).(*bearer.Identity)
 	return id
 }
 

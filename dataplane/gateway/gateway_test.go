@@ -18,6 +18,12 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway"
@@ -83,6 +89,12 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 			return
 		}
 		switch c.Param("table") {
+		case "broken":
+			fault.Write(c, fmt.Errorf("shard: %w", errors.New("secret of the house")))
+			return
+		case "odd":
+			fault.Write(c, fault.New(299, "PT299", "odd"))
+			return
 		case "panic":
 			panic("secret of the house")
 		case "half":
@@ -95,6 +107,7 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 	})
 	srv := httptest.NewUnstartedServer(d)
 	srv.Config = gateway.NewServer(d, 5*time.Second)
+	srv.Listener = gateway.Listener(srv.Listener)
 	srv.Start()
 	t.Cleanup(srv.Close)
 	d.url = srv.URL
@@ -238,17 +251,20 @@ func TestBodyIsBounded(t *testing.T) {
 	require.Equal(t, 413, post(io.MultiReader(strings.NewReader(strings.Repeat("x", 2000)))), "chunked")
 }
 
-// raw sends text as it is and returns the status lines of all that is answered until the connection ends.
-func (d *door) raw(t *testing.T, text string) (statuses []string) {
+// raw sends texts as they are, each after the answer to the one before, and returns the status lines of all that is answered until the connection ends.
+func (d *door) raw(t *testing.T, texts ...string) (statuses []string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
-	_, err = io.WriteString(conn, text)
-	require.NoError(t, err)
 	r := bufio.NewReader(conn)
 	for {
+		if len(texts) > 0 {
+			_, err = io.WriteString(conn, texts[0])
+			require.NoError(t, err)
+			texts = texts[1:]
+		}
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
 			return statuses
@@ -275,6 +291,10 @@ func TestAmbiguousHTTPIsRefused(t *testing.T) {
 		"space before colon":  "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length : 1\r\n\r\na",
 		"negative length":     "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: -1\r\n\r\n",
 		"signed length":       "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: +1\r\n\r\na",
+		"bare LF":             "GET /rest/v1/t HTTP/1.1\nHost: h\n" + auth + "Connection: close\n\n",
+		"bare LF in a header": "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: a\nTransfer-Encoding: chunked\r\n\r\n",
+		"stray CR":            "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: a\rY: b\r\n\r\n",
+		"folded line":         "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: a\r\n b\r\n\r\n",
 		"headers beyond size": "GET /rest/v1/t HTTP/1.1\r\nHost: h\r\n" + auth + "X: " + strings.Repeat("x", 30_000) + "\r\n\r\n",
 	} {
 		got := d.raw(t, text)
@@ -284,6 +304,74 @@ func TestAmbiguousHTTPIsRefused(t *testing.T) {
 	// Both lengths: the chunked one holds, and what comes behind on the same connection is never served.
 	got := d.raw(t, "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n"+auth+"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+smuggled)
 	require.Len(t, got, 1)
+}
+
+// What is refused in a head is fine in a body, on every request of a
+// connection, however the bytes arrive.
+func TestHeadsEndWhereBodiesBegin(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	request := "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + d.token(t, "acme") + "\r\nContent-Length: 13\r\n\r\n[\n {}, \r{}\n ]"
+	last := strings.Replace(request, "Host: h", "Host: h\r\nConnection: close", 1)
+	for _, size := range []int{1, 7, 1000, 1 << 20} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		r := bufio.NewReader(conn)
+		for _, text := range []string{request, request + request, last} { // the second two are sent ahead
+			for rest := text; rest != ""; rest = rest[min(size, len(rest)):] {
+				_, err = io.WriteString(conn, rest[:min(size, len(rest))])
+				require.NoError(t, err)
+			}
+			for range strings.Count(text, "POST") {
+				resp, err := http.ReadResponse(r, nil)
+				require.NoError(t, err, size)
+				body, err := io.ReadAll(resp.Body)
+				require.NoError(t, err)
+				require.Equal(t, "acme", string(body))
+			}
+		}
+		require.NoError(t, conn.Close())
+	}
+	// A later request of a kept connection is looked at like the first.
+	require.Equal(t, []string{"200 OK", "400 Bad Request"}, d.raw(t, request, strings.Replace(last, "\r\n", "\n", 1)))
+}
+
+// A client that reads no answer before it has sent all of a far too large body
+// is told so all the same.
+func TestFarTooLargeBody(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	const size = 100 << 20
+	for name, head := range map[string]string{
+		"length":         "Content-Length: 104857600\r\nAuthorization: Bearer " + d.token(t, "acme"),
+		"chunked":        "Transfer-Encoding: chunked\r\nAuthorization: Bearer " + d.token(t, "acme"),
+		"without token":  "Content-Length: 104857600",
+		"before sending": "Content-Length: 104857600\r\nExpect: 100-continue",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		_, err = io.WriteString(conn, "POST /rest/v1/t HTTP/1.1\r\nHost: h\r\n"+head+"\r\n\r\n")
+		require.NoError(t, err)
+		block := make([]byte, 1<<20)
+		for sent := 0; sent < size && name != "before sending"; sent += len(block) {
+			if name == "chunked" {
+				_, err = fmt.Fprintf(conn, "%x\r\n%s\r\n", len(block), block)
+			} else {
+				_, err = conn.Write(block)
+			}
+			require.NoError(t, err, name)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err, name)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err, name)
+		require.Equal(t, http.StatusRequestEntityTooLarge, resp.StatusCode, name)
+		require.Contains(t, string(body), "body_too_large", name)
+		require.True(t, resp.Close, name)
+		require.NoError(t, conn.Close())
+	}
 }
 
 func TestPanicIsOpaque(t *testing.T) {
@@ -305,6 +393,49 @@ func TestPanicIsOpaque(t *testing.T) {
 	}
 	require.Error(t, err, "half an answer must not look like a whole one")
 	require.Contains(t, d.get(t, "/metrics").body, "freehold_http_requests_under_way 1\n", "only the one for the metrics")
+}
+
+// A request that failed is one line of the log: whose it was, and why.
+func TestFailuresAreLogged(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	a := d.get(t, "/rest/v1/broken", with("Authorization", "Bearer "+d.token(t, "acme")), with("X-Request-Id", "abc-1"))
+	require.Equal(t, 500, a.status)
+	require.NotContains(t, a.body, "secret")
+	require.Eventually(t, func() bool { return strings.Contains(d.log.String(), "msg=request") }, 5*time.Second, time.Millisecond)
+	var line string
+	for l := range strings.SplitSeq(d.log.String(), "\n") {
+		if strings.Contains(l, "msg=request") {
+			line = l
+		}
+	}
+	for _, part := range []string{"level=ERROR", "request_id=abc-1", "tenant=acme", "status=500", "code=internal", `err="shard: secret of the house"`, "error_id="} {
+		require.Contains(t, line, part)
+	}
+	require.Equal(t, 299, d.get(t, "/rest/v1/odd", with("Authorization", "Bearer "+d.token(t, "acme"))).status)
+	require.Contains(t, d.get(t, "/metrics").body, `status="2xx"`, "what SQL makes up is no label either")
+}
+
+// A request is a span, continued from the client's and with the tenant on it.
+func TestTraces(t *testing.T) { //nolint:paralleltest // the tracer is the process's
+	spans := tracetest.NewSpanRecorder()
+	was, wasPropagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
+	otel.SetTracerProvider(trace.NewTracerProvider(trace.WithSpanProcessor(spans)))
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	t.Cleanup(func() { otel.SetTracerProvider(was); otel.SetTextMapPropagator(wasPropagator) })
+	d := open(t)
+	auth := with("Authorization", "Bearer "+d.token(t, "acme"))
+	d.get(t, "/rest/v1/t", auth, with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+	d.get(t, "/rest/v1/broken", auth, with("traceparent", "hostile\xff"))
+	require.Eventually(t, func() bool { return len(spans.Ended()) == 2 }, 5*time.Second, time.Millisecond)
+	good, bad := spans.Ended()[0], spans.Ended()[1]
+	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", good.SpanContext().TraceID().String())
+	require.Equal(t, "b7ad6b7169203331", good.Parent().SpanID().String())
+	require.Equal(t, "GET /rest/v1/:table", good.Name())
+	require.Contains(t, good.Attributes(), attribute.String("freehold.tenant", "acme"))
+	require.Contains(t, good.Attributes(), attribute.Int("http.response.status_code", 200))
+	require.False(t, bad.Parent().IsValid())
+	require.Equal(t, codes.Error, bad.Status().Code)
 }
 
 func TestProbes(t *testing.T) {

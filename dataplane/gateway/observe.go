@@ -109,7 +109,7 @@ func (o *observer) recovered(c *gin.Context, p any) (cut bool) {
 
 func (o *observer) record(c *gin.Context, requestID string, took time.Duration, span trace.Span) {
 	status, rt, m := c.Writer.Status(), route(c), method(c)
-	o.duration.WithLabelValues(rt, m, strconv.Itoa(status)).Observe(took.Seconds())
+	o.duration.WithLabelValues(rt, m, statusLabel(status)).Observe(took.Seconds())
 	if span != nil {
 		span.SetAttributes(attribute.String("http.route", rt), attribute.String("http.request.method", m),
 			attribute.Int("http.response.status_code", status), attribute.String("freehold.request_id", requestID))
@@ -128,8 +128,30 @@ func (o *observer) record(c *gin.Context, requestID string, took time.Duration, 
 	if id := identity(c); id != nil {
 		tenant = string(id.Tenant)
 	}
-	o.log.LogAttrs(c.Request.Context(), slog.LevelInfo, "request", slog.String("request_id", requestID), slog.String("method", m),
-		slog.String("route", rt), slog.Int("status", status), slog.Duration("took", took), slog.Int("bytes", c.Writer.Size()), slog.String("tenant", tenant))
+	level, attrs := slog.LevelInfo, []slog.Attr{slog.String("request_id", requestID), slog.String("method", m), slog.String("route", rt),
+		slog.Int("status", status), slog.Duration("took", took), slog.Int("bytes", c.Writer.Size()), slog.String("tenant", tenant)}
+	var f *fault.Fault
+	if last := c.Errors.Last(); last != nil && errors.As(last.Err, &f) {
+		attrs = append(attrs, slog.String("code", f.Code))
+		if status >= http.StatusInternalServerError {
+			level = slog.LevelWarn
+			attrs = append(attrs, slog.Any("err", f.Unwrap()))
+		}
+		if f.ID != "" { // nobody foresaw it
+			level = slog.LevelError
+			attrs = append(attrs, slog.String("error_id", f.ID))
+		}
+	}
+	o.log.LogAttrs(c.Request.Context(), level, "request", attrs...)
+}
+
+// statusLabel is a status as a metric's label. SQL can make any number a status
+// (`RAISE SQLSTATE 'PT299'`): those without a name go by their class.
+func statusLabel(status int) string {
+	if http.StatusText(status) == "" && status != fault.StatusClientClosedRequest {
+		return strconv.Itoa(status/100) + "xx"
+	}
+	return strconv.Itoa(status)
 }
 
 // crossing logs that the bearer of one tenant's token named another tenant.

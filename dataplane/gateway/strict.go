@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"io"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -21,19 +22,25 @@ const (
 	writeFor  = 5 * time.Second
 	idleFor   = 60 * time.Second
 	maxHeader = 16 << 10
+	// drainMax is how much of a body that is too large is taken in after its refusal, within bodyFor.
+	drainMax = 256 << 20
 )
 
-// NewServer returns a server for h with bounds on everything a client can draw out.
+// NewServer returns a server for h with bounds on everything a client can draw
+// out. Let it serve a [Listener].
 func NewServer(h http.Handler, requestFor time.Duration) *http.Server {
-	return &http.Server{
+	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerFor, ReadTimeout: bodyFor, WriteTimeout: requestFor + writeFor,
 		IdleTimeout: idleFor, MaxHeaderBytes: maxHeader,
 	}
+	watchHeads(s)
+	return s
 }
 
 // strict refuses requests that two servers in a row could read differently, and bodies that are too large.
 func (g *Gateway) strict(c *gin.Context) {
 	r := c.Request
+	headIsOver(r.Context())
 	if g.parting.Load() {
 		c.Header("Connection", "close")
 	}
@@ -50,14 +57,28 @@ func (g *Gateway) strict(c *gin.Context) {
 	if len(r.TransferEncoding) > 0 {
 		c.Header("Connection", "close")
 	}
-	if r.ContentLength > g.cfg.MaxBody {
-		c.Header("Connection", "close") // rather than reading the rest
-		fault.Write(c, &http.MaxBytesError{Limit: g.cfg.MaxBody})
+	body := r.Body
+	if body == nil || body == http.NoBody {
 		return
 	}
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = http.MaxBytesReader(c.Writer, r.Body, g.cfg.MaxBody)
+	if r.ContentLength > g.cfg.MaxBody {
+		c.Header("Connection", "close")
+		fault.Write(c, &http.MaxBytesError{Limit: g.cfg.MaxBody})
+	} else {
+		r.Body = http.MaxBytesReader(c.Writer, body, g.cfg.MaxBody)
+		c.Next()
 	}
+	if c.Writer.Status() == http.StatusRequestEntityTooLarge && r.Header.Get("Expect") == "" {
+		drain(c.Writer, body)
+	}
+}
+
+// drain takes in, within bounds, what the client still sends. Many read no
+// answer before they have sent all, and a connection closed with something
+// unread is reset: the client would not learn what was wrong.
+func drain(w gin.ResponseWriter, body io.Reader) {
+	w.Flush()
+	_, _ = io.CopyN(io.Discard, body, drainMax)
 }
 
 // Request IDs are a random start per process and a count: they find a request

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/router"
 )
@@ -58,7 +59,7 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	}
 	rows := 0
 	if ready && results.NextResult() {
-		rows = out.take(results.ResultReader(), explained)
+		rows = out.take(results.ResultReader(), explained, h.opts.MaxAnswer)
 	}
 	if count.SQL != "" && ready && results.NextResult() {
 		out.takeGuess(results.ResultReader())
@@ -78,12 +79,15 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 		return err //nolint:wrapcheck // the router judges it as it is
 	case rows != 1 && !explained:
 		return fmt.Errorf("the statement returned %d rows", rows)
+	case out.tooLarge > 0:
+		return pgrst.AnswerTooLarge(out.tooLarge, h.opts.MaxAnswer)
 	}
 	return nil
 }
 
-// take copies the statement's one row, or the lines of its explanation.
-func (out *outcome) take(r *pgconn.ResultReader, explained bool) (rows int) {
+// take copies the statement's one row, but for a body of more than most bytes,
+// or the lines of its explanation.
+func (out *outcome) take(r *pgconn.ResultReader, explained bool, most int64) (rows int) {
 	for ; r.NextRow(); rows++ {
 		values := r.Values()
 		if explained {
@@ -94,6 +98,10 @@ func (out *outcome) take(r *pgconn.ResultReader, explained bool) (rows int) {
 			continue
 		}
 		for i, value := range values[:min(plan.Columns, len(values))] {
+			if n := int64(len(value)); i == plan.ColumnBody && n > most { // of a read: a write is refused by its guard
+				out.tooLarge = n
+				continue
+			}
 			if out.row[i] = nil; value != nil {
 				out.row[i] = append([]byte{}, value...)
 			}

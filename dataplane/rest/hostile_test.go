@@ -1,16 +1,20 @@
 package rest_test
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/router"
 )
@@ -90,6 +94,20 @@ func TestHostileInput(t *testing.T) {
 		send(http.MethodGet, "/rest/v1/tasks", "", "Accept", "application/vnd.pgrst.plan+json; for=\""+s+"\"; options="+s)
 	}
 	require.Equal(t, before, a.value("SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM tasks t"))
+}
+
+// A client that leaves while it sends its body is nobody's failure.
+func TestClientLeavesWithinItsBody(t *testing.T) {
+	a := fixture(t, rest.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	body := io.MultiReader(strings.NewReader(`[{"v":`), iotest.ErrReader(io.ErrUnexpectedEOF))
+	for _, want := range []int{http.StatusBadRequest, fault.StatusClientClosedRequest} {
+		w := httptest.NewRecorder()
+		a.engine.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/rest/v1/nokey", body).WithContext(ctx))
+		require.Equal(t, want, w.Code)
+		cancel()
+	}
 }
 
 func TestWithoutIdentityNothingIsServed(t *testing.T) {

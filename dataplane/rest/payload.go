@@ -47,8 +47,8 @@ func (h *Handler) readBody(c *gin.Context, req *request) error {
 	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, h.opts.MaxBody))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) || c.Request.Context().Err() != nil {
-			return fmt.Errorf("read the body: %w", err)
+		if gone := c.Request.Context().Err(); gone != nil || errors.As(err, &tooLarge) {
+			return fmt.Errorf("read the body: %w", errors.Join(gone, err))
 		}
 		return pgrst.InvalidBody("The body could not be read").WithCause(err) // cut off, or badly chunked
 	}

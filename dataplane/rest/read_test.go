@@ -162,7 +162,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{"/projekts", `{"code":"PGRST205","details":null,"hint":"Perhaps you meant the table 'public.projects'","message":"Could not find the table 'public.projekts' in the schema cache"}`, 404},
 		{"/nothing_like_it", `{"code":"PGRST205","details":null,"hint":null,"message":"Could not find the table 'public.nothing_like_it' in the schema cache"}`, 404},
-		{"/projects?nmae=eq.1", `{"code":"42703","details":null,"hint":"Perhaps you meant to reference the column \"projects.name\".","message":"column projects.nmae does not exist"}`, 400},
+		{"/projects?nme=eq.1", `{"code":"42703","details":null,"hint":"Perhaps you meant to reference the column \"projects.name\".","message":"column projects.nme does not exist"}`, 400},
 		{"/projects?id=val", `{"code":"PGRST100","details":"unexpected \"v\" expecting \"not\" or operator (eq, gt, ...)","hint":null,"message":"\"failed to parse filter (val)\" (line 1, column 1)"}`, 400},
 		{"/projects?id=eq.x", `{"code":"22P02","details":null,"hint":null,"message":"invalid input syntax for type integer: \"x\""}`, 400},
 		{"/projects?tasks.id=eq.1", `{"code":"PGRST108","details":null,"hint":"Verify that 'tasks' is included in the 'select' query parameter.","message":"'tasks' is not an embedded resource in this request"}`, 400},

@@ -148,7 +148,7 @@ func (h *Handler) fill(req *request) {
 	}
 	req.Answer = plan.Answer{
 		Body: !req.head, Format: req.media.format, Singular: req.media.singular, StripNulls: req.media.stripNulls,
-		Count: counts[p.count], MaxAffected: -1,
+		Count: counts[p.count], MaxAffected: -1, MaxBytes: h.opts.MaxAnswer,
 	}
 	if req.head || req.media.explain != nil {
 		req.RawTypes = nil

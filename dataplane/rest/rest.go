@@ -2,7 +2,7 @@
 // plans it against the tenant's schema (plan, schema), and runs one statement in
 // one round trip, in which Postgres makes the JSON. The answer is held until
 // the transaction has ended, so that a deferred constraint can still refuse it
-// and a slow client holds no connection; MaxRows bounds what is held.
+// and a slow client holds no connection; MaxRows and MaxAnswer bound what is held.
 //
 // Where it differs from PostgREST on purpose: a PATCH or DELETE with limit or
 // offset is refused, not run without; a body that is no object or array of
@@ -66,6 +66,9 @@ type Options struct {
 	MaxRows int
 	// MaxBody bounds a request's body in bytes; default 1 MiB.
 	MaxBody int64
+	// MaxAnswer bounds an answer's body in bytes; default 16 MiB. A write whose
+	// answer would be longer is refused by Postgres, within the statement.
+	MaxAnswer int64
 	// Aggregates lets clients aggregate rows.
 	Aggregates bool
 	// Plans lets clients see execution plans.
@@ -85,6 +88,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBody <= 0 {
 		o.MaxBody = 1 << 20
+	}
+	if o.MaxAnswer <= 0 {
+		o.MaxAnswer = 16 << 20
 	}
 	o.Cache.Schemas = o.Schemas
 	return o

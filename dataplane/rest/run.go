@@ -25,6 +25,8 @@ type outcome struct {
 	guess int64
 	// explained is the execution plan, when that was asked for.
 	explained []byte
+	// tooLarge is the size of a body that was dropped, or 0.
+	tooLarge int64
 	// allow are the verbs, when those were asked for.
 	allow string
 }
@@ -182,14 +184,23 @@ func (h *Handler) translate(req *request, err error) error {
 	if e.Code != "22P02" {
 		return err
 	}
-	_, text, ok := strings.Cut(e.Message, plan.GuardPrefix)
-	n, parseErr := strconv.ParseInt(strings.TrimRight(text, `"`), 10, 64)
+	if n, ok := guarded(e.Message, plan.BytesPrefix); ok {
+		return pgrst.AnswerTooLarge(n, req.Answer.MaxBytes)
+	}
+	n, ok := guarded(e.Message, plan.GuardPrefix)
 	switch {
-	case !ok || parseErr != nil:
+	case !ok:
 		return err
 	case req.Answer.Singular:
 		return pgrst.NotSingular(n)
 	default:
 		return pgrst.TooManyAffected(n)
 	}
+}
+
+// guarded reads the number that a guard failed with.
+func guarded(message, prefix string) (int64, bool) {
+	_, text, ok := strings.Cut(message, prefix)
+	n, err := strconv.ParseInt(strings.TrimRight(text, `"`), 10, 64)
+	return n, ok && err == nil
 }

@@ -16,15 +16,32 @@ const (
 	singular = "Accept: application/vnd.pgrst.object+json"
 )
 
+// write is a request that writes, and its answer.
+type write struct {
+	path, body string
+	headers    []string
+	status     int
+	want       string // body, as JSON; "": none, if it was done
+	header     map[string]string
+}
+
+func (a *api) check(t *testing.T, method string, c write) {
+	t.Helper()
+	w := a.do(method, escape(c.path), c.body, c.headers...)
+	require.Equal(t, c.status, w.Code, "%s %s: %s", c.path, c.body, w.Body)
+	if c.want != "" {
+		require.JSONEq(t, c.want, w.Body.String(), "%s %s", c.path, c.body)
+	} else if c.status < 300 {
+		require.Empty(t, w.Body.String(), c.body)
+	}
+	for name, value := range c.header {
+		require.Equal(t, value, w.Header().Get(name), "%s %s: %s", c.path, c.body, name)
+	}
+}
+
 func TestInsert(t *testing.T) {
 	a := fixture(t, rest.Options{})
-	for _, c := range []struct {
-		path, body string
-		headers    []string
-		status     int
-		want       string // body
-		header     map[string]string
-	}{
+	for _, c := range []write{
 		{"/projects", `{"name":"a"}`, nil, 201, ``, map[string]string{"Content-Range": "*/*", "Content-Length": "0"}},
 		{"/projects?select=id,name,state", `{"id":10,"name":"b"}`, []string{full}, 201, `[{"id":10,"name":"b","state":"open"}]`,
 			map[string]string{"Preference-Applied": "return=representation"}},
@@ -63,16 +80,7 @@ func TestInsert(t *testing.T) {
 		{"/names?select=s&order=w", `[{"s":6,"r":7}]`, []string{full}, 201, `[{"s":6}]`, nil},
 		{"/teapots", `{"id":1}`, nil, 418, `{"code":"PT418","details":null,"hint":"short","message":"teapot"}`, nil},
 	} {
-		w := a.do(http.MethodPost, c.path, c.body, c.headers...)
-		require.Equal(t, c.status, w.Code, "%s %s: %s", c.path, c.body, w.Body)
-		if c.want != "" {
-			require.JSONEq(t, c.want, w.Body.String(), "%s %s", c.path, c.body)
-		} else if c.status < 300 {
-			require.Empty(t, w.Body.String(), c.body)
-		}
-		for name, value := range c.header {
-			require.Equal(t, value, w.Header().Get(name), "%s %s: %s", c.path, c.body, name)
-		}
+		a.check(t, http.MethodPost, c)
 	}
 	require.Equal(t, "0", a.value("SELECT count(*)::text FROM projects WHERE id IN (20, 21)"), "a refused singular insert leaves nothing")
 	require.Equal(t, "0", a.value("SELECT count(*)::text FROM tasks WHERE id = 60"))
@@ -106,13 +114,7 @@ func TestUpsert(t *testing.T) {
 
 func TestUpdate(t *testing.T) {
 	a := fixture(t, rest.Options{})
-	for _, c := range []struct {
-		path, body string
-		headers    []string
-		status     int
-		want       string
-		header     map[string]string
-	}{
+	for _, c := range []write{
 		{"/projects?id=eq.1", `{"name":"N"}`, nil, 204, ``, map[string]string{"Content-Range": "0-0/*"}},
 		{"/projects?id=eq.1&select=name", `{"name":"M"}`, []string{full}, 200, `[{"name":"M"}]`, nil},
 		{"/projects?id=in.(1,2)&select=id&order=id", `{"state":"x","budget":5}`, []string{full, "Prefer: count=exact"}, 200, `[{"id":1},{"id":2}]`, map[string]string{"Content-Range": "0-1/2"}},
@@ -132,16 +134,7 @@ func TestUpdate(t *testing.T) {
 		{"/people?id=eq.1", `{"nick":"@a"}`, nil, 204, ``, nil},
 		{"/names?s=eq.1&r=eq.3", `{"r":9,"t":null}`, []string{full}, 200, `[{"s":1,"t":null,"r":9,"w":4}]`, nil},
 	} {
-		w := a.do(http.MethodPatch, escape(c.path), c.body, c.headers...)
-		require.Equal(t, c.status, w.Code, "%s %s: %s", c.path, c.body, w.Body)
-		if c.want != "" {
-			require.JSONEq(t, c.want, w.Body.String(), "%s %s", c.path, c.body)
-		} else if c.status < 300 {
-			require.Empty(t, w.Body.String(), c.body)
-		}
-		for name, value := range c.header {
-			require.Equal(t, value, w.Header().Get(name), "%s %s: %s", c.path, c.body, name)
-		}
+		a.check(t, http.MethodPatch, c)
 	}
 	require.Equal(t, "0", a.value("SELECT count(*)::text FROM projects WHERE name = 'Q'"), "a refused update leaves nothing")
 }
@@ -177,6 +170,33 @@ func TestRolesDecide(t *testing.T) {
 	a.exec(`CREATE TABLE dropbox (v int); REVOKE ALL ON dropbox FROM "` + a.router.database + `_rw"; GRANT INSERT ON dropbox TO "` + a.router.database + `_rw"`)
 	require.Equal(t, 201, a.do(http.MethodPost, "/dropbox", `{"v":1}`).Code, "writing needs no right to read")
 	require.Equal(t, 403, a.do(http.MethodPost, "/dropbox", `{"v":1}`, full).Code)
+}
+
+func TestAnswerBound(t *testing.T) {
+	a := fixture(t, rest.Options{MaxAnswer: 100})
+	a.exec("INSERT INTO nokey SELECT i FROM generate_series(1, 100) i")
+	w := a.get("/nokey")
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Contains(t, w.Body.String(), `"code":"answer_too_large"`)
+	require.Contains(t, w.Body.String(), "up to 100.")
+	require.Equal(t, 200, a.get("/nokey?limit=3").Code)
+	require.Equal(t, 200, a.get("/nokey?limit=1", "Accept: application/vnd.pgrst.object+json").Code)
+	require.Equal(t, 200, a.do(http.MethodHead, "/nokey", "").Code, "it has no body")
+
+	// A few bytes may stand for many: nothing of such a write stays.
+	many := `[{"v":2000000001},{"v":2000000002},{"v":2000000003},{"v":2000000004},{"v":2000000005},{"v":2000000006},{"v":2000000007}]`
+	w = a.do(http.MethodPost, "/nokey", many, full)
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Contains(t, w.Body.String(), "answer_too_large")
+	require.Equal(t, "0", a.value("SELECT count(*)::text FROM nokey WHERE v > 2000000000"))
+	require.Equal(t, 201, a.do(http.MethodPost, "/nokey", many).Code)
+
+	// The bound is exact.
+	exact := a.get("/nokey?limit=5").Body.Len()
+	a.use(rest.Options{MaxAnswer: int64(exact)})
+	require.Equal(t, 200, a.get("/nokey?limit=5").Code)
+	a.use(rest.Options{MaxAnswer: int64(exact) - 1})
+	require.Equal(t, 400, a.get("/nokey?limit=5").Code)
 }
 
 func TestBodyBound(t *testing.T) {

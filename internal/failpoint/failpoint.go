@@ -1,6 +1,6 @@
 // Package failpoint lets a test stop this very process, or make it fail, at a
 // named place. Points are armed by the environment of the process alone
-// (FREEHOLD_FAILPOINTS="move/copy/begin=kill;other=error"); unarmed, a point
+// (FREEHOLD_FAILPOINTS="tenant-move/copy/begin=kill;other=error"); unarmed, a point
 // is one map look-up. The habit and the naming follow etcd's robustness tests.
 package failpoint
 

@@ -98,8 +98,12 @@ func (b *Bouncer) configure() error {
 		{"pool_mode", "transaction"},
 		{"max_client_conn", "5000"},
 		{"default_pool_size", "20"},
-		{"server_login_retry", "1"},
+		// After a refused login (a fence) clients are turned away until one login
+		// was tried again, and it is tried at most this often, in seconds.
+		{"server_login_retry", "0.1"},
 		{"server_connect_timeout", "5"},
+		// Half of the 10 s for which the router looks again: one who waits in vain
+		// at the old place still has as long to be served at the new one.
 		{"query_wait_timeout", "5"},
 		{"server_idle_timeout", "60"},
 		{"ignore_startup_parameters", "extra_float_digits"},

@@ -27,6 +27,7 @@ import (
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 // Config describes one Postgres server on the loopback interface.
@@ -214,7 +215,7 @@ func (p *Postgres) Start(ctx context.Context) error {
 			return nil
 		case errors.Is(err, errOrphans) && attempt < 50:
 			// Sessions of a killed postmaster notice its death and go; wait for them.
-			if serr := sleep(ctx, 200*time.Millisecond); serr != nil {
+			if serr := sleep.For(ctx, 200*time.Millisecond); serr != nil {
 				return err
 			}
 		case errors.Is(err, ErrPortInUse) && p.cfg.Port == 0 && attempt < 50:
@@ -299,15 +300,6 @@ func waitReady(ctx context.Context, proc *process.Process, dsn string) error {
 
 // errEnded: the process ended before it answered.
 var errEnded = errors.New("it ended by itself")
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
 
 // Stop ends all sessions and shuts the server down cleanly ("fast" shutdown).
 // When ctx ends first it is shut down at once and recovers at the next start.

@@ -146,12 +146,17 @@ func (p *Process) Stop(ctx context.Context, polite, rude syscall.Signal) error {
 		return nil
 	case <-time.After(5 * time.Second):
 	}
-	_ = syscall.Kill(p.pid, syscall.SIGKILL)
-	<-p.done
+	if err := p.Kill(); err != nil {
+		return err
+	}
 	return fmt.Errorf("process %d did not stop when asked and was killed", p.pid)
 }
 
-// Kill ends the child as kill -9 does and waits until it is reaped.
+// killFor bounds the wait for a killed child: one that hangs in the kernel (a
+// dead disk) does not go even then.
+const killFor = 10 * time.Second
+
+// Kill ends the child as kill -9 does and waits until it is reaped, or fails.
 func (p *Process) Kill() error {
 	if p.Ended() {
 		return nil
@@ -159,8 +164,12 @@ func (p *Process) Kill() error {
 	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
-	<-p.done
-	return nil
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(killFor):
+		return fmt.Errorf("process %d was killed and is still there", p.pid)
+	}
 }
 
 // Evict ends a process that an earlier life of ours left behind, found by its

@@ -35,7 +35,7 @@ const (
 // concurrent use and needs no closing.
 //
 // It guards against a copied or leaked file, not against someone who can read
-// the master key: production uses Vault.
+// the master key; a store that keeps its keys elsewhere can stand in for it.
 type Dir struct {
 	root string
 	aead cipher.AEAD
@@ -81,6 +81,9 @@ func (d *Dir) key() ([]byte, error) {
 	path := filepath.Join(d.root, masterKey)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := d.unused(); err != nil {
+			return nil, err
+		}
 		key := make([]byte, chacha20poly1305.KeySize)
 		_, _ = cryptorand.Read(key)
 		return key, d.replace(path, []byte(hex.EncodeToString(key)+"\n"))
@@ -100,6 +103,21 @@ func (d *Dir) key() ([]byte, error) {
 		return nil, fmt.Errorf("%s is not %d bytes in hex", masterKey, chacha20poly1305.KeySize)
 	}
 	return key, nil
+}
+
+// unused refuses a directory that has had a master key: under a new one, what
+// was sealed before would be lost for good, and quietly.
+func (d *Dir) unused() error {
+	entries, err := os.ReadDir(d.root)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() || strings.HasSuffix(e.Name(), suffix) {
+			return fmt.Errorf("%s is missing, and %s was sealed under it: put it back", masterKey, e.Name())
+		}
+	}
+	return nil
 }
 
 // Get implements [Store].
@@ -182,6 +200,9 @@ func (d *Dir) file(path string) (string, error) {
 func (d *Dir) read(path, file string) (sealed, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(d.root, masterKey)); err != nil { // the store itself is away
+			return sealed{}, fmt.Errorf("secret %s: %w: %w", path, ErrUnavailable, err)
+		}
 		return sealed{}, fmt.Errorf("secret %s: %w", path, ErrNotFound)
 	}
 	if err != nil {

@@ -100,6 +100,49 @@ func TestMasterKeyOpenToOthersIsRefused(t *testing.T) {
 }
 
 // Processes that come first at once agree on one key and lose no write.
+// A lost master key is not replaced behind everybody's back.
+func TestLostMasterKeyIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	s, err := secret.OpenDir(dir)
+	require.NoError(t, err)
+	_, err = secret.OpenDir(dir)
+	require.NoError(t, err)
+	_, err = s.Put(t.Context(), "databases/a/auth", secret.Login{User: "u", Password: "p"}, 0)
+	require.NoError(t, err)
+	key := filepath.Join(dir, "master.key")
+	require.NoError(t, os.Rename(key, key+".away"))
+	_, err = secret.OpenDir(dir)
+	require.ErrorContains(t, err, "put it back")
+	require.NoFileExists(t, key)
+	require.NoError(t, os.Rename(key+".away", key))
+	_, err = secret.OpenDir(dir)
+	require.NoError(t, err)
+}
+
+// A store that is away as a whole (not mounted, say) is no word about a secret.
+func TestDirAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s, err := secret.OpenDir(dir)
+	require.NoError(t, err)
+	_, err = s.Put(t.Context(), "databases/a/auth", secret.Login{User: "u", Password: "p"}, 0)
+	require.NoError(t, err)
+	require.NoError(t, os.Rename(dir, dir+".away"))
+	for _, empty := range []bool{false, true} { // nothing there, or the empty place to mount it at
+		if empty {
+			require.NoError(t, os.Mkdir(dir, 0o700))
+		}
+		_, _, err = s.Get(t.Context(), "databases/a/auth")
+		require.ErrorIs(t, err, secret.ErrUnavailable)
+		require.NotErrorIs(t, err, secret.ErrNotFound)
+	}
+	require.NoError(t, os.Remove(dir))
+	require.NoError(t, os.Rename(dir+".away", dir))
+	_, _, err = s.Get(t.Context(), "databases/a/auth")
+	require.NoError(t, err)
+	_, _, err = s.Get(t.Context(), "databases/b/auth")
+	require.ErrorIs(t, err, secret.ErrNotFound)
+}
+
 func TestOtherProcesses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	exe, err := os.Executable()

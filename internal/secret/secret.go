@@ -1,5 +1,5 @@
-// Package secret keeps credentials. Production keeps them in Vault; the
-// development fleet in an encrypted directory ([OpenDir]).
+// Package secret keeps credentials. [Store] is the contract; [OpenDir] keeps
+// them in an encrypted directory that all servers of a fleet reach.
 package secret
 
 import (

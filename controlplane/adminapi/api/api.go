@@ -212,7 +212,7 @@ type AuditEntry struct {
 	Object string            `json:"object"`
 	Tenant shardmap.TenantID `json:"tenant,omitempty"`
 	Reason string            `json:"reason,omitempty"`
-	// Outcome is ok, accepted, refused or failed.
+	// Outcome is ok, accepted, refused, failed or canceled.
 	Outcome   string          `json:"outcome"`
 	Details   json.RawMessage `json:"details,omitempty"`
 	RequestID string          `json:"request_id,omitempty"`

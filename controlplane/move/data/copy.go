@@ -2,16 +2,21 @@ package data
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/big"
 	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/move/survey"
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 // closeFor bounds the goodbye to a server.
@@ -83,7 +88,85 @@ func (j Job) Run(ctx context.Context) (Report, error) {
 			return Report{}, err
 		}
 	}
+	if err := r.dropTruncated(ctx); err != nil {
+		return Report{}, err
+	}
 	return r.report()
+}
+
+// dropTruncated empties the target's copies of tables that the tenant
+// truncated after the snapshot. TRUNCATE is the one change of data that a
+// snapshot does not hide: such a table was copied whole, in part or not at
+// all, and what was copied may refer to rows that were not. Since the stream
+// brings the TRUNCATE and all that comes after it, nothing is the right copy.
+func (r *run) dropTruncated(ctx context.Context) error {
+	var filled []survey.Table
+	for _, t := range r.Tables {
+		if s := r.sides[t.OID]; s.source.Rows > 0 || s.target.Rows > 0 {
+			filled = append(filled, t)
+		}
+	}
+	if len(filled) == 0 {
+		return nil
+	}
+	w, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	var truncated []string
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		if truncated, err = r.empty(ctx, w, filled); err == nil {
+			break
+		}
+		if pg.Code(err) != pgerrcode.LockNotAvailable {
+			return err
+		}
+		if err := sleep.For(ctx, pause); err != nil {
+			return err
+		}
+	}
+	if len(truncated) == 0 {
+		return nil
+	}
+	_, err = w.target.Exec(ctx, "TRUNCATE ONLY "+strings.Join(truncated, ", ONLY "), pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return fmt.Errorf("empty what was truncated meanwhile: %w", err)
+	}
+	return nil
+}
+
+// empty names the tables in which the snapshot sees no row any more, and has
+// their sums say so. All are looked at in one transaction, whose locks keep
+// them as they are meanwhile, and which gives way before it is in anybody's.
+func (r *run) empty(ctx context.Context, w *worker, tables []survey.Table) (names []string, err error) {
+	var gone []survey.Table
+	err = inSnapshot(ctx, w.source, r.Snapshot, func() error {
+		if _, err := w.source.Exec(ctx, "SET LOCAL lock_timeout = 200", pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+		for _, t := range tables {
+			var some bool
+			if err := w.source.QueryRow(ctx, "SELECT EXISTS (SELECT FROM ONLY "+t.Ident()+")", pgx.QueryExecModeSimpleProtocol).Scan(&some); err != nil {
+				return fmt.Errorf("look for %s: %w", t.Ident(), err)
+			}
+			if !some {
+				gone = append(gone, t)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		_, rollback := w.source.Exec(ctx, "ROLLBACK", pgx.QueryExecModeSimpleProtocol)
+		return nil, errors.Join(err, rollback)
+	}
+	for _, t := range gone {
+		names = append(names, t.Ident())
+		r.sides[t.OID] = &sides{}
+		r.sides[t.OID].source.add(Sum{Hash: new(big.Int)})
+		r.sides[t.OID].target.add(Sum{Hash: new(big.Int)})
+	}
+	return names, nil
 }
 
 // run is a Job under way.

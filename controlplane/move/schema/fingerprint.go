@@ -32,7 +32,8 @@ const rel = `rel AS MATERIALIZED (
 var parts = []part{
 	{"class", "SELECT * FROM rel"},
 	{"attribute", `SELECT a.attrelid, a.attname, a.atttypid, a.attnum, a.atttypmod, a.attndims, a.attstorage, a.attcompression, a.attnotnull, a.atthasdef,
-		a.attidentity, a.attgenerated, a.attisdropped, a.attislocal, a.attinhcount, a.attcollation, a.attstattarget, a.attacl, a.attoptions
+		a.attidentity, a.attgenerated, a.attisdropped, a.attislocal, a.attinhcount, a.attcollation, a.attstattarget, a.attacl, a.attoptions,
+		a.xmin -- ALTER COLUMN … TYPE int USING … of an int column rewrites its values, which no stream carries, and leaves all else
 		FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND a.attrelid IN (SELECT oid FROM rel)`},
 	{"attrdef", "SELECT d.* FROM pg_catalog.pg_attrdef d WHERE d.adrelid IN (SELECT oid FROM rel)"},
 	{"constraint", "SELECT c.* FROM pg_catalog.pg_constraint c WHERE c.oid >= 16384 AND (c.conrelid = 0 OR c.conrelid IN (SELECT oid FROM rel))"},

@@ -58,10 +58,11 @@ func TestFingerprintSeesSchemaAndNothingElse(t *testing.T) {
 	for _, sql := range []string{
 		"ALTER TABLE every.orders ADD COLUMN more int DEFAULT 7", "ALTER TABLE every.orders DROP COLUMN more",
 		"CREATE INDEX more ON every.orders (state)", "CREATE OR REPLACE FUNCTION every.double(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n + n'",
-		"ALTER TYPE every.mood ADD VALUE 'new'", "COMMENT ON TABLE every.orders IS 'new'", "GRANT SELECT ON every.t TO " + shard.RORole(database),
+		"ALTER TYPE every.mood ADD VALUE 'new'", "COMMENT ON TABLE every.orders IS 'new'", "GRANT TRUNCATE ON every.t TO " + shard.RORole(database),
 		"ALTER TABLE every.t ENABLE ROW LEVEL SECURITY", "ALTER TABLE every.orders ALTER COLUMN state SET DEFAULT 'ok'", "ALTER SEQUENCE every.loose INCREMENT 4",
 		"ALTER DOMAIN every.positive DROP CONSTRAINT positive_check", "CREATE SCHEMA more", "ALTER TABLE every.accounts DISABLE TRIGGER accounts_note",
 		"CREATE OR REPLACE VIEW every.between_totals AS SELECT * FROM every.totals WHERE true", "ALTER TABLE every.orders REPLICA IDENTITY FULL",
+		"CREATE TABLE more.rewritten (n int)", "ALTER TABLE more.rewritten ALTER COLUMN n TYPE int USING n + 1",
 	} {
 		before := now()
 		script(t, conn, sql)

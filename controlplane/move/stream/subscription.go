@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 // Subscribe has the target follow the slot from where the copy was taken. conn
@@ -111,7 +112,7 @@ func Arrived(ctx context.Context, target *pgx.Conn, token string) error {
 		if there || err != nil {
 			return err
 		}
-		if err := sleep(ctx, pollEvery); err != nil {
+		if err := sleep.For(ctx, pollEvery); err != nil {
 			return fmt.Errorf("wait for barrier: %w", err)
 		}
 	}

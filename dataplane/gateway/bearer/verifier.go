@@ -100,7 +100,7 @@ func NewVerifier(keys *Keys, audience string, algorithms []string) (*Verifier, e
 	}
 	v := &Verifier{keys: keys, cache: cache, now: time.Now}
 	v.parser = jwt.NewParser(jwt.WithValidMethods(algorithms), jwt.WithIssuer(keys.issuer), jwt.WithAudience(audience),
-		jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithLeeway(leeway), jwt.WithStrictDecoding(),
+		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithStrictDecoding(),
 		jwt.WithTimeFunc(func() time.Time { return v.now() }))
 	return v, nil
 }

@@ -80,6 +80,13 @@ func TooManyAffected(rows int64) *fault.Fault {
 		WithDetails(fmt.Sprintf("The query affects %d rows", rows))
 }
 
+// AnswerTooLarge is a body of more bytes than an answer may have. Nothing was changed.
+func AnswerTooLarge(bytes, most int64) *fault.Fault {
+	return fault.New(http.StatusBadRequest, "answer_too_large", "The answer would be too large").
+		WithDetails(fmt.Sprintf("It would have %d bytes; an answer may have up to %d.", bytes, most)).
+		WithHint("Nothing was changed. Ask for fewer rows (limit, offset) or columns (select); when writing, send fewer rows or leave return=representation out.")
+}
+
 // NotImplemented is a part of the dialect that is not served yet.
 func NotImplemented(details string) *fault.Fault {
 	return fault.New(http.StatusBadRequest, "PGRST127", "Feature not implemented").WithDetails(details)

@@ -189,6 +189,10 @@ type Answer struct {
 	Count      Count
 	// MaxAffected makes a write of more rows fail and change nothing; negative for no bound.
 	MaxAffected int64
+	// MaxBytes makes a write with a longer Body fail and change nothing; 0 for no
+	// bound. A read is not guarded, for that would cost Postgres a fifth of the
+	// work of a small one, and whoever runs it can drop what is too long.
+	MaxBytes int64
 	// Location wants the primary key of the row when a write touched exactly one.
 	Location bool
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,11 +16,12 @@ type Statement struct {
 	Params [][]byte
 }
 
-// The columns of the one row that a [Statement] returns.
+// The columns of the one row that a [Statement] returns. Those at the end that
+// would be null are left out: each costs a small read a hundredth.
 const (
 	ColumnRows     = iota // rows of the page, or rows written
-	ColumnTotal           // rows in all, or null
 	ColumnBody            // the rows as JSON, or null
+	ColumnTotal           // rows in all, or null
 	ColumnInserted        // of an upsert, the rows that were new, or null
 	ColumnLocation        // the primary key of the one row as a JSON object, or null
 	ColumnHeaders         // what SQL set as response.headers, or null
@@ -32,6 +34,9 @@ const (
 // inside the statement, so that what was written is undone without another
 // round trip.
 const GuardPrefix = "freehold:rows:"
+
+// BytesPrefix is the same for a body of more bytes than an answer may have.
+const BytesPrefix = "freehold:bytes:"
 
 // updatedSetting counts, for one transaction, the rows that an upsert updated.
 const updatedSetting = "coalesce(nullif(pg_catalog.current_setting('freehold.updated', true), ''), '0')::int8"
@@ -49,7 +54,13 @@ func Render(p *Plan) Statement {
 		w.text("WITH w AS (SELECT t.* FROM ").callSource(p.Call).text(") ")
 		w.written = p.Read.From
 	}
-	w.text("SELECT ").rows(p).text(", ").total(p).text(", ").body(p).text(", ").inserted(p).text(", ").location(p).text(responseSettings)
+	w.text("SELECT ").rows(p).text(", ").body(p).text(", ").total(p).text(", ").inserted(p).text(", ").location(p)
+	if p.runsSQL() {
+		w.text(responseSettings)
+	}
+	for bytes.HasSuffix(w.sql, []byte(", NULL")) {
+		w.sql = w.sql[:len(w.sql)-len(", NULL")]
+	}
 	w.text(" FROM (")
 	if p.values() {
 		w.valueSelection(&p.Read)
@@ -62,6 +73,12 @@ func Render(p *Plan) Statement {
 
 // responseSettings are read after the rows, and so after what sets them.
 const responseSettings = ", pg_catalog.current_setting('response.headers', true), pg_catalog.current_setting('response.status', true)"
+
+// runsSQL tells whether the tenant's own SQL has a say in the answer: that of
+// triggers, functions or views. To ask after every read of a table costs too much.
+func (p *Plan) runsSQL() bool {
+	return p.Write != nil || p.Call != nil || p.Read.From.Kind == schema.View
+}
 
 // RenderCount is the selection whose number of rows Postgres is to guess, to be
 // explained. It is empty when no guess is wanted, or none would be good.
@@ -157,21 +174,40 @@ func (w *writer) body(p *Plan) *writer {
 	switch {
 	case !p.Answer.Body:
 		return w.text("NULL")
+	case p.Answer.MaxBytes <= 0 || p.ReadOnly:
+		return w.text(p.bodySQL())
+	}
+	// Postgres makes equal aggregates once, and knows a value's size without reading it.
+	body := p.bodySQL()
+	bytes := "(pg_catalog.pg_column_size(" + body + ") - 4)" // less its header
+	w.text("CASE WHEN " + bytes + " <= " + strconv.FormatInt(p.Answer.MaxBytes, 10) + " THEN " + body + " ELSE ('" + BytesPrefix + "' || " + bytes + ")::int8::text")
+	if p.Answer.Format == JSON {
+		w.text("::json")
+	}
+	return w.text(" END")
+}
+
+// bodySQL is the body as an expression over the rows s; none of it is the client's.
+func (p *Plan) bodySQL() string {
+	switch {
 	case p.Answer.Format == CSV:
-		return w.csvBody()
-	case p.Answer.Format == Raw:
-		return w.rawBody(p)
-	case p.Call != nil:
-		return w.callBody(p)
+		return csvBody
+	case p.Answer.Format == Raw && p.Binary():
+		return "pg_catalog.encode(pg_catalog.string_agg(s.v, ''), 'hex')"
+	case p.Answer.Format == Raw: // the values themselves, one after the other
+		return "pg_catalog.string_agg(s.v::text, '')"
 	}
 	rows, empty := "pg_catalog.json_agg(s.*)", "'[]'"
+	if p.values() {
+		rows = "pg_catalog.json_agg(s.v)"
+	}
 	if p.Answer.StripNulls {
 		rows = "pg_catalog.json_strip_nulls(" + rows + ")"
 	}
-	if p.Answer.Singular {
+	if p.Answer.Singular || p.Call != nil && !p.Call.Function.SetOf {
 		rows, empty = rows+"->0", "'null'"
 	}
-	return w.text("coalesce(" + rows + ", " + empty + ")")
+	return "coalesce(" + rows + ", " + empty + ")"
 }
 
 func (w *writer) inserted(p *Plan) *writer {

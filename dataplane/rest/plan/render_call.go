@@ -66,44 +66,19 @@ func (w *writer) invocation(c *Call) *writer {
 // valueColumn is what the rows of a function that returns values are read as.
 var valueColumn = schema.Column{Name: "v"}
 
-// callBody renders what a function returned as JSON: one value or row unless it returns many.
-func (w *writer) callBody(p *Plan) *writer {
-	rows, empty := "pg_catalog.json_agg(s.*)", "'[]'"
-	if !p.Call.rows() {
-		rows = "pg_catalog.json_agg(s.v)"
-	}
-	if p.Answer.StripNulls {
-		rows = "pg_catalog.json_strip_nulls(" + rows + ")"
-	}
-	if p.Answer.Singular || !p.Call.Function.SetOf {
-		rows, empty = rows+"->0", "'null'"
-	}
-	return w.text("coalesce(" + rows + ", " + empty + ")")
-}
-
-// rawBody renders the values themselves, one after the other.
-func (w *writer) rawBody(p *Plan) *writer {
-	if p.Binary() {
-		return w.text("pg_catalog.encode(pg_catalog.string_agg(s.v, ''), 'hex')")
-	}
-	return w.text("pg_catalog.string_agg(s.v::text, '')")
-}
-
 // Binary tells whether the body of a raw answer is hexadecimal.
 func (p *Plan) Binary() bool {
 	return p.Answer.Format == Raw && p.Call != nil && p.Call.Function.Base == "bytea"
 }
 
-// csvBody renders rows as Postgres writes a row's text, which is CSV but for the parentheses.
-func (w *writer) csvBody() *writer {
-	return w.text(`coalesce((SELECT pg_catalog.string_agg(CASE WHEN k ~ '[",\n\r]' THEN '"' || pg_catalog.replace(k, '"', '""') || '"' ELSE k END, ',') FROM pg_catalog.json_object_keys(pg_catalog.json_agg(s.*)->0) k)` +
-		` || E'\n' || pg_catalog.string_agg(pg_catalog.substr(s::text, 2, pg_catalog.length(s::text) - 2), E'\n'), '')`)
-}
+// csvBody is rows as Postgres writes a row's text, which is CSV but for the parentheses.
+const csvBody = `coalesce((SELECT pg_catalog.string_agg(CASE WHEN k ~ '[",\n\r]' THEN '"' || pg_catalog.replace(k, '"', '""') || '"' ELSE k END, ',') FROM pg_catalog.json_object_keys(pg_catalog.json_agg(s.*)->0) k)` +
+	` || E'\n' || pg_catalog.string_agg(pg_catalog.substr(s::text, 2, pg_catalog.length(s::text) - 2), E'\n'), '')`
 
 // values tells whether what is read are values and not rows.
 func (p *Plan) values() bool { return p.Call != nil && !p.Call.rows() }
 
-// calls renders the selection of values.
+// valueSelection renders the selection of values.
 func (w *writer) valueSelection(r *Read) *writer {
 	w.text("SELECT ").column(w.alias, &valueColumn).text(" FROM ").source(r)
 	return w.page(r.Page)

@@ -164,7 +164,7 @@ var (
 	alias      = regexp.MustCompile(`( AS |\b[es][0-9]+\.)"([^"]|"")*"`)
 	token      = regexp.MustCompile(`"(?:[^"]|"")*"|'[^']*'|\$[0-9]+|[A-Za-z_][A-Za-z_0-9.]*|[0-9]+|\S`)
 	names      = []string{`"public"`, `"t"`, `"id"`, `"name"`, `"data"`, `"raw"`, `"tags"`, `"words"`, `"u"`, `"q""; DROP"`, `"?"`}
-	literals   = []string{`'[]'`, `'null'`, `'freehold:rows:'`, `'freehold.updated'`, `'response.headers'`, `'response.status'`, `'0'`, `''`}
+	literals   = []string{`'[]'`, `'null'`, `'freehold:rows:'`, `'freehold.updated'`, `'freehold:bytes:'`, `'response.headers'`, `'response.status'`, `'0'`, `''`}
 	vocabulary = strings.Fields(`SELECT FROM WHERE AND OR NOT IS NULL ANY ALL AS CAST ORDER BY DESC NULLS LAST LIMIT OFFSET COALESCE CASE WHEN THEN ELSE END WITH
 		INSERT INTO UPDATE SET DELETE ON CONFLICT DO NOTHING EXCLUDED RETURNING LIKE ILIKE DISTINCT NULLIF TRUE TEXT INT4 INT8 REGCONFIG
 		t w r s t. r. s. EXCLUDED. pg_catalog.count pg_catalog.json_agg pg_catalog.to_jsonb pg_catalog.text pg_catalog.to_tsvector pg_catalog.to_tsquery

@@ -9,6 +9,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 // Options bounds a [Cache]. Zero fields take the defaults.
@@ -114,7 +116,10 @@ func (c *Cache) Pace(ctx context.Context, database string) error {
 	if s == nil || c.lookup(e) != nil {
 		return nil
 	}
-	return sleep(ctx, c.opts.Pause-time.Since(s.at))
+	if err := sleep.For(ctx, c.opts.Pause-time.Since(s.at)); err != nil {
+		return fmt.Errorf("wait for the schema: %w", err)
+	}
+	return nil
 }
 
 // Refresh reads a database's fingerprint over conn, and its schema when no
@@ -157,20 +162,6 @@ func (c *Cache) entry(database string) *entry {
 		return known
 	}
 	return e
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the schema: %w", ctx.Err())
-	}
 }
 
 // arrayLiteral renders a text[] as Postgres reads it.

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+)
+
+// errHead becomes net/http's own 400, after which the connection ends.
+var errHead = errors.New("a line of the request's head is folded, or does not end in CR LF")
+
+// Listener hands out connections that refuse heads which two servers in a row
+// could read differently, and which net/http accepts: lines that end in a bare
+// LF, stray CRs, and folded lines (RFC 9112 §2.2, §5.2). Serve them with the
+// server of [NewServer]. A request that was sent ahead, together with another
+// one's body, is not looked at: who stands in front of us sends none.
+func Listener(l net.Listener) net.Listener { return headListener{l} }
+
+type headListener struct{ net.Listener }
+
+func (l headListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		c := &headConn{TCPConn: tcp}
+		c.await()
+		return c, nil
+	}
+	return conn, err
+}
+
+// headConn looks at what it reads while it awaits a head, up to its end.
+type headConn struct {
+	*net.TCPConn
+	awaiting atomic.Bool
+	line     int  // bytes of the current line so far, without its CR
+	cr       bool // the last byte was one
+	bad      bool // what comes next is refused
+}
+
+type headKey struct{}
+
+// await has the next request's head looked at.
+func (c *headConn) await() {
+	c.line, c.cr = 0, false
+	c.awaiting.Store(true)
+}
+
+func (c *headConn) Read(p []byte) (int, error) {
+	if c.bad {
+		return 0, errHead
+	}
+	n, err := c.TCPConn.Read(p)
+	if n > 0 && c.awaiting.Load() {
+		if good := c.sound(p[:n]); good < n {
+			// What is good so far goes on, since net/http answers nobody
+			// of whom it has not read a byte.
+			c.bad = true
+			return good, nil
+		}
+	}
+	return n, err
+}
+
+// sound counts the bytes before the first that no head may have there.
+func (c *headConn) sound(p []byte) int {
+	for i, b := range p {
+		switch {
+		case b == '\n' && c.cr:
+			if c.line == 0 {
+				c.awaiting.Store(false)
+				return len(p)
+			}
+			c.line, c.cr = 0, false
+		case b == '\n', c.cr, c.line == 0 && (b == ' ' || b == '\t'):
+			return i
+		case b == '\r':
+			c.cr = true
+		default:
+			c.line++
+		}
+	}
+	return len(p)
+}
+
+// watchHeads tells s's connections where heads begin and where, at the latest, they are over.
+func watchHeads(s *http.Server) {
+	s.ConnState = func(conn net.Conn, state http.ConnState) {
+		if c, ok := conn.(*headConn); ok && state == http.StateIdle {
+			c.await()
+		}
+	}
+	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, headKey{}, conn)
+	}
+}
+
+// headIsOver keeps a request's body from being taken for a head.
+func headIsOver(ctx context.Context) {
+	if c, ok := ctx.Value(headKey{}).(*headConn); ok {
+		c.awaiting.Store(false)
+	}
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// metrics are what one Go benchmark reported, by unit.
+type metrics map[string]float64
+
+// goBench runs benchmarks of a package and returns what each reported, by its
+// name without "Benchmark" and the number of processors.
+func goBench(ctx context.Context, pkg, pattern, benchtime string) (map[string]metrics, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchtime", benchtime, "-benchmem", "-timeout", "8m", pkg) //nolint:gosec // our own arguments
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }                                                                       // which go test passes on to the benchmark's servers
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("go test -bench %s %s: %w\n%s", pattern, pkg, err, tail(out))
+	}
+	found := parseBench(string(out))
+	if len(found) == 0 {
+		return nil, fmt.Errorf("go test -bench %s %s measured nothing\n%s", pattern, pkg, tail(out))
+	}
+	return found, nil
+}
+
+func tail(out []byte) []byte {
+	const most = 4000
+	out = bytes.TrimSpace(out)
+	return out[max(0, len(out)-most):]
+}
+
+// parseBench reads the lines `BenchmarkName-2  N  value unit  value unit …`.
+func parseBench(out string) map[string]metrics {
+	found := map[string]metrics{}
+	for line := range strings.SplitSeq(out, "\n") {
+		fields := strings.Fields(line)
+		if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
+			continue
+		}
+		name := strings.TrimPrefix(fields[0], "Benchmark")
+		if i := strings.LastIndexByte(name, '-'); i > 0 {
+			name = name[:i]
+		}
+		m := metrics{}
+		for i := 2; i+1 < len(fields); i += 2 {
+			v, err := strconv.ParseFloat(fields[i], 64)
+			if err != nil {
+				break
+			}
+			m[fields[i+1]] = v
+		}
+		if len(m) > 0 {
+			found[name] = m
+		}
+	}
+	return found
+}
+
+// shardMap reports what finding a tenant and a warm connection costs.
+func (b *bench) shardMap(ctx context.Context, _ *fleet) error {
+	hit, err := goBench(ctx, "./shardmap", "^BenchmarkHit$", "1s")
+	if err != nil {
+		return err
+	}
+	do, err := goBench(ctx, "./router", "^BenchmarkDo$", "1s")
+	if err != nil {
+		return err
+	}
+	r := &b.report
+	r.title("Finding a tenant")
+	r.atMost("shard map, hit", "ns", hit["Hit"]["ns/op"], 100, "of 10,000 tenants")
+	r.atMost("  allocations", "", hit["Hit"]["allocs/op"], 0, "")
+	r.plain("router, warm connection", figure(do["Do/serial"]["ns/op"], "ns"), figure(do["Do/serial"]["allocs/op"], "allocations")+"; with a look whether PgBouncer hung up (one system call)")
+	return nil
+}
+
+// node reports a data-plane node against a bare handler, and what idle tenants cost it.
+func (b *bench) node(ctx context.Context, _ *fleet) error {
+	m, err := goBench(ctx, "./dataplane", "^Benchmark(AgainstBare|IdleTenants)$", "1x")
+	if err != nil {
+		return err
+	}
+	r := &b.report
+	r.title("A data-plane node against a bare net/http handler that sends the same batch through the same PgBouncer")
+	for _, of := range []struct {
+		name, what string
+		least      float64
+	}{{"key", "GET by key", 0.85}, {"page", "page of 20", 0.90}, {"insert", "insert", 0}} {
+		for _, clients := range []int{16, 64} {
+			v, ok := m[fmt.Sprintf("AgainstBare/%s/c=%d", of.name, clients)]
+			if !ok {
+				return fmt.Errorf("%s at %d clients was not measured", of.name, clients)
+			}
+			what := fmt.Sprintf("%s, %d clients", of.what, clients)
+			rates := fmt.Sprintf("%.0f requests/s, bare %.0f", v["req/s"], v["bare-req/s"])
+			times := fmt.Sprintf("%.1f ms, bare %.1f", v["p99-ms"], v["bare-p99-ms"])
+			if of.least > 0 {
+				r.atLeast(what, "×", v["×throughput"], of.least, rates)
+			} else {
+				r.plain(what, figure(v["×throughput"], "×"), rates)
+			}
+			if of.name == "key" {
+				r.atMost("  99th percentile", "×", v["×p99"], 1.25, times)
+			} else {
+				r.plain("  99th percentile", figure(v["×p99"], "×"), times)
+			}
+		}
+	}
+	idle := m["IdleTenants"]
+	r.title("10,000 tenants that were served once and are idle")
+	r.atMost("memory", "MB", idle["MB"], 20, "of the whole node: heap and stacks, after a collection, above a node without tenants")
+	r.atMost("goroutines", "", idle["goroutines"], 0, "")
+	r.atMost("connections", "", idle["connections"], 0, "")
+	return nil
+}
