@@ -2,7 +2,6 @@ package plan
 
 import (
 	"encoding/hex"
-	"slices"
 
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
@@ -66,15 +65,6 @@ func (w *writer) invocation(c *Call) *writer {
 // valueColumn is what the rows of a function that returns values are read as.
 var valueColumn = schema.Column{Name: "v"}
 
-// Binary tells whether the body of a raw answer is hexadecimal.
-func (p *Plan) Binary() bool {
-	return p.Answer.Format == Raw && p.Call != nil && p.Call.Function.Base == "bytea"
-}
-
-// csvBody is rows as Postgres writes a row's text, which is CSV but for the parentheses.
-const csvBody = `coalesce((SELECT pg_catalog.string_agg(CASE WHEN k ~ '[",\n\r]' THEN '"' || pg_catalog.replace(k, '"', '""') || '"' ELSE k END, ',') FROM pg_catalog.json_object_keys(pg_catalog.json_agg(s.*)->0) k)` +
-	` || E'\n' || pg_catalog.string_agg(pg_catalog.substr(s::text, 2, pg_catalog.length(s::text) - 2), E'\n'), '')`
-
 // values tells whether what is read are values and not rows.
 func (p *Plan) values() bool { return p.Call != nil && !p.Call.rows() }
 
@@ -82,9 +72,4 @@ func (p *Plan) values() bool { return p.Call != nil && !p.Call.rows() }
 func (w *writer) valueSelection(r *Read) *writer {
 	w.text("SELECT ").column(w.alias, &valueColumn).text(" FROM ").source(r)
 	return w.page(r.Page)
-}
-
-// counted are the rows that count=exact counts, whatever the page.
-func (w *writer) counted(p *Plan) *writer {
-	return w.source(&p.Read).where(slices.Clip(p.Read.Where))
 }
