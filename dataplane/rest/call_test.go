@@ -126,3 +126,34 @@ func TestValuesAsTheyAre(t *testing.T) {
 	require.Equal(t, 406, a.get("/rpc/greet", "Accept: image/png").Code)
 	require.Equal(t, 406, a.get("/films", "Accept: image/png").Code)
 }
+
+// A function's rows are called once although they are counted and read, and are
+// still rows of their relation.
+func TestCallCounted(t *testing.T) {
+	a := functions(t, rest.Options{})
+	a.exec(`CREATE FUNCTION some_staff(lowest int) RETURNS SETOF employees LANGUAGE sql STABLE AS $$ SELECT * FROM employees WHERE id >= lowest $$;
+		CREATE FUNCTION badge(employees) RETURNS text LANGUAGE sql STABLE AS $$ SELECT '#' || $1.id $$;
+		CREATE VIEW marked AS SELECT set_config('response.headers', '[{"X-View": "yes"}]', true) AS done`)
+	w := a.get("/rpc/some_staff?lowest=2&select=badge,boss(name),boss_id(badge)&order=badge.desc&limit=1&badge=neq.x", "Prefer: count=exact")
+	require.Equal(t, 206, w.Code, w.Body)
+	require.JSONEq(t, `[{"badge":"#4","boss":{"name":"a"},"boss_id":{"badge":"#2"}}]`, w.Body.String())
+	require.Equal(t, "0-0/3", w.Header().Get("Content-Range"))
+	w = a.do(http.MethodPost, "/rpc/hire_two?select=badge", "", "Prefer: count=exact", "Accept: text/csv")
+	require.Equal(t, "badge\n#5\n#6", w.Body.String())
+	require.Equal(t, "6", a.value("SELECT count(*)::text FROM employees"))
+	require.Equal(t, "yes", a.get("/marked").Header().Get("X-View"))
+}
+
+// What a function that writes would answer is bounded before it is committed.
+func TestCallBounded(t *testing.T) {
+	a := functions(t, rest.Options{MaxAnswer: 24})
+	for _, accept := range []string{"Accept: application/json", "Accept: text/csv"} {
+		w := a.do(http.MethodPost, "/rpc/hire_two", "", accept)
+		require.Equal(t, 400, w.Code, w.Body)
+		require.Contains(t, w.Body.String(), "answer_too_large")
+	}
+	w := a.do(http.MethodPost, "/rpc/hire_two", "", "Prefer: handling=strict, max-affected=1")
+	require.Contains(t, w.Body.String(), "PGRST124")
+	require.Equal(t, "4", a.value("SELECT count(*)::text FROM employees"))
+	require.Equal(t, 200, a.do(http.MethodPost, "/rpc/hire_two?select=id", "").Code)
+}
