@@ -108,6 +108,8 @@ func TestExecutionPlans(t *testing.T) {
 	require.Equal(t, 200, w.Code, w.Body)
 	require.Equal(t, `application/vnd.pgrst.plan+json; for="application/json"; options=analyze|verbose; charset=utf-8`, w.Header().Get("Content-Type"))
 	require.Contains(t, w.Body.String(), `"Actual Rows"`)
+	w = a.get("/films", `Accept: application/vnd.pgrst.plan+text; for="application/json"; options=;`) // as postgrest-js asks
+	require.Equal(t, `application/vnd.pgrst.plan+text; for="application/json"; charset=utf-8`, w.Header().Get("Content-Type"))
 	w = a.do(http.MethodPatch, "/films?id=eq.1", `{"year":1}`, "Accept: application/vnd.pgrst.plan")
 	require.True(t, strings.HasPrefix(w.Body.String(), "Aggregate"), w.Body)
 	require.Equal(t, "1968", a.value("SELECT year::text FROM films WHERE id = 1"), "a plan is not carried out")

@@ -51,7 +51,7 @@ func preferred(accept []string) []wanted {
 	var all []wanted
 	for _, header := range accept {
 		for part := range strings.SplitSeq(header, ",") {
-			mediaType, params, err := mime.ParseMediaType(part)
+			mediaType, params, err := mime.ParseMediaType(withoutEmpty(part))
 			if err != nil {
 				continue
 			}
@@ -66,6 +66,19 @@ func preferred(accept []string) []wanted {
 	}
 	slices.SortStableFunc(all, func(a, b wanted) int { return cmp.Compare(b.quality, a.quality) })
 	return all
+}
+
+// withoutEmpty drops parameters without a value, which clients send (`options=;`)
+// and no media type may have.
+func withoutEmpty(part string) string {
+	if !strings.Contains(part, "=;") && !strings.HasSuffix(part, "=") {
+		return part
+	}
+	params := slices.DeleteFunc(strings.Split(part, ";"), func(p string) bool {
+		p = strings.TrimSpace(p)
+		return p == "" || strings.HasSuffix(p, "=")
+	})
+	return strings.Join(params, ";")
 }
 
 func (w wanted) served(plans bool) (media, bool) {
