@@ -9,6 +9,8 @@ LDFLAGS := -X github.com/freehold-db/freehold/cli.version=$(VERSION)
 CPUS    := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # Packages tested side by side: each may run several Postgres servers.
 P       := $(shell echo $$(( $(CPUS) > 4 ? 4 : $(CPUS) )))
+# Packages whose tests run a whole fleet: each has the machine to itself.
+FLEET   := /cli/demo$$|/test/(e2e|chaos)$$
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # An older Go fetches the version that go.mod asks for (Debian's doesn't unless told).
@@ -35,7 +37,9 @@ dev: build ## start a fleet in ./.dev if none runs, and show it working
 .PHONY: test
 test: ## run every test with the race detector, on real servers (15 minutes at most)
 	@deploy/install/deps.sh test
-	go test -race -timeout 15m -p $(P) ./...
+	@go build -race ./... # not while servers are being tested
+	go test -race -timeout 15m -p $(P) $$(go list ./... | grep -vE '$(FLEET)')
+	go test -race -timeout 15m -p 1 $$(go list ./... | grep -E '$(FLEET)')
 
 .PHONY: lint
 lint: ## vet and lint

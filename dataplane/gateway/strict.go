@@ -17,7 +17,7 @@ import (
 // Bounds of a connection. A body may take bodyFor to arrive, an answer as long
 // as a request may take and writeFor on top.
 const (
-	headerFor = 2 * time.Second
+	headerFor = 5 * time.Second // a starved machine must not turn honest clients away
 	bodyFor   = 15 * time.Second
 	writeFor  = 5 * time.Second
 	idleFor   = 60 * time.Second

@@ -26,8 +26,13 @@ func parse(s string) map[string]string {
 	return m
 }
 
+// stopped are the points at which this process was stopped already.
+var stopped sync.Map
+
 // Hit is called at a place worth failing at. Armed with "kill" it ends the
-// process as kill -9 does; with "error" it returns an error; else nil.
+// process as kill -9 does; with "stop" it stops it, the first time, as a
+// machine that freezes, until somebody sends SIGCONT; with "error" it returns
+// an error; else nil.
 func Hit(name string) error {
 	switch armed()[name] {
 	case "":
@@ -35,9 +40,14 @@ func Hit(name string) error {
 	case "kill":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // the signal is on its way; run no further statement
+	case "stop":
+		if _, before := stopped.LoadOrStore(name, true); !before {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		}
+		return nil
 	case "error":
 		return fmt.Errorf("failpoint %s", name)
 	default:
-		return fmt.Errorf("failpoint %s: unknown action (want kill or error)", name)
+		return fmt.Errorf("failpoint %s: unknown action (want kill, stop or error)", name)
 	}
 }

@@ -1,6 +1,7 @@
 package bearer_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -110,10 +111,18 @@ func TestGoodTokens(t *testing.T) {
 		map[string]string{"kty": "RSA", "n": b64(rs.N.Bytes()), "e": b64(big.NewInt(int64(rs.E)).Bytes()), "kid": "rs", "use": "sig", "alg": "RS256"},
 		map[string]string{"kty": "EC", "crv": "P-256", "x": b64(pub[1:33]), "y": b64(pub[33:]), "kid": "es"})
 	keys, v := verifier(t, p)
-	_, err = v.Verify(t.Context(), sign(t, jwt.SigningMethodEdDSA, ed, "ed", claims(p.URL)))
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = v.Verify(soon, sign(t, jwt.SigningMethodEdDSA, ed, "ed", claims(p.URL)))
 	require.ErrorIs(t, err, bearer.ErrNoKeys)
 	require.False(t, keys.Known())
+	early := make(chan error, 1) // a request to a node that has just started waits for the keys
+	go func() {
+		_, err := v.Verify(t.Context(), sign(t, jwt.SigningMethodEdDSA, ed, "ed", claims(p.URL)))
+		early <- err
+	}()
 	require.NoError(t, keys.Refresh(t.Context()))
+	require.NoError(t, <-early)
 	require.True(t, keys.Known())
 
 	for _, tok := range []string{

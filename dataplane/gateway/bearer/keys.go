@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ const (
 	fetchFor     = 5 * time.Second
 	refreshEvery = 5 * time.Minute  // how long a withdrawn key may go on at most
 	unknownEvery = 10 * time.Second // at most one fetch in this time because of unknown key IDs
+	firstFor     = 5 * time.Second  // how long a request waits for the first keys of a node that just started
 	maxDocument  = 1 << 20
 )
 
@@ -40,6 +42,8 @@ type Keys struct {
 	client  *http.Client
 	log     *slog.Logger
 	current atomic.Pointer[keySet]
+	first   chan struct{} // closed when keys were fetched for the first time
+	known   sync.Once
 	flight  singleflight.Group
 	unknown *rate.Limiter
 }
@@ -54,7 +58,7 @@ type keySet struct {
 // issuer's discovery document says where. Nothing is fetched before [Keys.Run].
 func NewKeys(issuer, jwksURL string, log *slog.Logger) *Keys {
 	return &Keys{
-		issuer: issuer, url: jwksURL, log: log,
+		issuer: issuer, url: jwksURL, log: log, first: make(chan struct{}),
 		client: &http.Client{
 			Timeout: fetchFor,
 			// A redirect would let whoever answers once choose who answers ever after.
@@ -142,6 +146,7 @@ func (k *Keys) fetch(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("%s has no key", url), err)
 	}
 	k.current.Store(&keySet{raw: raw, find: find})
+	k.known.Do(func() { close(k.first) })
 	k.log.Info("token issuer's keys are known", "url", url, "keys", len(keys))
 	return nil
 }
@@ -162,6 +167,22 @@ func (k *Keys) get(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(resp.Body, maxDocument))
 }
 
+// await spares clients that a node which has just started turns them away:
+// its first keys are a moment off, unless the issuer is.
+func (k *Keys) await(ctx context.Context) error {
+	if k.Known() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstFor)
+	defer cancel()
+	select {
+	case <-k.first:
+		return nil
+	case <-ctx.Done():
+		return ErrNoKeys
+	}
+}
+
 // has tells whether the set has a key of that ID.
 func (s *keySet) has(ctx context.Context, kid string) bool {
 	_, err := s.find.Storage().KeyRead(ctx, kid)
@@ -172,10 +193,10 @@ func (s *keySet) has(ctx context.Context, kid string) bool {
 // is worth a fetch (the issuer may have rotated), but not one per request:
 // whoever sends made-up IDs must not make us hammer the issuer.
 func (k *Keys) setFor(ctx context.Context, kid string) (*keySet, error) {
-	s := k.current.Load()
-	if s == nil {
-		return nil, ErrNoKeys
+	if err := k.await(ctx); err != nil {
+		return nil, err
 	}
+	s := k.current.Load()
 	if !s.has(ctx, kid) && k.unknown.Allow() {
 		if err := k.Refresh(ctx); err != nil {
 			k.log.Warn("a token has an unknown key ID and the issuer's keys cannot be fetched", "err", err)
