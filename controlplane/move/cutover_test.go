@@ -102,7 +102,7 @@ func TestCancelLeavesNoTrace(t *testing.T) {
 	w.asOwner("a", db, "CREATE TABLE full_one (a int); CREATE TABLE by_index (code text NOT NULL UNIQUE)")
 	before := w.dump("a", db, "--schema-only")
 	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a")
-	for _, step := range []string{"copy", "stream", "catch-up", "cutover"} {
+	for _, step := range []string{"target", "copy", "stream", "catch-up", "cutover"} {
 		w.hit = func(name string) error { // keeps it from passing by
 			if name == "move/cutover/barrier" {
 				return errors.New("not yet")
@@ -221,6 +221,7 @@ func TestSuspendedTenantStaysClosed(t *testing.T) {
 // PgBouncer dies in the cutover: before the flip the attempt is taken back,
 // after it the move goes forward. It comes back without memory of any pause.
 func TestPgBouncerDiesInTheCutover(t *testing.T) {
+	t.Parallel()
 	for _, point := range []string{"hold", "fenced", "after-flip"} {
 		t.Run(point, func(t *testing.T) {
 			w := newWorld(t, "c", "d") // shards of its own: others' clients must not lose their PgBouncer
