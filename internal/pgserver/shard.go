@@ -12,6 +12,7 @@ func ShardSettings() map[string]string {
 		"max_logical_replication_workers":   "24",
 		"max_sync_workers_per_subscription": "4",
 		"wal_receiver_status_interval":      "1s",
+		"wal_retrieve_retry_interval":       "200ms", // or a second move's stream within 5 s waits for as long to begin
 		"shared_buffers":                    "128MB",
 		"max_wal_size":                      "4GB",
 		"checkpoint_timeout":                "15min",
