@@ -42,6 +42,10 @@ type Config struct {
 	MaxBody   int64 `yaml:"max_body" env:"FREEHOLD_MAX_BODY"`
 	MaxRows   int   `yaml:"max_rows" env:"FREEHOLD_MAX_ROWS"`
 	MaxAnswer int64 `yaml:"max_answer" env:"FREEHOLD_MAX_ANSWER"`
+	// Aggregates lets clients aggregate rows, Plans see execution plans, Rollback ask for what they wrote to be undone.
+	Aggregates bool `yaml:"aggregates" env:"FREEHOLD_AGGREGATES"`
+	Plans      bool `yaml:"plans" env:"FREEHOLD_PLANS"`
+	Rollback   bool `yaml:"rollback" env:"FREEHOLD_ROLLBACK"`
 	// RatePerTenant is requests per second per tenant at this node (0: unlimited), Burst its bucket.
 	RatePerTenant float64       `yaml:"rate_per_tenant" env:"FREEHOLD_RATE_PER_TENANT"`
 	Burst         int           `yaml:"burst" env:"FREEHOLD_BURST"`

@@ -129,7 +129,8 @@ func (s *Server) build(secrets secret.Store, keys *bearer.Keys) error {
 	if err != nil {
 		return err
 	}
-	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer}).Register(s.gate.API())
+	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer,
+		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback}).Register(s.gate.API())
 	s.http = gateway.NewServer(s.gate, s.cfg.RequestFor)
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	return nil
