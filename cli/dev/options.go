@@ -87,8 +87,13 @@ func (o *Options) complete() error {
 			return fmt.Errorf("dev: migrations: %s is no directory", o.Migrations)
 		}
 	}
-	if o.Processes && o.Binary == "" {
-		if o.Binary, err = os.Executable(); err != nil {
+	if o.Processes {
+		if o.Binary == "" {
+			o.Binary, err = os.Executable()
+		} else {
+			o.Binary, err = filepath.Abs(o.Binary) // the parts run in a directory of their own
+		}
+		if err != nil {
 			return fmt.Errorf("dev: %w", err)
 		}
 	}
