@@ -45,11 +45,12 @@ own issuer. In production tokens come from your OIDC provider.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&tenant, "tenant", "", "the tenant that the token is bound to")
-	f.StringVar(&c.Role, "role", issuer.RoleViewer, "viewer reads, editor writes too")
+	f.StringVar(&c.Role, "role", issuer.RoleViewer, "viewer reads, editor writes too, owner owns the schema; or one of the tenant's own")
+	f.StringSliceVar(&c.Permissions, "permission", nil, "what it allows beyond REST: sql")
 	f.StringVar(&c.Subject, "sub", "dev", "who the token is for")
 	f.DurationVar(&c.TTL, "ttl", time.Hour, "how long the token is valid")
 	mustGive(cmd, "tenant")
 	completeFlag(cmd, "tenant", completeTenants)
-	completeFlag(cmd, "role", cobra.FixedCompletions([]string{issuer.RoleViewer, issuer.RoleEditor}, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "role", cobra.FixedCompletions([]string{issuer.RoleViewer, issuer.RoleEditor, issuer.RoleOwner}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
 	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/telemetry"
@@ -138,11 +139,11 @@ func (s *Server) build(secrets secret.Store, keys *bearer.Keys) error {
 
 // bind tells the REST dialect who asks: viewers read, editors write too.
 func bind(ctx context.Context, id *bearer.Identity) context.Context {
-	access := router.ReadOnly
-	if id.Role == bearer.Editor {
-		access = router.ReadWrite
+	may := router.ReadOnly
+	if id.Role == access.RoleEditor || id.Role == access.RoleOwner {
+		may = router.ReadWrite
 	}
-	return rest.WithIdentity(ctx, rest.Identity{Tenant: id.Tenant, Access: access, Claims: json.RawMessage(id.Claims)})
+	return rest.WithIdentity(ctx, rest.Identity{Tenant: id.Tenant, Access: may, Claims: json.RawMessage(id.Claims)})
 }
 
 // URL is where the node serves.

@@ -100,7 +100,7 @@ func tokenFault(err error) *fault.Fault {
 		f = fault.New(http.StatusUnauthorized, "PGRST303", "JWT expired").WithHint("Get a new token.")
 	case errors.Is(err, bearer.ErrClaims):
 		f = fault.New(http.StatusUnauthorized, "PGRST303", "The token's claims are refused").
-			WithHint("It must be for this audience, of the accepted issuer, valid now, and claim a tenant and a role (viewer or editor).")
+			WithHint("It must be for this audience, of the accepted issuer, valid now, and claim a tenant and a role of it.")
 	default:
 		f = fault.New(http.StatusUnauthorized, "PGRST301", "The token is not valid").
 			WithHint("It must be a JWT signed by the accepted issuer.")

@@ -90,7 +90,7 @@ func TestRefusals(t *testing.T) {
 	require.ErrorIs(t, err, issuer.ErrNotStarted)
 	s := start(t, t.TempDir(), "127.0.0.1:0")
 	for _, c := range []issuer.Claims{
-		{Tenant: "Acme", Role: "editor"}, {Tenant: "acme", Role: "admin"}, {Tenant: "acme"},
+		{Tenant: "Acme", Role: "editor"}, {Tenant: "acme", Role: "Admin"}, {Tenant: "acme"}, {Tenant: "acme", Role: "owner", Permissions: []string{"root"}},
 		{Tenant: "acme", Role: "viewer", TTL: -1}, {Tenant: "acme", Role: "viewer", TTL: 31 * 24 * time.Hour},
 	} {
 		_, err := s.Mint(c)

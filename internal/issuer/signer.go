@@ -4,7 +4,7 @@
 //
 // There is no endpoint that mints: whoever may read the key file may mint.
 //
-// Import law: of this module, issuer imports shardmap only.
+// Import law: of this module, issuer imports shardmap and internal/access only.
 package issuer
 
 import (
@@ -26,16 +26,18 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
 
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
 // Audience is the aud of every token.
 const Audience = "freehold"
 
-// Roles a token can carry. A viewer reads; an editor writes too.
+// Roles every tenant has. A viewer reads; an editor writes too; an owner owns the schema.
 const (
-	RoleViewer = "viewer"
-	RoleEditor = "editor"
+	RoleViewer = access.RoleViewer
+	RoleEditor = access.RoleEditor
+	RoleOwner  = access.RoleOwner
 )
 
 const (
@@ -50,10 +52,12 @@ var ErrNotStarted = errors.New("token issuer was never started here")
 
 // Claims says what a token shall claim.
 type Claims struct {
-	Tenant  shardmap.TenantID
-	Role    string        // RoleViewer or RoleEditor
-	Subject string        // who; default "dev"
-	TTL     time.Duration // default 1 h, at most 30 days
+	Tenant shardmap.TenantID
+	Role   string // RoleViewer, RoleEditor, RoleOwner, or one of the tenant's own
+	// Permissions are what the bearer may do beyond REST, e.g. access.PermissionSQL.
+	Permissions []string
+	Subject     string        // who; default "dev"
+	TTL         time.Duration // default 1 h, at most 30 days
 }
 
 // Token is the claims of a minted token as they travel.
@@ -61,6 +65,8 @@ type Token struct {
 	jwt.RegisteredClaims
 	Tenant shardmap.TenantID `json:"tenant"`
 	Role   string            `json:"role"`
+	// Permissions stands in the token only if it has some.
+	Permissions []string `json:"permissions,omitempty"`
 }
 
 // Signer mints tokens. It is safe for concurrent use.
@@ -100,13 +106,16 @@ func newSigner(key ed25519.PrivateKey, iss string) *Signer {
 func (s *Signer) Issuer() string { return s.iss }
 
 // Mint makes a token valid from now on. It refuses a malformed tenant, an
-// unknown role, and a TTL that is negative or too long.
+// role that can be none, an unknown permission, and a TTL that is negative or too long.
 func (s *Signer) Mint(c Claims) (string, error) {
 	if _, err := shardmap.ParseTenantID(string(c.Tenant)); err != nil {
 		return "", err
 	}
-	if c.Role != RoleViewer && c.Role != RoleEditor {
-		return "", fmt.Errorf("role %q: want %s or %s", c.Role, RoleViewer, RoleEditor)
+	if err := access.CheckRole(c.Role); err != nil {
+		return "", err
+	}
+	if err := access.CheckPermissions(c.Permissions); err != nil {
+		return "", err
 	}
 	if c.TTL == 0 {
 		c.TTL = defaultTTL
@@ -123,7 +132,7 @@ func (s *Signer) Mint(c Claims) (string, error) {
 			Issuer: s.iss, Audience: jwt.ClaimStrings{Audience}, Subject: c.Subject, ID: uuid.NewString(),
 			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(c.TTL)),
 		},
-		Tenant: c.Tenant, Role: c.Role,
+		Tenant: c.Tenant, Role: c.Role, Permissions: c.Permissions,
 	})
 	t.Header["kid"] = s.kid
 	return t.SignedString(s.key)

@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/internal/issuer"
 )
 
 const audience = "freehold"
@@ -133,7 +134,7 @@ func TestGoodTokens(t *testing.T) {
 		id, err := v.Verify(t.Context(), tok)
 		require.NoError(t, err)
 		require.EqualValues(t, "acme", id.Tenant)
-		require.Equal(t, bearer.Editor, id.Role)
+		require.Equal(t, issuer.RoleEditor, id.Role)
 		require.Equal(t, "alice", id.Subject)
 		require.Contains(t, id.Claims, `"tenant":"acme"`)
 		again, err := v.Verify(t.Context(), tok)

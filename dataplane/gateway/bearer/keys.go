@@ -2,7 +2,7 @@
 // public keys, verifies tokens against them, and remembers what it verified.
 // It knows nothing of HTTP answers.
 //
-// Import law: of this module, bearer imports shardmap only.
+// Import law: of this module, bearer imports shardmap and internal/access only.
 package bearer
 
 import (

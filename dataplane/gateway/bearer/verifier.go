@@ -13,6 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -28,30 +29,11 @@ var (
 	ErrInvalid = errors.New("token is invalid")
 )
 
-// Role is what a token lets its bearer do.
-type Role string
-
-// The roles. Viewers read, editors write too.
-const (
-	Viewer Role = "viewer"
-	Editor Role = "editor"
-)
-
 const (
 	leeway    = 5 * time.Second // clocks differ
 	cacheSize = 20_000          // verified tokens remembered; about 1 KB each
 	maxToken  = 8 << 10         // bytes
 )
-
-// Identity is what a verified token says. It is shared and never changed.
-type Identity struct {
-	Tenant  shardmap.TenantID
-	Role    Role
-	Subject string
-	// Claims is the token's payload as it was signed: a JSON object without duplicate names.
-	Claims  string
-	Expires time.Time
-}
 
 // Verifier turns tokens into identities. It is safe for concurrent use.
 type Verifier struct {
@@ -178,13 +160,20 @@ func identify(token string, claims jwt.MapClaims) (*Identity, error) {
 		return nil, err
 	}
 	role, _ := claims["role"].(string)
-	if Role(role) != Viewer && Role(role) != Editor {
-		return nil, fmt.Errorf("role %.32q: want %s or %s", role, Viewer, Editor)
+	if !access.BuiltInRole(role) {
+		return nil, fmt.Errorf("role %.32q: want %s, %s or %s", role, access.RoleViewer, access.RoleEditor, access.RoleOwner)
 	}
 	exp, err := claims.GetExpirationTime()
 	if err != nil || exp == nil {
 		return nil, errors.Join(errors.New("no expiry"), err)
 	}
 	subject, _ := claims["sub"].(string)
-	return &Identity{Tenant: tenant, Role: Role(role), Subject: subject, Claims: string(payload), Expires: exp.Time}, nil
+	issuer, _ := claims["iss"].(string)
+	jti, _ := claims["jti"].(string)
+	id := &Identity{Tenant: tenant, Role: role, Permissions: permissions(claims), Subject: subject, Issuer: issuer,
+		ID: jti, Claims: string(payload), Expires: exp.Time}
+	if iat, err := claims.GetIssuedAt(); err == nil && iat != nil {
+		id.IssuedAt = iat.Time
+	}
+	return id, nil
 }
