@@ -226,7 +226,7 @@ func TestHoldsUnderTraffic(t *testing.T) {
 			m.Apply(place)
 			r.Release(p.Tenant, "x")
 		}
-		require.Eventually(t, func() bool { return served.Load() > was }, 10*time.Second, 100*time.Microsecond)
+		require.Eventually(t, func() bool { return served.Load() > was }, 30*time.Second, 100*time.Microsecond)
 	}
 	cancel()
 	wg.Wait()

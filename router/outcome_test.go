@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
@@ -58,6 +59,19 @@ func said(err error) string {
 	}
 }
 
+// underWay waits until a statement of just this text is being executed. It must
+// be nobody else's, nor an earlier one's: a backend whose client is gone sleeps on.
+func (s site) underWay(statement string) {
+	s.t.Helper()
+	s.super("postgres", func(ctx context.Context, c *pgx.Conn) {
+		pgtest.Eventually(s.t, statement, func() (active bool) {
+			err := c.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query = $1 AND state = 'active')", statement).Scan(&active)
+			require.NoError(s.t, err)
+			return active
+		})
+	})
+}
+
 // TestWhatAClientSees keeps the table in outcome.go true: what PgBouncer and
 // Postgres say in each state, and whether the statement was executed.
 func TestWhatAClientSees(t *testing.T) {
@@ -77,19 +91,16 @@ func TestWhatAClientSees(t *testing.T) {
 			var err error
 			c, err = s.client(w, p)
 			return err == nil && batch(t.Context(), c, p.Database+"_rw") == nil
-		}, 10*time.Second, 20*time.Millisecond)
+		}, 30*time.Second, 20*time.Millisecond)
 		return c
 	}
 	// during returns what a client with a statement under way gets when act happens.
 	during := func(act func()) string {
 		c, got := sound(), make(chan error, 1)
-		go func() {
-			note++
-			got <- batch(t.Context(), c, p.Database+"_rw", fmt.Sprintf("INSERT INTO note SELECT %d, pg_sleep(20)::text", note))
-		}()
-		require.Eventually(t, func() bool {
-			return s.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT%pg_sleep%' AND state = 'active'") == 1
-		}, 10*time.Second, 10*time.Millisecond)
+		note++
+		statement := fmt.Sprintf("INSERT INTO note SELECT %d, pg_sleep(60)::text", note)
+		go func() { got <- batch(t.Context(), c, p.Database+"_rw", statement) }()
+		s.underWay(statement)
 		act()
 		return said(<-got)
 	}
@@ -132,7 +143,7 @@ func TestWhatAClientSees(t *testing.T) {
 	require.Eventually(t, func() bool { // PgBouncer's own look-ups come and go
 		s.admin("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+p.Database+"'")
 		return s.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = '"+p.Database+"'") == 0
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	s.admin("postgres", "ALTER DATABASE "+x+" RENAME TO gone")
 	got := said(write(c1))
 	s.admin("postgres", "ALTER DATABASE gone RENAME TO "+x)
@@ -163,7 +174,7 @@ func TestWritesWhenPgBouncerDies(t *testing.T) {
 	w := newWorld()
 	s := private(t, "dies")
 	p := tenant(t, w, s)
-	r, _ := realRouter(t, w, router.Config{})
+	r, _ := realRouter(t, w, router.Config{RetryFor: time.Minute}) // PgBouncer may be slow to start
 	calls := 0
 	require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadWrite, insert(1, &calls)))
 
@@ -176,16 +187,16 @@ func TestWritesWhenPgBouncerDies(t *testing.T) {
 	require.Equal(t, 2, calls, "the write was sent into a dead connection")
 
 	for access, want := range map[router.Access]error{router.ReadWrite: router.ErrOutcomeUnknown, router.ReadOnly: nil} {
-		runs := 0
+		runs, victim := 0, fmt.Sprintf("SELECT pg_sleep(60), 'of access %d'", access)
 		go func() {
 			done <- r.Do(t.Context(), p.Tenant, access, func(ctx context.Context, c *router.Conn) error {
-				runs++
-				return batch(ctx, c.PG, p.Database+"_rw", "SELECT pg_sleep(1)")
+				if runs++; runs > 1 {
+					return batch(ctx, c.PG, p.Database+"_rw", "SELECT 1")
+				}
+				return batch(ctx, c.PG, p.Database+"_rw", victim)
 			})
 		}()
-		require.Eventually(t, func() bool {
-			return s.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1)' AND state = 'active'") == 1
-		}, 10*time.Second, 5*time.Millisecond)
+		s.underWay(victim)
 		require.NoError(t, s.Bouncer.Kill())
 		require.NoError(t, s.Bouncer.Start(t.Context()))
 		err := <-done
@@ -207,7 +218,7 @@ func TestBackendsEndedBetweenStatements(t *testing.T) {
 	w := newWorld()
 	a := shared(t, "a")
 	p := tenant(t, w, a)
-	r, _ := realRouter(t, w, router.Config{})
+	r, _ := realRouter(t, w, router.Config{RetryFor: time.Minute})
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -248,13 +259,19 @@ func TestBackendEndedUnderAStatement(t *testing.T) {
 	p := tenant(t, w, a)
 	r, _ := realRouter(t, w, router.Config{})
 	for access, want := range map[router.Access]error{router.ReadWrite: router.ErrOutcomeUnknown, router.ReadOnly: nil} {
-		done := make(chan error, 1)
-		go func() { done <- r.Do(t.Context(), p.Tenant, access, slowly("SELECT 'victim'")) }()
-		require.Eventually(t, func() bool {
-			return a.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = '"+p.Database+"' AND query LIKE '%pg_sleep%' AND state = 'active'") == 1
-		}, 10*time.Second, time.Millisecond)
+		runs, victim, done := 0, fmt.Sprintf("SELECT pg_sleep(60), '%s of access %d'", p.Database, access), make(chan error, 1)
+		go func() {
+			done <- r.Do(t.Context(), p.Tenant, access, func(ctx context.Context, c *router.Conn) error {
+				if runs++; runs > 1 {
+					return batch(ctx, c.PG, p.Database+"_rw", "SELECT 1")
+				}
+				return batch(ctx, c.PG, p.Database+"_rw", victim)
+			})
+		}()
+		a.underWay(victim)
 		a.evict(p)
 		require.ErrorIs(t, <-done, want)
+		require.Equal(t, access == router.ReadOnly, runs > 1, "%d runs", runs)
 	}
 	require.NotZero(t, r.Stats().Unknown)
 }
