@@ -21,6 +21,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane"
 	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
@@ -140,7 +141,7 @@ func TestStartFailsCleanly(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close() //nolint:errcheck // ends with the test
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leaktest.None(t, goleak.IgnoreCurrent())
 
 	cfg.Listen = taken.Addr().String()
 	_, err = controlplane.Start(ctx, cfg)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/router"
@@ -20,12 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	code := pgtest.Run(m.Run)
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaktest.Run(func() int { return pgtest.Run(m.Run) }))
 }
 
 // world answers the map's questions and keeps everybody's login.

@@ -18,6 +18,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/problem"
 )
@@ -212,5 +213,5 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "done", op.State)
 	c.Close()
-	goleak.VerifyNone(t, ignore, goleak.IgnoreTopFunction("net/http/httptest.(*Server).goServe.func1"), goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))
+	leaktest.None(t, ignore, goleak.IgnoreTopFunction("net/http/httptest.(*Server).goServe.func1"), goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
@@ -435,7 +436,7 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 	require.Equal(t, operation.Pending, op.State)
 	require.Empty(t, op.Worker)
 	store.Close()
-	goleak.VerifyNone(t, before)
+	leaktest.None(t, before)
 }
 
 func TestRegisterRefusesNonsense(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/publish"
+	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
@@ -334,5 +335,5 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 		stop()
 		require.NoError(t, <-done)
 	})
-	goleak.VerifyNone(t, before)
+	leaktest.None(t, before)
 }

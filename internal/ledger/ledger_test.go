@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/ledger"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
@@ -51,7 +52,7 @@ func TestGoodServerHasAGoodReceipt(t *testing.T) {
 	text, err := json.Marshal(r)
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "failures")
-	goleak.VerifyNone(t, leaks, goleak.IgnoreTopFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
+	leaktest.None(t, leaks, goleak.IgnoreTopFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
 }
 
 // Each way to do wrong must show, and show as what it is.

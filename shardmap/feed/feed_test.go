@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,14 +17,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/shardmap"
 	"github.com/freehold-db/freehold/shardmap/feed"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m.Run)) }
 
 const acme shardmap.TenantID = "acme"
 
@@ -45,7 +46,7 @@ type bus struct {
 func startBus(t *testing.T, dir string, port int) *bus {
 	srv, err := natsserver.Start(t.Context(), natsserver.Config{Dir: dir, Port: port, Log: silent})
 	require.NoError(t, err)
-	nc, err := nats.Connect(srv.URL())
+	nc, err := nats.Connect(srv.URL(), nats.Timeout(20*time.Second))
 	require.NoError(t, err)
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
@@ -167,7 +168,7 @@ func node(t *testing.T, natsURL string, c *control) (f *feed.Feed, m *shardmap.M
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	require.Eventually(t, f, 15*time.Second, 5*time.Millisecond, what)
+	require.Eventually(t, f, time.Minute, 5*time.Millisecond, what)
 }
 
 func knows(m *shardmap.Map, p shardmap.Placement) func() bool {

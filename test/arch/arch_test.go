@@ -42,7 +42,7 @@ var law = []struct {
 }
 
 // testOnly packages start servers for tests; no shipped code may import them.
-var testOnly = []string{"internal/pgtest"}
+var testOnly = []string{"internal/pgtest", "internal/leaktest"}
 
 func TestImportLaw(t *testing.T) {
 	root, err := filepath.Abs("../..")
