@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Freehold needs on this machine and is not there yet: a Postgres
 # server, PgBouncer, Go, curl, and with "test" a C compiler (Go's race detector
-# links with it). Quick when nothing is missing. Starts no server: Freehold
+# links with it) and Node.js with npm (the public clients run in it). Quick when nothing is missing. Starts no server: Freehold
 # runs its own.
 #
 #   deploy/install/deps.sh [run|test]
@@ -9,6 +9,7 @@ set -euo pipefail
 
 purpose=${1:-run}
 go_version=1.26 # as in go.mod
+node_version=20 # as in test/clients/js/package.json
 say() { printf 'deps: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -54,13 +55,20 @@ have_go() {
   esac
 }
 
+have_node() {
+  have npm && have node && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge "$node_version" ]
+}
+
 have_cc() { have cc || have gcc || have clang; }
 
 missing=()
 have_postgres || missing+=(postgres)
 have_pgbouncer || missing+=(pgbouncer)
 have curl || missing+=(curl)
-if [ "$purpose" = test ]; then have_cc || missing+=(cc); fi
+if [ "$purpose" = test ]; then
+  have_cc || missing+=(cc)
+  have_node || missing+=(node)
+fi
 have_go || missing+=(go)
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 say "missing: ${missing[*]}"
@@ -105,8 +113,10 @@ packages() { # of this system for what is missing
     case $1:$what in
       apt:postgres) echo postgresql postgresql-client ;;
       apt:cc) echo gcc libc6-dev ;;
+      apt:node) have npm || echo nodejs npm ;;
       dnf:postgres) echo postgresql-server postgresql-contrib ;;
       dnf:cc) echo gcc glibc-devel ;;
+      dnf:node) have npm || echo nodejs npm ;;
       brew:postgres) echo postgresql@17 ;;
       brew:cc) ;; # comes with Homebrew
       brew:go) echo go ;;
@@ -175,6 +185,14 @@ if ! have_go; then
   if have apt-get; then apt_go || true; elif have dnf; then as_root dnf install -y -q golang || true; fi
   have_go || archive_go || true
   have_go || die "could not install Go; install $go_version or newer by hand: https://go.dev/dl"
+fi
+
+# Where the distribution's Node.js is too old, npm has a newer one.
+if [[ " ${missing[*]} " == *" node "* ]] && ! have_node; then
+  say "the system's Node.js is older than $node_version: installing the one that npm has"
+  as_root npm install --global --prefix /usr/local --no-audit --no-fund --loglevel=error "node@22" || true
+  hash -r
+  have_node || die "could not install Node.js; install $node_version or newer by hand: https://nodejs.org"
 fi
 
 have_postgres || die "Postgres is still not found (set FREEHOLD_PG_BINDIR to the directory of its programs)"

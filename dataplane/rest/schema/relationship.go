@@ -49,7 +49,7 @@ func (r *Relationship) ToOne() bool { return r.Cardinality == ManyToOne || r.Car
 
 // Related finds the relationships of a relation that `target!hint` may mean. The
 // target is a relation, or (without a hint) a constraint or a column with a
-// foreign key; the hint is a constraint, a column or a junction. Functions win.
+// foreign key to a table, not to views of it; the hint is a constraint, a column or a junction. Functions win.
 func (s *Schema) Related(from *Relation, target, hint string) []*Relationship {
 	var found []*Relationship
 	for _, r := range s.relationships[from] {
@@ -58,7 +58,7 @@ func (s *Schema) Related(from *Relation, target, hint string) []*Relationship {
 			if hint == "" && r.Function.Name.Name == target {
 				return []*Relationship{r}
 			}
-		case hint == "" && (r.To.Name.Name == target || r.Constraint == target || r.Holds && r.single(true) == target):
+		case hint == "" && (r.To.Name.Name == target || !r.To.isView() && (r.Constraint == target || r.Holds && r.single(true) == target)):
 			found = append(found, r)
 		case hint != "" && r.To.Name.Name == target && r.hinted(hint):
 			found = append(found, r)

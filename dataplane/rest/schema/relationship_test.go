@@ -19,6 +19,7 @@ CREATE VIEW joined AS SELECT ab.a, ab.bx, ab.by, a.twin FROM ab LEFT JOIN a ON a
 CREATE VIEW left_joined AS WITH c AS (SELECT * FROM ab) SELECT c.a, c.bx, c.by, max(c.note) FROM c GROUP BY 1, 2, 3 HAVING count(*) > (SELECT 0);
 CREATE TABLE parts (k int PRIMARY KEY, a int REFERENCES a) PARTITION BY LIST (k); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
 CREATE TABLE to_parts (k int REFERENCES parts);
+CREATE VIEW shown AS SELECT id FROM a;
 CREATE FUNCTION shout(a) RETURNS text LANGUAGE sql AS $$ SELECT $1.id || '!' $$;
 CREATE FUNCTION others(a) RETURNS SETOF b LANGUAGE sql AS $$ SELECT * FROM b $$;
 CREATE FUNCTION one(a) RETURNS SETOF b ROWS 1 LANGUAGE sql AS $$ SELECT * FROM b $$;
@@ -45,6 +46,9 @@ func TestRelationships(t *testing.T) {
 	require.Empty(t, s.Related(rel("a"), "b", "loose"), "no junction: the key doesn't hold the foreign keys")
 	require.Equal(t, OneToOne, one("a", "a", "").Cardinality)
 	require.False(t, one("a", "a", "").Holds)
+	require.Equal(t, rel("a"), one("a", "twin", "").To, "a column leads to the table, though a view shows it")
+	require.Equal(t, rel("a"), one("loose", "a", "").To)
+	require.Equal(t, rel("a"), one("ab", "ab_a_fkey", "").To)
 	require.True(t, one("a", "twin", "").Holds)
 	require.Equal(t, []Pair{{"k", "k"}}, one("to_parts", "parts", "").Pairs, "a key to a partitioned table is one key")
 

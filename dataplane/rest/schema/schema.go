@@ -61,6 +61,8 @@ type Relation struct {
 	hidden bool
 }
 
+func (r *Relation) isView() bool { return r.Kind == View || r.Kind == MaterializedView }
+
 type origin struct {
 	Column        string
 	Schema, Table string
