@@ -7,6 +7,7 @@
 package fault
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -77,12 +78,22 @@ func (f *Fault) MarshalJSON() ([]byte, error) {
 	if f.DetailsJSON != nil {
 		details = f.DetailsJSON
 	}
-	return json.Marshal(struct {
+	return plainJSON(struct {
 		Code    string  `json:"code"`
 		Details any     `json:"details"`
 		Hint    *string `json:"hint"`
 		Message string  `json:"message"`
 	}{f.Code, details, orNull(f.Hint), f.Message})
+}
+
+// plainJSON encodes v without the escapes that only HTML needs: operators are
+// part of what is said.
+func plainJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), err
 }
 
 func orNull(s string) *string {

@@ -49,6 +49,11 @@ func TestFrom(t *testing.T) {
 		{"no function", pg("42883"), 404, "42883"},
 		{"no column", pg("42703"), 400, "42703"},
 		{"statement timeout", pg("57014"), 500, "57014"},
+		{"stack depth", pg("54001"), 500, "54001"},
+		{"safe update", &pgconn.PgError{Code: "21000", Message: "UPDATE requires a WHERE clause"}, 400, "21000"},
+		{"subquery of several rows", pg("21000"), 500, "21000"},
+		{"no XML of it", &pgconn.PgError{Code: "42883", Message: "function xmlagg(t) does not exist"}, 406, "42883"},
+		{"no such role", &pgconn.PgError{Code: "22023", Message: `role "x" does not exist`}, 401, "22023"},
 		{"shutdown", pg("57P01"), 503, "57P01"},
 		{"custom status", pg("PT402"), 402, "PT402"},
 		{"bug of the server is opaque", pg("XX000"), 500, "internal"},
@@ -62,7 +67,7 @@ func TestFrom(t *testing.T) {
 		})
 	}
 	// What hostile input makes Postgres refuse is never our 5xx.
-	for _, state := range []string{"22021", "22P05", "22P02", "22003", "22008", "2201B", "22025", "42601", "54001", "54011"} {
+	for _, state := range []string{"22021", "22P05", "22P02", "22003", "22008", "2201B", "22025", "42601", "54011"} {
 		require.Equal(t, http.StatusBadRequest, fault.From(pg(state)).Status, state)
 	}
 }
@@ -75,6 +80,8 @@ func TestRaisedAnswer(t *testing.T) {
 	require.Equal(t, "Nerd Rage", f.Header.Get("X-Powered-By"))
 	require.Equal(t, "PGRST121", fault.From(&pgconn.PgError{Code: "PGRST", Message: "{"}).Code)
 	require.Equal(t, "PGRST121", fault.From(&pgconn.PgError{Code: "PGRST", Message: `{"code":"1","message":"m"}`}).Code)
+	require.Equal(t, "PGRST121", fault.From(&pgconn.PgError{Code: "PGRST", Message: `{"code":"1","message":"m"}`, Detail: `{"status":402}`}).Code, "headers are obligatory")
+	require.Equal(t, 402, fault.From(&pgconn.PgError{Code: "PGRST", Message: `{"code":"","message":""}`, Detail: `{"status":402,"headers":{}}`}).Status)
 }
 
 func TestWrite(t *testing.T) {
@@ -91,6 +98,10 @@ func TestWrite(t *testing.T) {
 	require.Equal(t, 400, w.Code)
 	require.JSONEq(t, `{"code":"C","message":"m","details":null,"hint":"h"}`, w.Body.String())
 	require.Equal(t, "application/json; charset=utf-8", w.Header().Get("Content-Type"))
+
+	require.Equal(t, "PostgREST; error=C", w.Header().Get("Proxy-Status"))
+	require.Equal(t, "", write("/rest/v1/t", fault.New(400, "C\nD", "m")).Header().Get("Proxy-Status"))
+	require.Contains(t, write("/rest/v1/t", fault.New(400, "C", "no -> of <text>")).Body.String(), "no -> of <text>")
 
 	w = write("/rest/v1/t", router.ErrBusy)
 	require.Equal(t, "1", w.Header().Get("Retry-After"))

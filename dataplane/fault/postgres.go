@@ -34,8 +34,7 @@ var byState = map[string]int{
 	"53":    http.StatusServiceUnavailable,  // resources
 	"53400": http.StatusInternalServerError, // configured limit
 	"54":    http.StatusInternalServerError, // limits of the program
-	"54001": http.StatusBadRequest,          // statement too complex: the client wrote it
-	"54011": http.StatusBadRequest,          // more columns selected than a row may have
+	"54011": http.StatusBadRequest,          // more columns selected than a row may have: the client wrote it
 	"55":    http.StatusInternalServerError, // object state
 	"57":    http.StatusInternalServerError, // operator intervention
 	"57P01": http.StatusServiceUnavailable,  // the server shuts down
@@ -76,26 +75,31 @@ func fromPostgres(e *pgconn.PgError) *Fault {
 	case len(e.Code) == 5 && strings.Contains("58 F0 XX", e.Code[:2]):
 		return opaque(e)
 	}
-	f := New(StatusOf(e.Code), e.Code, e.Message).WithDetails(e.Detail).WithHint(e.Hint)
-	switch {
-	case e.Code == "57014" && f.Hint == "":
-		f.Hint = "The statement took longer than it may: ask for less, or add an index that serves the filter."
-	case e.Code == "40001" || e.Code == "40P01":
-		f.Hint = "The transaction was rolled back: it may be sent again."
+	status := StatusOf(e.Code)
+	switch { // where the state alone does not tell
+	case e.Code == "21000" && strings.HasSuffix(e.Message, "requires a WHERE clause"): // by pg-safeupdate
+		status = http.StatusBadRequest
+	case e.Code == "42883" && strings.HasPrefix(e.Message, "function xmlagg("): // what was asked for cannot be XML
+		status = http.StatusNotAcceptable
+	case e.Code == "22023" && strings.HasPrefix(e.Message, "role") && strings.HasSuffix(e.Message, "does not exist"):
+		status = http.StatusUnauthorized
 	}
-	return f
+	return New(status, e.Code, e.Message).WithDetails(e.Detail).WithHint(e.Hint)
 }
 
 // fromRaised reads `RAISE SQLSTATE 'PGRST'`, by which SQL takes control of the
 // whole answer: the message holds the body, the detail status and headers.
 func fromRaised(e *pgconn.PgError) *Fault {
-	var body struct{ Code, Message, Details, Hint string }
+	var body struct {
+		Code, Message *string
+		Details, Hint string
+	}
 	var answer struct {
 		Status  int
 		Headers map[string]string
 	}
 	malformed := New(http.StatusInternalServerError, "PGRST121", `Could not parse JSON in the "RAISE SQLSTATE 'PGRST'" error`)
-	if err := json.Unmarshal([]byte(e.Message), &body); err != nil || body.Code == "" || body.Message == "" {
+	if err := json.Unmarshal([]byte(e.Message), &body); err != nil || body.Code == nil || body.Message == nil {
 		return malformed.WithDetails("Invalid JSON value for MESSAGE: '" + e.Message + "'").
 			WithHint("MESSAGE must be a JSON object with obligatory keys: 'code', 'message' and optional keys: 'details', 'hint'.")
 	}
@@ -103,11 +107,11 @@ func fromRaised(e *pgconn.PgError) *Fault {
 		return malformed.WithDetails("DETAIL is missing in the RAISE statement").
 			WithHint("DETAIL must be a JSON object with obligatory keys: 'status', 'headers' and optional key: 'status_text'.")
 	}
-	if err := json.Unmarshal([]byte(e.Detail), &answer); err != nil || answer.Status < 200 || answer.Status > 599 {
+	if err := json.Unmarshal([]byte(e.Detail), &answer); err != nil || answer.Headers == nil || answer.Status < 200 || answer.Status > 599 {
 		return malformed.WithDetails("Invalid JSON value for DETAIL: '" + e.Detail + "'").
 			WithHint("DETAIL must be a JSON object with obligatory keys: 'status', 'headers' and optional key: 'status_text'.")
 	}
-	f := New(answer.Status, body.Code, body.Message).WithDetails(body.Details).WithHint(body.Hint)
+	f := New(answer.Status, *body.Code, *body.Message).WithDetails(body.Details).WithHint(body.Hint)
 	f.Header = http.Header{}
 	for name, value := range answer.Headers {
 		if !Framing(name) {

@@ -1,7 +1,6 @@
 package fault
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -37,8 +36,10 @@ func Write(c *gin.Context, err error) {
 	contentType, shape := "application/json; charset=utf-8", any(f)
 	if path := c.Request.URL.Path; path != restPrefix && !strings.HasPrefix(path, restPrefix+"/") {
 		contentType, shape = "application/problem+json", problemOf(f, path)
+	} else if !strings.ContainsFunc(f.Code, func(r rune) bool { return r <= ' ' || r > '~' }) { // SQL may have chosen it
+		h.Set("Proxy-Status", "PostgREST; error="+f.Code)
 	}
-	body, err := json.Marshal(shape)
+	body, err := plainJSON(shape)
 	if err != nil { // strings and an int
 		panic("fault: " + err.Error())
 	}
