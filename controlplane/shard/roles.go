@@ -38,7 +38,7 @@ func AuthLogin(database string) string { return database + "_auth_a" }
 func tempPrefix(database string) string { return database + "_tmp_" }
 
 // roleFilter selects the roles of one database, given as $1; no other role can have such a name.
-const roleFilter = `rolname ~ ('^' || $1 || '(_owner|_rw|_ro|_auth_[ab]|_tmp_[0-9a-f]{8})?$')`
+const roleFilter = `rolname ~ ('^' || $1 || '(_owner|_rw|_ro|_auth_[ab]|_tmp_[0-9a-f]{8}|_r_[a-z][a-z0-9_]*)?$')`
 
 // Limits of one tenant at its shard. Zero leaves a limit out.
 type Limits struct {
