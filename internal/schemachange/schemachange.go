@@ -1,0 +1,33 @@
+// Package schemachange is how whoever has read a tenant's schema finds out, in
+// the same round trip as its next statement, that the schema is another one by
+// now. Both planes must agree on it: the control plane puts [SQL] into every
+// database, the data plane's requests begin with [Expect].
+//
+// Event triggers note every transaction that changes the schema as a row of its
+// own, which becomes visible together with the change. The rows' stamps make one
+// number together; whoever read the schema remembers it and expects it still.
+// Transactions never wait for each other, as they would for one counter.
+//
+// Import law: of this module, schemachange imports nothing.
+package schemachange
+
+import _ "embed"
+
+// SQL makes what [Stamp] and [Expect] need, once per database and by a
+// superuser. It wants the schema freehold to be there, and lets PUBLIC use it.
+//
+//go:embed schemachange.sql
+var SQL string
+
+const (
+	// Stamp reads the number. Read it before the schema, or in one statement
+	// with it, so that a change in between is noticed by the next [Expect].
+	Stamp = `SELECT coalesce(pg_catalog.bit_xor(stamp), 0) FROM freehold.schema_change`
+	// Expect is an expression that fails with [Code] unless the parameter $1,
+	// a number that was read by [Stamp], is the number still.
+	Expect = `freehold.expect($1)`
+	// Code is the SQLSTATE of that failure: nothing after it in the transaction was executed.
+	Code = "FH001"
+	// TriggerPrefix begins the names of the event triggers; they are no part of a tenant's schema.
+	TriggerPrefix = "freehold_"
+)

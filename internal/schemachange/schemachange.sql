@@ -1,0 +1,42 @@
+GRANT USAGE ON SCHEMA freehold TO PUBLIC;
+
+CREATE TABLE freehold.schema_change (xid xid8 PRIMARY KEY, stamp bigint NOT NULL);
+COMMENT ON TABLE freehold.schema_change IS 'the latest transactions that changed the schema, so that its readers notice';
+GRANT SELECT ON freehold.schema_change TO PUBLIC;
+
+CREATE FUNCTION freehold.expect(stamp bigint) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF coalesce((SELECT pg_catalog.bit_xor(c.stamp) FROM freehold.schema_change c), 0) OPERATOR(pg_catalog.<>) $1 THEN
+    RAISE EXCEPTION 'the schema has changed' USING ERRCODE = 'FH001';
+  END IF;
+END $$;
+COMMENT ON FUNCTION freehold.expect(bigint) IS 'fails unless the schema is the one that was read with this stamp';
+GRANT EXECUTE ON FUNCTION freehold.expect(bigint) TO PUBLIC;
+
+CREATE FUNCTION freehold.note_schema_change() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  -- Temporary objects are nobody else's schema. GRANT and the like name no schema.
+  IF tg_event = 'ddl_command_end' THEN
+    PERFORM FROM pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp' AND command_tag <> 'REFRESH MATERIALIZED VIEW';
+  ELSE
+    PERFORM FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary;
+  END IF;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  INSERT INTO freehold.schema_change VALUES (pg_current_xact_id(), ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint)
+    ON CONFLICT DO NOTHING;
+  IF FOUND AND current_setting('transaction_isolation') = 'read committed' AND (SELECT count(*) FROM freehold.schema_change) > 16 THEN
+    -- What is old goes, but for what somebody else is just removing. Readers see another number either way.
+    DELETE FROM freehold.schema_change WHERE xid IN (
+      SELECT xid FROM freehold.schema_change WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) FOR UPDATE SKIP LOCKED);
+  END IF;
+END $$;
+REVOKE ALL ON FUNCTION freehold.note_schema_change() FROM PUBLIC;
+
+CREATE EVENT TRIGGER freehold_schema_change ON ddl_command_end EXECUTE FUNCTION freehold.note_schema_change();
+CREATE EVENT TRIGGER freehold_schema_drop ON sql_drop EXECUTE FUNCTION freehold.note_schema_change();
+-- Whatever session_replication_role says.
+ALTER EVENT TRIGGER freehold_schema_change ENABLE ALWAYS;
+ALTER EVENT TRIGGER freehold_schema_drop ENABLE ALWAYS;
