@@ -3,26 +3,20 @@ package publish
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/freehold-db/freehold/controlplane/catalog"
-	"github.com/freehold-db/freehold/shardmap"
 )
 
 // inFlight bounds how many puts are under way at once; JetStream stalls without a bound.
 const inFlight = 64
 
-type buckets struct{ placements, shards *bucket }
-
 // bucket is a KV bucket whose values carry a version; the newer always wins.
 type bucket struct {
-	kv      jetstream.KeyValue
-	version func(value []byte) int64 // 0 for a value that makes no sense
+	*topic
+	kv jetstream.KeyValue
 }
 
 // item is one key with its newest value.
@@ -30,38 +24,8 @@ type item struct {
 	key     string
 	version int64
 	value   []byte
-}
-
-func placementItem(p shardmap.Placement) (item, error) {
-	value, err := json.Marshal(p)
-	if err != nil {
-		return item{}, fmt.Errorf("placement of %s: %w", p.Tenant, err)
-	}
-	return item{string(p.Tenant), int64(p.Epoch), value}, nil //nolint:gosec // the catalog's epoch is a bigint
-}
-
-func placementVersion(value []byte) int64 {
-	var p shardmap.Placement
-	if json.Unmarshal(value, &p) != nil || p.Validate() != nil {
-		return 0
-	}
-	return int64(p.Epoch) //nolint:gosec // one too great for it can't be ours
-}
-
-func shardItem(s catalog.Shard) (item, error) {
-	value, err := json.Marshal(shardmap.Shard{ID: s.ID, Host: s.BouncerHost, Port: s.BouncerPort, Version: s.Version})
-	if err != nil {
-		return item{}, fmt.Errorf("shard %s: %w", s.ID, err)
-	}
-	return item{string(s.ID), s.Version, value}, nil
-}
-
-func shardVersion(value []byte) int64 {
-	var s shardmap.Shard
-	if json.Unmarshal(value, &s) != nil || s.Host == "" {
-		return 0
-	}
-	return s.Version
+	// empty: the value says nothing but its version, and need not stay.
+	empty bool
 }
 
 // put writes the item unless the bucket has as new a one. Any number of

@@ -1,8 +1,9 @@
-// Package publish carries placements and shards from the catalog to the
-// data-plane nodes over NATS, and asks nodes to hold a tenant's requests
-// during a cutover. Everything there is a copy; losing all of it loses nothing.
+// Package publish carries placements, shards and access documents from the
+// catalog to the data-plane nodes over NATS, and asks nodes to hold a tenant's
+// requests during a cutover. Everything there is a copy; losing all of it loses nothing.
 //
-// Import law: of this module, publish imports shardmap, internal packages and controlplane/catalog only.
+// Import law: of this module, publish imports shardmap, internal packages,
+// controlplane/catalog and controlplane/access only.
 package publish
 
 import (
@@ -24,7 +25,8 @@ import (
 var ErrUnavailable = errors.New("nats is unavailable")
 
 const (
-	defaultReconcile = time.Minute
+	defaultReconcile   = time.Minute
+	defaultRemoveAfter = 10 * time.Minute
 	// lookEvery is how often the buckets are looked at for having been emptied.
 	lookEvery = 5 * time.Second
 	// pollEvery bounds how late the relay sees what no notification told it.
@@ -37,6 +39,7 @@ const (
 type Options struct {
 	Replicas       int           // of the KV buckets [1]
 	ReconcileEvery time.Duration // how often catalog and buckets are compared in full [1 min]
+	RemoveAfter    time.Duration // how long a document that says nothing any more stays [10 min; no publisher is ever as late]
 	Logger         *slog.Logger  // [slog.Default()]
 }
 
@@ -47,7 +50,9 @@ type Publisher struct {
 	opt   Options
 
 	mu   sync.Mutex
-	open *buckets // nil: to be looked for (again)
+	open map[*topic]*bucket // nil: to be looked for (again)
+	// filled: all of the catalog was in the buckets since they were opened.
+	filled bool
 }
 
 // New makes a publisher on nc, which should be made with RetryOnFailedConnect
@@ -58,6 +63,9 @@ func New(store *catalog.Store, nc *nats.Conn, opt Options) *Publisher {
 	}
 	if opt.ReconcileEvery <= 0 {
 		opt.ReconcileEvery = defaultReconcile
+	}
+	if opt.RemoveAfter <= 0 {
+		opt.RemoveAfter = defaultRemoveAfter
 	}
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
@@ -93,19 +101,15 @@ func (p *Publisher) Flush(ctx context.Context, tenant shardmap.TenantID) error {
 	if err != nil {
 		return err
 	}
-	placement, err := p.store.GetPlacement(ctx, tenant)
+	i, err := placementTopic.get(ctx, p.store, string(tenant))
 	if err != nil {
 		return err
 	}
-	item, err := placementItem(placement)
-	if err != nil {
-		return err
-	}
-	return p.unavailable(b.placements.put(ctx, item))
+	return p.unavailable(b[&placementTopic].put(ctx, i))
 }
 
 // buckets opens the buckets, and makes those that are missing.
-func (p *Publisher) buckets(ctx context.Context) (*buckets, error) {
+func (p *Publisher) buckets(ctx context.Context) (map[*topic]*bucket, error) {
 	if !p.nc.IsConnected() {
 		return nil, ErrUnavailable
 	}
@@ -118,20 +122,16 @@ func (p *Publisher) buckets(ctx context.Context) (*buckets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	var b buckets
-	for _, of := range []struct {
-		to      **bucket
-		name    string
-		version func([]byte) int64
-	}{{&b.placements, shardmap.BucketPlacements, placementVersion}, {&b.shards, shardmap.BucketShards, shardVersion}} {
-		kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: of.name, History: 1, Replicas: p.opt.Replicas})
+	open := map[*topic]*bucket{}
+	for _, t := range topics {
+		kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: t.bucket, History: 1, Replicas: p.opt.Replicas})
 		if err != nil {
-			return nil, fmt.Errorf("%w: bucket %s: %w", ErrUnavailable, of.name, err)
+			return nil, fmt.Errorf("%w: bucket %s: %w", ErrUnavailable, t.bucket, err)
 		}
-		*of.to = &bucket{kv: kv, version: of.version}
+		open[t] = &bucket{topic: t, kv: kv}
 	}
-	p.open = &b
-	return p.open, nil
+	p.open = open
+	return open, nil
 }
 
 // unavailable has the buckets looked for again after err, which may mean that they are gone.
@@ -146,5 +146,18 @@ func (p *Publisher) unavailable(err error) error {
 func (p *Publisher) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open = nil
+	p.open, p.filled = nil, false
+}
+
+// fill notes that all of the catalog was put into these buckets.
+func (p *Publisher) fill(b map[*topic]*bucket) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.filled = len(b) > 0 && p.open[topics[0]] == b[topics[0]]
+}
+
+func (p *Publisher) isFilled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.filled
 }

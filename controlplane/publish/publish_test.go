@@ -3,6 +3,7 @@ package publish_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,7 +42,7 @@ type bus struct {
 func newBus(t *testing.T) *bus {
 	b := &bus{t: t, dir: t.TempDir()}
 	b.start(0)
-	nc, err := nats.Connect(b.server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.RetryOnFailedConnect(true))
+	nc, err := nats.Connect(b.server.URL(), nats.Timeout(20*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.RetryOnFailedConnect(true))
 	require.NoError(t, err)
 	b.nc = nc
 	t.Cleanup(func() { nc.Close(); b.stop() })
@@ -86,7 +87,7 @@ func (b *bus) placement(tenant string) (p shardmap.Placement) {
 
 func (b *bus) shows(p shardmap.Placement) {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool { return b.placement(string(p.Tenant)) == p }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(b.t, func() bool { return b.placement(string(p.Tenant)) == p }, time.Minute, 10*time.Millisecond)
 }
 
 func run(t *testing.T, p *publish.Publisher) {
@@ -127,12 +128,12 @@ func TestRelay(t *testing.T) {
 	b.shows(catalogtest.AddTenant(t, store, "acme", "s1", 2))
 	asked := time.Now()
 	b.shows(suspend(t, store, "acme"))
-	require.Less(t, time.Since(asked), 5*time.Second)
+	require.Less(t, time.Since(asked), 30*time.Second, "well before all is compared")
 	require.Eventually(t, func() bool {
 		var left int
 		require.NoError(t, store.Pool().QueryRow(t.Context(), `select count(*) from outbox`).Scan(&left))
 		return left == 0
-	}, 10*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -209,15 +210,15 @@ func TestEmptiedStoreIsRefilled(t *testing.T) {
 	// NATS comes back with nothing.
 	port := b.server.Port()
 	b.stop()
-	away, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	away, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	require.Eventually(t, func() bool { return !b.nc.IsConnected() }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !b.nc.IsConnected() }, 30*time.Second, time.Millisecond)
 	started := time.Now()
 	require.ErrorIs(t, p.Flush(away, "t1"), publish.ErrUnavailable)
 	_, _, err := p.Hold(away, shardmap.Hold{Tenant: "t1", ID: "x"}, 5*time.Second)
 	require.ErrorIs(t, err, publish.ErrUnavailable)
 	require.ErrorIs(t, p.Release(away, shardmap.Release{Tenant: "t1", ID: "x"}), publish.ErrUnavailable)
-	require.Less(t, time.Since(started), 2*time.Second, "it does not hang")
+	require.Less(t, time.Since(started), 30*time.Second, "it does not hang")
 	all[1] = suspend(t, store, "t1")
 	require.NoError(t, os.RemoveAll(b.dir))
 	b.start(port)
@@ -226,7 +227,7 @@ func TestEmptiedStoreIsRefilled(t *testing.T) {
 	}
 
 	// Somebody deletes a bucket while we are connected.
-	require.NoError(t, b.jetstream().DeleteKeyValue(away, shardmap.BucketPlacements))
+	require.NoError(t, b.jetstream().DeleteKeyValue(t.Context(), shardmap.BucketPlacements))
 	for _, placement := range all {
 		b.shows(placement)
 	}
@@ -257,7 +258,7 @@ func TestGarbledValueIsMended(t *testing.T) {
 
 func TestHold(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	b := newBus(t)
 	p := publish.New(nil, b.nc, publish.Options{Logger: quiet})
@@ -266,16 +267,26 @@ func TestHold(t *testing.T) {
 
 	nodes, err := b.jetstream().CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: shardmap.BucketNodes, TTL: shardmap.NodeTTL})
 	require.NoError(t, err)
-	acks, expected, err := p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "h"}, time.Minute)
-	require.NoError(t, err)
+	hold := func(id string, wait time.Duration) (acks []shardmap.HoldAck, expected int) {
+		t.Helper()
+		pgtest.Eventually(t, "it is known who is alive", func() bool { // within a second, which a busy machine may miss
+			acks, expected, err = p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: id}, wait)
+			return !errors.Is(err, publish.ErrUnavailable)
+		})
+		require.NoError(t, err)
+		return acks, expected
+	}
+	acks, expected := hold("h", time.Minute)
 	require.Empty(t, acks)
 	require.Zero(t, expected)
-	for _, node := range []string{"n1", "n2"} {
-		_, err := nodes.Put(ctx, node, []byte("{}"))
-		require.NoError(t, err)
+	beat := func() {
+		for _, node := range []string{"n1", "n2"} {
+			_, err := nodes.Put(ctx, node, []byte("{}"))
+			require.NoError(t, err)
+		}
 	}
-	acks, expected, err = p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "h"}, time.Minute)
-	require.NoError(t, err, "heartbeats, but nobody listens")
+	beat()
+	acks, expected = hold("h", time.Minute) // heartbeats, but nobody listens
 	require.Empty(t, acks)
 	require.Equal(t, 2, expected)
 
@@ -296,14 +307,14 @@ func TestHold(t *testing.T) {
 	answer("n1", false)
 	answer("n2", true)
 	answer("stranger", false)
+	beat()
 	started := time.Now()
-	acks, expected, err = p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "first"}, 100*time.Millisecond)
-	require.NoError(t, err)
+	acks, expected = hold("first", 3*time.Second) // all of which it waits for n2
 	require.Equal(t, []shardmap.HoldAck{{Node: "n1", ID: "first", Drained: true}}, acks)
 	require.Equal(t, 2, expected)
-	require.Less(t, time.Since(started), 5*time.Second)
-	acks, _, err = p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "second"}, time.Minute)
-	require.NoError(t, err)
+	require.Less(t, time.Since(started), 30*time.Second)
+	beat()
+	acks, _ = hold("second", time.Minute)
 	require.Len(t, acks, 2)
 
 	released, err := b.nc.SubscribeSync(shardmap.SubjectRelease + "acme")

@@ -2,12 +2,14 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 )
@@ -16,7 +18,7 @@ import (
 // there again, when a bucket turns out to be missing or emptied, and every so often.
 func (p *Publisher) reconcile(ctx context.Context, connected <-chan nats.Status, changed chan<- struct{}) {
 	due := time.Now()
-	var published int
+	var published map[*topic]int
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for ctx.Err() == nil {
@@ -48,92 +50,122 @@ func (p *Publisher) reconcile(ctx context.Context, connected <-chan nats.Status,
 	}
 }
 
-// emptied tells whether a bucket is gone, or empty though something was published.
-func (p *Publisher) emptied(ctx context.Context, published int) bool {
+// emptied tells whether a bucket is gone, or has lost what was published.
+func (p *Publisher) emptied(ctx context.Context, published map[*topic]int) bool {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	b, err := p.buckets(ctx)
 	if err != nil {
 		return true
 	}
-	var values uint64
-	for _, bucket := range []*bucket{b.placements, b.shards} {
-		status, err := bucket.kv.Status(ctx)
-		if err != nil {
+	for _, t := range topics {
+		status, err := b[t].kv.Status(ctx)
+		if err != nil || status.Values() < uint64(published[t]) { //nolint:gosec // a count
 			return true
 		}
-		values += status.Values()
 	}
-	return values < uint64(published) //nolint:gosec // a count
+	return false
 }
 
-// compare puts into the buckets what the catalog has newer, and returns how
-// many keys the catalog has.
-func (p *Publisher) compare(ctx context.Context) (int, error) {
+// compare puts into the buckets what the catalog has newer, takes out of them
+// what need not be there, and returns how many keys the catalog has.
+func (p *Publisher) compare(ctx context.Context) (map[*topic]int, error) {
 	b, err := p.buckets(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	inBucket, err := b.shards.read(ctx)
+	published := map[*topic]int{}
+	for _, t := range topics {
+		if published[t], err = p.compareTopic(ctx, b[t]); err != nil {
+			return nil, err
+		}
+	}
+	p.fill(b)
+	return published, nil
+}
+
+func (p *Publisher) compareTopic(ctx context.Context, b *bucket) (total int, err error) {
+	inBucket, err := b.read(ctx)
 	if err != nil {
-		return 0, p.unavailable(err)
-	}
-	shards, err := p.store.ListShards(ctx)
-	if err != nil {
-		return 0, err
-	}
-	total := len(shards)
-	err = refill(ctx, p, b.shards, inBucket, shards, func(s catalog.ShardUsage) (item, error) { return shardItem(s.Shard) })
-	if err != nil {
-		return 0, err
-	}
-	if inBucket, err = b.placements.read(ctx); err != nil {
 		return 0, p.unavailable(err)
 	}
 	for page := (catalog.Page{Limit: 1000}); ; {
-		placements, next, err := p.store.ListPlacements(ctx, page)
+		items, next, err := b.list(ctx, p.store, page)
 		if err != nil {
 			return 0, err
 		}
-		total += len(placements)
-		if err := refill(ctx, p, b.placements, inBucket, placements, placementItem); err != nil {
+		n, err := p.refill(ctx, b, inBucket, items)
+		if err != nil {
 			return 0, err
 		}
+		total += n
 		if page.After = next; next == "" {
-			return total, nil
+			break
 		}
 	}
+	if b.strict {
+		for key, have := range inBucket { // what no item was for
+			if err := p.remove(ctx, b, key, have); err != nil {
+				return 0, p.unavailable(err)
+			}
+		}
+	}
+	return total, nil
 }
 
-// refill puts those of rows that the bucket lacks, has older, or has garbled.
-func refill[T any](ctx context.Context, p *Publisher, b *bucket, inBucket map[string]state, rows []T, toItem func(T) (item, error)) error {
+// refill puts those of items that the bucket lacks, has older, or has garbled,
+// and takes them out of inBucket. It returns how many are to stay in the bucket.
+func (p *Publisher) refill(ctx context.Context, b *bucket, inBucket map[string]state, items []item) (stay int, err error) {
 	var missing []item
-	for _, row := range rows {
-		i, err := toItem(row)
-		if err != nil {
-			return err
+	for _, i := range items {
+		have, there := inBucket[i.key]
+		delete(inBucket, i.key)
+		if !i.empty {
+			stay++
 		}
-		have := inBucket[i.key]
+		same := have.version == i.version && have.sum == maphash.Bytes(seed, i.value)
 		switch {
+		case i.empty && (!there || same):
+			if err := p.remove(ctx, b, i.key, have); err != nil {
+				return 0, p.unavailable(err)
+			}
 		case have.version > i.version:
 			// The catalog decides, but no node would take an older epoch. Say it loudly.
 			// (It may also be that the catalog moved on between the two looks.)
 			p.opt.Logger.WarnContext(ctx, "bucket is ahead of the catalog", slog.String("bucket", b.kv.Bucket()),
 				slog.String("key", i.key), slog.Int64("bucket_version", have.version), slog.Int64("catalog_version", i.version))
-		case have.version < i.version || have.sum != maphash.Bytes(seed, i.value):
+		case !same:
 			missing = append(missing, i)
 		}
 	}
 	if err := b.putAll(ctx, missing); err != nil {
-		return p.unavailable(err)
+		return 0, p.unavailable(err)
+	}
+	return stay, nil
+}
+
+// remove takes away a key that has been as it is for a while. Until then an
+// empty document stays for its version: a publisher that read the document
+// before, and is late, must not put that back.
+func (p *Publisher) remove(ctx context.Context, b *bucket, key string, have state) error {
+	if have.revision == 0 || time.Since(have.written) < p.opt.RemoveAfter {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := b.kv.Delete(ctx, key, jetstream.LastRevision(have.revision))
+	if err != nil && !errors.Is(err, jetstream.ErrKeyExists) && !errors.Is(err, jetstream.ErrKeyRevisionMismatch) { // it was written anew
+		return fmt.Errorf("remove %s: %w", key, err)
 	}
 	return nil
 }
 
 // state is what is remembered of a key in a bucket.
 type state struct {
-	version int64
-	sum     uint64
+	version  int64
+	sum      uint64
+	revision uint64
+	written  time.Time
 }
 
 var seed = maphash.MakeSeed()
@@ -162,7 +194,9 @@ func (b *bucket) read(ctx context.Context) (map[string]state, error) {
 				return all, nil
 			}
 			stalled.Reset(callTimeout)
-			all[e.Key()] = state{b.version(e.Value()), maphash.Bytes(seed, e.Value())}
+			if e.Operation() == jetstream.KeyValuePut {
+				all[e.Key()] = state{b.version(e.Value()), maphash.Bytes(seed, e.Value()), e.Revision(), e.Created()}
+			}
 		}
 	}
 }

@@ -2,16 +2,17 @@ package publish
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
-	"github.com/freehold-db/freehold/shardmap"
+	"github.com/freehold-db/freehold/internal/access"
 )
 
 const relayBatch = 1000
@@ -28,7 +29,7 @@ func (p *Publisher) relay(ctx context.Context, changed <-chan struct{}) {
 			wait = 100 * time.Millisecond << min(failures, 5)
 			wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
 			if failures == 1 && ctx.Err() == nil {
-				p.opt.Logger.WarnContext(ctx, "placements wait to be published", slog.Any("error", err))
+				p.opt.Logger.WarnContext(ctx, "changes wait to be published", slog.Any("error", err))
 			}
 		case n == relayBatch:
 			failures, wait = 0, 0
@@ -50,8 +51,15 @@ func (p *Publisher) drain(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var ids []int64
-	keys := map[string]map[string]bool{"placement": {}, "shard": {}}
-	rows, err := p.store.Pool().Query(ctx, `select id, topic, key from outbox order by id limit $1`, relayBatch)
+	keys := map[string]map[string]bool{}
+	for _, t := range topics {
+		keys[t.name] = map[string]bool{}
+	}
+	// Rows of a topic that only a later version knows are left to it, and the
+	// document that says that a bucket is filled to those who fill it.
+	rows, err := p.store.Pool().Query(ctx, `select id, topic, key from outbox
+		where topic = any($1) and ($2 or (topic, key) <> ($3, $4)) order by id limit $5`,
+		slices.Collect(maps.Keys(keys)), p.isFilled(), accessTopic.name, access.FleetKey, relayBatch)
 	if err != nil {
 		return 0, catalog.Classify(err)
 	}
@@ -69,32 +77,18 @@ func (p *Publisher) drain(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	var placements, shards []item
-	for key := range keys["placement"] {
-		placement, err := p.store.GetPlacement(ctx, shardmap.TenantID(key))
-		if err != nil {
-			return 0, err
+	for _, t := range topics {
+		var items []item
+		for key := range keys[t.name] {
+			i, err := t.get(ctx, p.store, key)
+			if err != nil {
+				return 0, err
+			}
+			items = append(items, i)
 		}
-		i, err := placementItem(placement)
-		if err != nil {
-			return 0, err
+		if err := b[t].putAll(ctx, items); err != nil {
+			return 0, p.unavailable(err)
 		}
-		placements = append(placements, i)
-	}
-	for key := range keys["shard"] {
-		shard, err := p.store.GetShard(ctx, shardmap.ShardID(key))
-		if err != nil {
-			return 0, err
-		}
-		i, err := shardItem(shard)
-		if err != nil {
-			return 0, err
-		}
-		shards = append(shards, i)
-	}
-	// Shards first: a node that reads a placement finds its shard.
-	if err := errors.Join(b.shards.putAll(ctx, shards), b.placements.putAll(ctx, placements)); err != nil {
-		return 0, p.unavailable(err)
 	}
 	if _, err := p.store.Pool().Exec(ctx, `delete from outbox where id = any($1)`, ids); err != nil {
 		return 0, fmt.Errorf("outbox: %w", catalog.Classify(err))

@@ -14,7 +14,9 @@ import (
 )
 
 // Bucket is the JetStream KV bucket of access documents: a tenant's under its
-// ID, the fleet's under [FleetKey], which is no tenant's ID.
+// ID, the fleet's under [FleetKey], which is no tenant's ID. The fleet's is
+// always there, and comes last when an empty bucket is filled: by it nodes know
+// that they have seen everything.
 const (
 	Bucket   = "access"
 	FleetKey = "_fleet"
