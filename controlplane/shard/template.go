@@ -19,6 +19,7 @@ import (
 	"github.com/pressly/goose/v3/database"
 
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -33,10 +34,10 @@ const (
 
 const (
 	templateOwner    = "freehold_app_owner" // owns the application's objects in TemplateApp; NOLOGIN
-	platformSchema   = "freehold"           // in every database: PgBouncer's lookup, the mover's barrier
+	platformSchema   = "freehold"           // in every database: PgBouncer's lookup, the mover's barrier, notes of schema changes
 	migrationsSchema = "migrations"         // in every database: goose's table; not granted to rw and ro
 	migrationsTable  = migrationsSchema + ".goose_db_version"
-	baseVersion      = "1" // of baseScript; a change makes all templates anew
+	baseVersion      = "2" // of baseScript and schemachange.SQL; a change makes all templates anew
 )
 
 // Schema is the application schema that tenants get.
@@ -117,7 +118,7 @@ func EnsureTemplatesOn(ctx context.Context, conn *pgx.Conn, migrationsDir string
 		return schema, err
 	}
 	err = ensureTemplate(ctx, conn, TemplateBase, wantBase, "template0", func(ctx context.Context, inside *pgx.Conn) error {
-		return script(ctx, inside, baseScript)
+		return script(ctx, inside, baseScript+schemachange.SQL)
 	})
 	if err != nil {
 		return schema, fmt.Errorf("template %s: %w", TemplateBase, err)

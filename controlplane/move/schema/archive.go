@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/freehold-db/freehold/internal/schemachange"
 )
 
 // Tools runs pg_dump and pg_restore of one directory of programs.
@@ -84,8 +86,8 @@ func (a *Archive) contents(ctx context.Context) error {
 
 // parseTOC reads `pg_restore --list`: lines "id; class oid DESCRIPTION", and
 // comments beginning with a semicolon. Names in it are for people only;
-// nothing is decided by them but what lies in pg_catalog, where a tenant can't
-// put anything: privileges there are the target's template's business.
+// nothing is decided by them but what a tenant can't make: privileges in
+// pg_catalog and the platform's event triggers, which the target's template has.
 func parseTOC(list []byte) ([]Entry, error) {
 	var entries []Entry
 	lines := bufio.NewScanner(bytes.NewReader(list))
@@ -106,7 +108,7 @@ func parseTOC(list []byte) ([]Entry, error) {
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, fmt.Errorf("pg_restore --list: unexpected line %q: %w", line, err)
 		}
-		if strings.HasPrefix(f[2], "ACL pg_catalog ") {
+		if strings.HasPrefix(f[2], "ACL pg_catalog ") || strings.HasPrefix(f[2], "EVENT TRIGGER - "+schemachange.TriggerPrefix) {
 			continue
 		}
 		entries = append(entries, Entry{ID: n, Class: uint32(class), OID: uint32(oid), Describe: f[2]})

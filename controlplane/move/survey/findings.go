@@ -63,7 +63,7 @@ var checks = []check{
 		"a publication of the tenant's own is not carried", "drop the publication"},
 	{Refuse, "logical-slot", `SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE database = pg_catalog.current_database() AND slot_name <> $1::text`,
 		"a logical replication slot is not carried", "drop it with pg_drop_replication_slot"},
-	{Refuse, "event-trigger", `SELECT evtname::text FROM pg_catalog.pg_event_trigger`,
+	{Refuse, "event-trigger", `SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtname NOT LIKE 'freehold\_%'`,
 		"event triggers are not carried", "drop the event trigger"},
 	{Refuse, "foreign-data", `SELECT fdwname::text FROM pg_catalog.pg_foreign_data_wrapper UNION ALL SELECT srvname::text FROM pg_catalog.pg_foreign_server`,
 		"foreign data wrappers and servers are not carried", "drop it with its foreign tables"},
