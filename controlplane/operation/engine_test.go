@@ -46,7 +46,8 @@ func note(s string) func(context.Context, *operation.Run[doc]) error {
 // start runs an engine with these steps until the test ends.
 func start(t *testing.T, store *catalog.Store, steps ...operation.Step[doc]) *operation.Engine {
 	t.Helper()
-	e := operation.New(store, operation.Options{LeaseFor: 400 * time.Millisecond, Logger: quiet, Worker: "w1"})
+	// A lease that no busy machine loses, and so short that a request to cancel, seen when it is renewed, is seen soon.
+	e := operation.New(store, operation.Options{LeaseFor: 6 * time.Second, Logger: quiet, Worker: "w1"})
 	operation.Register(e, operation.Kind[doc]{Name: "test", Steps: steps})
 	run(t, e)
 	return e
@@ -63,7 +64,7 @@ func run(t *testing.T, e *operation.Engine) (stop func()) {
 		case err := <-done:
 			require.NoError(t, err)
 			done <- nil
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("engine did not stop")
 		}
 	}
@@ -80,7 +81,7 @@ func until(t *testing.T, e *operation.Engine, id string, what func(*operation.Op
 		op, err = e.Get(ctx, id)
 		require.NoError(t, err)
 		return what(op)
-	}, 30*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	return op
 }
 
@@ -235,7 +236,7 @@ func TestCancel(t *testing.T) {
 	require.Equal(t, operation.Canceled, op.State)
 	require.Equal(t, "canceled by bob", op.Error)
 	require.Equal(t, []string{"one", "undo two", "undo one"}, notes(t, op))
-	require.Less(t, time.Since(asked), 5*time.Second)
+	require.Less(t, time.Since(asked), 30*time.Second)
 }
 
 func TestRequestsAndTenants(t *testing.T) {
@@ -350,13 +351,13 @@ func TestPausedWorkerRecordsNothing(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(sleepy.Close)
 
-	asleep, wake, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	asleep, wake, result := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 	kind := func(do func(ctx context.Context, r *operation.Run[doc]) error) operation.Kind[doc] {
 		return operation.Kind[doc]{Name: "test", Steps: []operation.Step[doc]{{Name: "one", NoReturn: true, Do: do}}}
 	}
-	old := operation.New(sleepy, operation.Options{LeaseFor: 300 * time.Millisecond, Logger: quiet, Worker: "old"})
+	old := operation.New(sleepy, operation.Options{LeaseFor: 2 * time.Second, Logger: quiet, Worker: "old"})
 	operation.Register(old, kind(func(_ context.Context, r *operation.Run[doc]) error {
-		close(asleep)
+		asleep <- struct{}{}
 		<-wake
 		err := r.Commit(context.WithoutCancel(ctx), func(context.Context, pgx.Tx) error { return nil }) // as if it had not noticed
 		result <- err
@@ -367,7 +368,7 @@ func TestPausedWorkerRecordsNothing(t *testing.T) {
 	<-asleep
 	proxy.Pause()
 
-	young := operation.New(store, operation.Options{LeaseFor: 300 * time.Millisecond, Logger: quiet, Worker: "young"})
+	young := operation.New(store, operation.Options{LeaseFor: 2 * time.Second, Logger: quiet, Worker: "young"})
 	operation.Register(young, kind(func(ctx context.Context, r *operation.Run[doc]) error {
 		r.Data.Notes = append(r.Data.Notes, "young")
 		return r.Commit(ctx, func(context.Context, pgx.Tx) error { return nil })

@@ -32,7 +32,7 @@ func TestEndsAndTakeoversAreCounted(t *testing.T) {
 	run(t, e)
 	ended(t, e, orphan.ID)
 	ended(t, e, fresh.ID)
-	require.Eventually(t, func() bool { return value(t, registry, "freehold_operations_ended_total") == 2 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return value(t, registry, "freehold_operations_ended_total") == 2 }, 30*time.Second, 5*time.Millisecond)
 	require.InDelta(t, 1, value(t, registry, "freehold_operation_takeovers_total"), 0)
 	figures, err = store.Figures(testContext(t))
 	require.NoError(t, err)
