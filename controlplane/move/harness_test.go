@@ -117,11 +117,9 @@ func (w *world) tenant(id shardmap.TenantID, on shardmap.ShardID) (string, secre
 	ctx := w.t.Context()
 	db := fmt.Sprintf("t_%08x%08x", os.Getpid(), databases.Add(1))
 	login := secret.Login{User: shard.AuthLogin(db), Password: pg.NewPassword(), Generation: 1}
-	verifier, err := pg.ScramVerifier(login.Password)
-	require.NoError(w.t, err)
 	conn := w.conn(on, "postgres")
 	limits := shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 60 * time.Second}
-	require.NoError(w.t, shard.CreateRoles(ctx, conn, db, verifier, limits))
+	require.NoError(w.t, shard.CreateRoles(ctx, conn, db, login, limits))
 	require.NoError(w.t, w.fleet.CreateDatabase(ctx, on, db, shard.TemplateApp, limits))
 	require.NoError(w.t, shard.Unfence(ctx, conn, db))
 	catalogtest.Tx(w.t, w.store, func(ctx context.Context, tx pgx.Tx) error {

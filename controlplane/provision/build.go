@@ -27,8 +27,8 @@ func newDatabaseName() string {
 	return "t_" + hex.EncodeToString(b[:])
 }
 
-// makeLogin makes sure that there is a secret for the database's login, and
-// returns it. The secret comes before the role: a role whose password nobody
+// makeLogin makes sure that there is the database's secret, which all of its
+// logins follow from, and returns it. The secret comes before the role: a role whose password nobody
 // kept would be of no use.
 func (s *Service) makeLogin(ctx context.Context, database string) (secret.Login, error) {
 	path := secret.DatabaseAuth(database)
@@ -52,11 +52,7 @@ func (s *Service) makeRoles(ctx context.Context, conn *pgx.Conn, database string
 	if err != nil {
 		return err
 	}
-	verifier, err := pg.ScramVerifier(login.Password)
-	if err != nil {
-		return err
-	}
-	return shard.CreateRoles(ctx, conn, database, verifier, s.opt.Limits)
+	return shard.CreateRoles(ctx, conn, database, login, s.opt.Limits)
 }
 
 // dropRow drops a database on one shard, with its roles and its PgBouncer

@@ -67,6 +67,7 @@ type tended struct {
 	failed  int  // times in a row
 	notNow  time.Time
 	lastErr string
+	logins  time.Time // when its databases' logins are looked at again
 }
 
 // round starts looking after every shard that is not being looked after, and purges what is due.
@@ -159,7 +160,8 @@ func (k *keeper) tend(ctx context.Context, on catalog.Shard) error {
 	// What closes doors and keeps clients served comes first, and none of it is in the way of the rest.
 	_, swept := shard.SweepTempLogins(ctx, conn)
 	_, followed := k.fleet.FollowAddresses(ctx, on, k.home)
-	return errors.Join(swept, followed, k.stock(ctx, conn, on))
+	completed := k.completeLogins(ctx, conn, on.ID)
+	return errors.Join(swept, followed, completed, k.stock(ctx, conn, on))
 }
 
 // stock keeps the templates and the warm pool, and clears what has no future.

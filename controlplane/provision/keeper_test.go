@@ -16,7 +16,10 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -54,11 +57,10 @@ func TestLeftoversAreDropped(t *testing.T) {
 	conn, err := w.fleet.Admin(w.ctx(), "a", "postgres")
 	require.NoError(t, err)
 	defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
-	const verifier = "SCRAM-SHA-256$4096:AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 	for i, name := range []string{bare, roles, fenced, open} {
 		insert(name, catalog.DatabaseBuilding, "")
 		if i > 0 {
-			require.NoError(t, shard.CreateRoles(w.ctx(), conn, name, verifier, shard.Limits{}))
+			require.NoError(t, shard.CreateRoles(w.ctx(), conn, name, secret.Login{User: shard.AuthLogin(name), Password: "p"}, shard.Limits{}))
 		}
 		if i > 1 {
 			require.NoError(t, w.fleet.CreateDatabase(w.ctx(), "a", name, shard.TemplateApp, shard.Limits{}))
@@ -280,4 +282,50 @@ func TestAFailedCreationLeavesNothing(t *testing.T) {
 	require.Empty(t, rows)
 	_, err = w.store.GetTenant(w.ctx(), "acme")
 	require.ErrorIs(t, err, catalog.ErrNotFound)
+}
+
+// A database that an older version made gets the logins that came since, with
+// the verifiers that follow from its secret, and keeps the one it has.
+func TestOlderDatabasesGetTheirLogins(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a")
+	stopEngine := w.run(w.engine.Run)
+	p := w.create("acme")
+	stopEngine()
+	conn, err := w.fleet.Admin(w.ctx(), "a", "postgres")
+	require.NoError(t, err)
+	defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	var before, after string
+	verifier := "SELECT rolpassword FROM pg_authid WHERE rolname = '" + shard.AuthLogin(p.Database) + "'"
+	require.NoError(t, conn.QueryRow(w.ctx(), verifier).Scan(&before))
+	document, _, err := w.secrets.Get(w.ctx(), secret.DatabaseAuth(p.Database))
+	require.NoError(t, err)
+	var logins []secret.Login
+	for l := range tenantdb.Login(tenantdb.Logins) {
+		login, err := l.From(document, p.Database)
+		require.NoError(t, err)
+		logins = append(logins, login)
+		if l != tenantdb.REST {
+			_, err = conn.Exec(w.ctx(), "DROP OWNED BY "+login.User+"; DROP ROLE "+login.User, pgx.QueryExecModeSimpleProtocol)
+			require.NoError(t, err)
+		}
+	}
+	lacking, err := shard.LackingLogins(w.ctx(), conn, "", 1000)
+	require.NoError(t, err)
+	require.Contains(t, lacking, p.Database)
+
+	w.run(w.Run)
+	on, err := w.store.GetShard(w.ctx(), p.Shard)
+	require.NoError(t, err)
+	for _, login := range logins {
+		pgtest.Eventually(t, login.User+" gets in", func() bool {
+			c, err := pg.Connect(w.ctx(), on.BouncerHost, on.BouncerPort, p.Database, login)
+			if err != nil {
+				return false
+			}
+			return c.Close(w.ctx()) == nil
+		})
+	}
+	require.NoError(t, conn.QueryRow(w.ctx(), verifier).Scan(&after))
+	require.Equal(t, before, after)
+	require.Equal(t, 4, w.onServer("a", "SELECT count(*) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole WHERE r.rolname LIKE $1 AND setdatabase <> 0 AND 'statement_timeout=30000' = ANY(setconfig)", p.Database+"%"))
 }

@@ -3,6 +3,7 @@ package shard_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 )
 
 // become runs one statement as a node does: login, role, one transaction, rolled back.
@@ -108,13 +110,24 @@ func temporary(t testing.TB, f *shardtest.Fleet, on, db string, as shard.Access)
 	return login
 }
 
+// every returns all of the platform's logins to a database.
+func every(t testing.TB, db string, document secret.Login) (logins []secret.Login) {
+	t.Helper()
+	for l := range tenantdb.Login(tenantdb.Logins) {
+		login, err := l.From(document, db)
+		require.NoError(t, err)
+		logins = append(logins, login)
+	}
+	return logins
+}
+
 // A tenant's login opens that tenant's database and nothing else, at either door.
 func TestALoginIsRefusedEverywhereElse(t *testing.T) {
 	ctx := bounded(t)
 	f := shardtest.New(t, sample, "a")
 	mine, other := newName(t), newName(t)
 	login, _ := f.Database(t, "a", mine), f.Database(t, "a", other)
-	logins := []secret.Login{login, temporary(t, f, "a", mine, shard.AccessOwner), temporary(t, f, "a", mine, shard.AccessRO)}
+	logins := append(every(t, mine, login), temporary(t, f, "a", mine, shard.AccessOwner), temporary(t, f, "a", mine, shard.AccessRO))
 	for _, l := range logins {
 		for _, connect := range []func(context.Context, *shardtest.Fleet, string) (*pgx.Conn, error){
 			func(ctx context.Context, f *shardtest.Fleet, db string) (*pgx.Conn, error) {
@@ -173,7 +186,7 @@ func TestAttacksFromInside(t *testing.T) {
 	f := shardtest.New(t, sample, "a")
 	mine, other := newName(t), newName(t)
 	login, _ := f.Database(t, "a", mine), f.Database(t, "a", other)
-	owner := temporary(t, f, "a", mine, shard.AccessOwner)
+	owner, logins := temporary(t, f, "a", mine, shard.AccessOwner), every(t, mine, login)
 	x := func(sql string) string {
 		return strings.NewReplacer("{mine}", mine, "{other}", other).Replace(sql)
 	}
@@ -221,8 +234,11 @@ func TestAttacksFromInside(t *testing.T) {
 		login secret.Login
 		roles []string
 	}{
-		"owner": {owner, []string{""}},
-		"auth":  {login, []string{"", shard.RWRole(mine), shard.RORole(mine)}},
+		"owner":  {owner, []string{""}},
+		"auth":   {login, []string{"", shard.RWRole(mine), shard.RORole(mine)}},
+		"own":    {logins[tenantdb.Owner], []string{"", logins[tenantdb.Owner].User}},
+		"sql_rw": {logins[tenantdb.SQLWrite], []string{"", logins[tenantdb.SQLWrite].User}},
+		"sql_ro": {logins[tenantdb.SQLRead], []string{"", logins[tenantdb.SQLRead].User}},
 	} {
 		conn, err := direct(ctx, f, "a", mine, l.login)
 		require.NoError(t, err)
@@ -247,4 +263,74 @@ func TestAttacksFromInside(t *testing.T) {
 	var n int
 	require.NoError(t, conn.QueryRow(ctx, "SELECT count(*) FROM pg_database WHERE has_database_privilege(datname, 'CONNECT') AND datname <> current_database()").Scan(&n))
 	require.Zero(t, n)
+}
+
+// From each login only the roles can be reached that requests by it may work as.
+func TestALoginReachesItsOwnRolesOnly(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	logins := every(t, db, f.Database(t, "a", db))
+	owner, rw, ro := shard.OwnerRole(db), shard.RWRole(db), shard.RORole(db)
+	for l, reach := range map[tenantdb.Login][]string{
+		tenantdb.REST: {rw, ro}, tenantdb.Owner: {owner}, tenantdb.SQLWrite: {rw}, tenantdb.SQLRead: {ro},
+	} {
+		conn, err := bounced(ctx, f, "a", db, logins[l])
+		require.NoError(t, err)
+		defer conn.Close(ctx) //nolint:errcheck // ends with the test
+		var works string
+		require.NoError(t, conn.QueryRow(ctx, "SELECT current_user::text").Scan(&works))
+		if want := reach[0]; l != tenantdb.REST {
+			require.Equal(t, want, works)
+		}
+		reach = append(reach, db) // the anchor has nothing
+		for _, role := range []string{owner, rw, ro, db} {
+			err := become(ctx, conn, role, "SELECT 1")
+			require.Equal(t, slices.Contains(reach, role), err == nil, "%s as %s: %v", l, role, err)
+		}
+		for _, other := range logins {
+			if other.User != logins[l].User {
+				require.Error(t, become(ctx, conn, other.User, "SELECT 1"), "%s as %s", l, other.User)
+			}
+		}
+	}
+	// What the owner's login makes belongs to the role, so that it outlives the login.
+	conn, err := bounced(ctx, f, "a", db, logins[tenantdb.Owner])
+	require.NoError(t, err)
+	defer conn.Close(ctx) //nolint:errcheck // ends with the test
+	_, err = conn.Exec(ctx, "CREATE TABLE made (id int)")
+	require.NoError(t, err)
+	var of string
+	require.NoError(t, conn.QueryRow(ctx, "SELECT tableowner FROM pg_tables WHERE tablename = 'made'").Scan(&of))
+	require.Equal(t, owner, of)
+	rest, err := bounced(ctx, f, "a", db, logins[tenantdb.REST])
+	require.NoError(t, err)
+	defer rest.Close(ctx) //nolint:errcheck // ends with the test
+	require.NoError(t, become(ctx, rest, ro, "SELECT * FROM made"))
+	require.NoError(t, become(ctx, rest, rw, "INSERT INTO made VALUES (1)"))
+}
+
+// A login can give itself away (on Postgres 15 everyone may, for himself), but not the database.
+func TestALoginGivenAwayOpensNothing(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	mine, other := newName(t), newName(t)
+	logins, theirs := every(t, mine, f.Database(t, "a", mine)), every(t, other, f.Database(t, "a", other))
+	for _, l := range logins {
+		conn, err := direct(ctx, f, "a", mine, l)
+		require.NoError(t, err)
+		defer conn.Close(ctx) //nolint:errcheck // ends with the test
+		_, err = conn.Exec(ctx, "RESET ROLE")
+		require.NoError(t, err)
+		for _, to := range theirs {
+			_, _ = conn.Exec(ctx, "SET ROLE "+l.User)
+			_, _ = conn.Exec(ctx, "GRANT "+l.User+" TO "+to.User) // whether Postgres lets it or not
+		}
+	}
+	for _, to := range theirs {
+		_, err := direct(ctx, f, "a", mine, to)
+		require.Error(t, err, to.User)
+		_, err = bounced(ctx, f, "a", mine, to)
+		require.Error(t, err, to.User)
+	}
 }

@@ -10,102 +10,100 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
 // closeFor bounds clean-up that must happen whatever became of the caller's context.
 const closeFor = 2 * time.Second
 
-// The roles of a database X. Names are opaque and global: a move keeps them.
+// The roles of a database X, as internal/tenantdb names them.
 
 // AnchorRole can't log in and owns nothing; every login of X is a member, which
 // is what pg_hba.conf and PgBouncer's lookup go by.
-func AnchorRole(database string) string { return database }
+func AnchorRole(database string) string { return tenantdb.AnchorRole(database) }
 
 // OwnerRole can't log in; it owns the schema and its objects.
-func OwnerRole(database string) string { return database + "_owner" }
+func OwnerRole(database string) string { return tenantdb.OwnerRole(database) }
 
 // RWRole can't log in; it is what a writing request becomes.
-func RWRole(database string) string { return database + "_rw" }
+func RWRole(database string) string { return tenantdb.RWRole(database) }
 
 // RORole can't log in; it is what a reading request becomes.
-func RORole(database string) string { return database + "_ro" }
+func RORole(database string) string { return tenantdb.RORole(database) }
 
-// AuthLogin is the data plane's login. By itself it may do nothing but become RWRole or RORole.
-func AuthLogin(database string) string { return database + "_auth_a" }
+// AuthLogin is the data plane's login for REST. By itself it may do nothing but become RWRole or RORole.
+func AuthLogin(database string) string { return tenantdb.REST.User(database) }
 
 // tempPrefix begins the temporary logins of people.
 func tempPrefix(database string) string { return database + "_tmp_" }
 
 // roleFilter selects the roles of one database, given as $1; no other role can have such a name.
-const roleFilter = `rolname ~ ('^' || $1 || '(_owner|_rw|_ro|_auth_[ab]|_tmp_[0-9a-f]{8}|_r_[a-z][a-z0-9_]*)?$')`
+const roleFilter = `rolname ~ ('^' || $1 || '` + tenantdb.RolePattern + `$')`
 
-// Limits of one tenant at its shard. Zero leaves a limit out.
+// Limits of each login of a tenant at its shard. Zero leaves a limit out.
 type Limits struct {
 	Connections      int
 	StatementTimeout time.Duration
 	IdleInTx         time.Duration
 }
 
-// CreateRoles makes the roles of a database; verifier is what Postgres stores
-// for the password of [AuthLogin] (pg.ScramVerifier). Roles that are there are
-// brought to the same shape and verifier. The timeouts of limits are bound to
-// the database, so they need it there: they are set by [SetLimits].
-func CreateRoles(ctx context.Context, conn *pgx.Conn, database, verifier string, limits Limits) error {
+// CreateRoles makes the roles of a database, and its logins as they follow from
+// its secret. Roles that are there are brought to the same shape and verifiers.
+// The timeouts of limits are bound to the database, so they need it there: they
+// are set by [SetLimits].
+func CreateRoles(ctx context.Context, conn *pgx.Conn, database string, document secret.Login, limits Limits) error {
 	if !shardmap.ValidDatabase(database) {
 		return fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, database)
-	}
-	if !strings.HasPrefix(verifier, "SCRAM-SHA-256$") {
-		return fmt.Errorf("roles of %s: not a SCRAM verifier", database) // never let a password through
-	}
-	lit, err := pg.Literal(verifier)
-	if err != nil {
-		return fmt.Errorf("roles of %s: %w", database, err)
 	}
 	there, err := existingRoles(ctx, conn, database)
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
-	define := func(role, attributes string) {
-		verb := "CREATE"
-		if there[role] {
-			verb = "ALTER"
-		}
-		fmt.Fprintf(&b, "%s ROLE %s WITH %s;\n", verb, pg.Ident(role), attributes)
+	for _, group := range []string{AnchorRole(database), OwnerRole(database), RWRole(database), RORole(database)} {
+		define(&b, there, group, "NOLOGIN")
 	}
-	const plain = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS "
-	anchor, owner, rw, ro, auth := AnchorRole(database), OwnerRole(database), RWRole(database), RORole(database), AuthLogin(database)
-	for _, group := range []string{anchor, owner, rw, ro} {
-		define(group, plain+"NOLOGIN")
+	if err := defineLogins(&b, there, database, document, limits, allLogins[:]); err != nil {
+		return err
 	}
-	define(auth, fmt.Sprintf("%sLOGIN NOINHERIT CONNECTION LIMIT %d PASSWORD %s", plain, connections(limits.Connections), lit))
-	fmt.Fprintf(&b, "GRANT %s, %s, %s TO %s;\n", pg.Ident(anchor), pg.Ident(rw), pg.Ident(ro), pg.Ident(auth))
 	if err := script(ctx, conn, b.String()); err != nil {
 		return fmt.Errorf("roles of %s: %w", database, err)
 	}
 	return nil
 }
 
-// SetLimits binds the timeouts of limits to the data plane's login in its database.
+// define makes a role, or brings one that is there to its shape.
+func define(b *strings.Builder, there map[string]bool, role, attributes string) {
+	verb := "CREATE"
+	if there[role] {
+		verb = "ALTER"
+	}
+	fmt.Fprintf(b, "%s ROLE %s WITH NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS %s;\n", verb, pg.Ident(role), attributes)
+}
+
+// SetLimits binds the timeouts of limits to the data plane's logins in their database.
 func SetLimits(ctx context.Context, conn *pgx.Conn, database string, limits Limits) error {
-	if err := script(ctx, conn, limitsScript(database, limits)); err != nil {
+	if err := script(ctx, conn, limitsScript(database, limits, allLogins[:])); err != nil {
 		return fmt.Errorf("limits of %s: %w", database, err)
 	}
 	return nil
 }
 
-func limitsScript(database string, limits Limits) string {
+func limitsScript(database string, limits Limits, logins []tenantdb.Login) string {
 	var b strings.Builder
-	for _, s := range []struct {
-		name string
-		d    time.Duration
-	}{{"statement_timeout", limits.StatementTimeout}, {"idle_in_transaction_session_timeout", limits.IdleInTx}} {
-		where := fmt.Sprintf("ALTER ROLE %s IN DATABASE %s", pg.Ident(AuthLogin(database)), pg.Ident(database))
-		if s.d > 0 {
-			fmt.Fprintf(&b, "%s SET %s = %d;\n", where, s.name, s.d.Milliseconds())
-		} else {
-			fmt.Fprintf(&b, "%s RESET %s;\n", where, s.name)
+	for _, l := range logins {
+		where := fmt.Sprintf("ALTER ROLE %s IN DATABASE %s", pg.Ident(l.User(database)), pg.Ident(database))
+		for _, s := range []struct {
+			name string
+			d    time.Duration
+		}{{"statement_timeout", limits.StatementTimeout}, {"idle_in_transaction_session_timeout", limits.IdleInTx}} {
+			if s.d > 0 {
+				fmt.Fprintf(&b, "%s SET %s = %d;\n", where, s.name, s.d.Milliseconds())
+			} else {
+				fmt.Fprintf(&b, "%s RESET %s;\n", where, s.name)
+			}
 		}
 	}
 	return b.String()

@@ -11,6 +11,8 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -110,9 +112,7 @@ func TestCreateIsItsOwnRepetition(t *testing.T) {
 	require.ErrorIs(t, f.CreateDatabase(ctx, "a", db, shard.TemplateApp, limits), shard.ErrInUse)
 	require.NoError(t, shard.Fence(ctx, conn, db))
 	login.Password = pg.NewPassword()
-	verifier, err := pg.ScramVerifier(login.Password)
-	require.NoError(t, err)
-	require.NoError(t, shard.CreateRoles(ctx, conn, db, verifier, limits))
+	require.NoError(t, shard.CreateRoles(ctx, conn, db, login, limits))
 	require.NoError(t, f.CreateDatabase(ctx, "a", db, shard.TemplateApp, limits))
 	require.NoError(t, shard.Unfence(ctx, conn, db))
 	for range 3 {
@@ -120,8 +120,8 @@ func TestCreateIsItsOwnRepetition(t *testing.T) {
 		require.NoError(t, err)
 		defer c.Close(ctx) //nolint:errcheck // ends with the test
 	}
-	_, err = direct(ctx, f, "a", db, login)
+	_, err := direct(ctx, f, "a", db, login)
 	require.Equal(t, "53300", pg.Code(err), "the tenant's connection limit")
-	require.Error(t, shard.CreateRoles(ctx, conn, db, "a password in the clear", limits))
-	require.ErrorIs(t, shard.CreateRoles(ctx, conn, "postgres", verifier, limits), shardmap.ErrInvalidID)
+	require.ErrorIs(t, shard.CreateRoles(ctx, conn, db, secret.Login{User: "somebody", Password: "p"}, limits), tenantdb.ErrDocument)
+	require.ErrorIs(t, shard.CreateRoles(ctx, conn, "postgres", login, limits), shardmap.ErrInvalidID)
 }

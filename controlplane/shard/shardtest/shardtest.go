@@ -74,19 +74,17 @@ func New(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
 }
 
 // Database makes a tenant database as provisioning does, open, and returns its
-// data plane login. It is dropped when the test ends.
+// login for REST, which the others follow from (tenantdb.Login.From). It is dropped when the test ends.
 func (f *Fleet) Database(t testing.TB, on shardmap.ShardID, database string) secret.Login {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	login := secret.Login{User: shard.AuthLogin(database), Password: pg.NewPassword(), Generation: 1}
-	verifier, err := pg.ScramVerifier(login.Password)
-	require.NoError(t, err)
 	conn, err := f.Admin(ctx, on, "postgres")
 	require.NoError(t, err)
 	defer conn.Close(ctx) //nolint:errcheck // nothing is lost with it
 	limits := shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 30 * time.Second}
-	require.NoError(t, shard.CreateRoles(ctx, conn, database, verifier, limits))
+	require.NoError(t, shard.CreateRoles(ctx, conn, database, login, limits))
 	require.NoError(t, f.CreateDatabase(ctx, on, database, shard.TemplateApp, limits))
 	require.NoError(t, shard.Unfence(ctx, conn, database))
 	_, err = f.Secrets.Put(ctx, secret.DatabaseAuth(database), login, 0)
