@@ -69,7 +69,7 @@ func spec(t testing.TB, id shardmap.ShardID) provision.ShardSpec {
 }
 
 func (w *world) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	w.t.Cleanup(cancel)
 	return ctx
 }

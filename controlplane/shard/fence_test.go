@@ -85,7 +85,7 @@ func TestFenceWaitsForSessionsThatAreStarting(t *testing.T) {
 	conn := admin(t, f, "a", "postgres")
 	cfg, err := pg.Config(f.Rows["a"].PostgresHost, f.Rows["a"].PostgresPort, db, login)
 	require.NoError(t, err)
-	cfg.RuntimeParams["post_auth_delay"] = "1"
+	cfg.RuntimeParams["post_auth_delay"] = "4"
 	outcome := make(chan error, 1)
 	fenced := make(chan struct{})
 	go func() {

@@ -194,7 +194,7 @@ func (b *Bouncer) Start(ctx context.Context) error {
 	if err := b.Evict(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		err := b.startOnce(ctx)

@@ -32,9 +32,9 @@ import (
 const (
 	root      = "/var/tmp" // traversable by the servers' account, unlike most of what TMPDIR says
 	prefix    = "freehold-test-"
-	startFor  = 90 * time.Second
-	stopFor   = 30 * time.Second
-	statement = 30 * time.Second
+	startFor  = 3 * time.Minute
+	stopFor   = time.Minute
+	statement = time.Minute
 )
 
 // harness is the state of one test binary.

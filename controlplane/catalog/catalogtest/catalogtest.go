@@ -26,7 +26,7 @@ func Open(t testing.TB) *catalog.Store {
 // OpenDSN is Open for a test that opens the same catalog again.
 func OpenDSN(t testing.TB) (*catalog.Store, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	dsn := pgtest.Database(t)
 	require.NoError(t, catalog.Migrate(ctx, dsn))
@@ -39,7 +39,7 @@ func OpenDSN(t testing.TB) (*catalog.Store, string) {
 // Tx runs fn in a transaction and fails the test if that fails.
 func Tx(t testing.TB, store *catalog.Store, fn func(ctx context.Context, tx pgx.Tx) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	require.NoError(t, store.Tx(ctx, fn))
 }

@@ -53,7 +53,7 @@ func New(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	secrets, err := secret.OpenDir(t.TempDir())
 	require.NoError(t, err)
@@ -77,7 +77,7 @@ func New(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
 // login for REST, which the others follow from (tenantdb.Login.From). It is dropped when the test ends.
 func (f *Fleet) Database(t testing.TB, on shardmap.ShardID, database string) secret.Login {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	login := secret.Login{User: shard.AuthLogin(database), Password: pg.NewPassword(), Generation: 1}
 	conn, err := f.Admin(ctx, on, "postgres")
@@ -96,7 +96,7 @@ func (f *Fleet) Database(t testing.TB, on shardmap.ShardID, database string) sec
 // Drop removes a database and its roles from a shard.
 func (f *Fleet) Drop(t testing.TB, on shardmap.ShardID, database string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	conn, err := f.Admin(ctx, on, "postgres")
 	require.NoError(t, err)
