@@ -22,9 +22,9 @@ const (
 	leaseGrace = 12                     // leases that a login stays good for when the store is away
 )
 
-// lease is a tenant's login as it was read.
+// lease is a tenant's secret as it was read; all of its logins follow from it.
 type lease struct {
-	login    secret.Login
+	document secret.Login
 	database string
 	read     time.Time
 	doubted  bool // a server refused it since
@@ -36,7 +36,7 @@ type lease struct {
 func (r *Router) connect(ctx context.Context, p *pool, place shardmap.Placement) (*conn, error) {
 	c, err := r.dialUp(ctx, p, place)
 	r.mu.Lock()
-	if place.Epoch == p.epoch {
+	if place.Epoch == p.of.epoch {
 		p.dials--
 	}
 	if err == nil {
@@ -47,8 +47,8 @@ func (r *Router) connect(ctx context.Context, p *pool, place shardmap.Placement)
 		return c, nil
 	}
 	var refusal *pgconn.PgError
-	if errors.As(err, &refusal) && p.login != nil {
-		p.login.doubted = true // PgBouncer's words for a wrong login are many: doubt it at any refusal
+	if errors.As(err, &refusal) && p.of.lease != nil {
+		p.of.lease.doubted = true // PgBouncer's words for a wrong login are many: doubt it at any refusal
 	}
 	gone := r.unseat(p, place.Shard)
 	r.mu.Unlock()
@@ -64,7 +64,11 @@ func (r *Router) connect(ctx context.Context, p *pool, place shardmap.Placement)
 func (r *Router) dialUp(ctx context.Context, p *pool, place shardmap.Placement) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.ConnectFor)
 	defer cancel()
-	login, err := r.login(ctx, p, place.Database)
+	document, err := r.document(ctx, p.of, place.Database)
+	if err != nil {
+		return nil, err
+	}
+	login, err := p.login.From(document, place.Database)
 	if err != nil {
 		return nil, err
 	}
@@ -100,12 +104,12 @@ func (r *Router) dialUp(ctx context.Context, p *pool, place shardmap.Placement) 
 	return &conn{Conn: Conn{PG: pgc, Placement: place}, wire: w, pool: p}, nil
 }
 
-// login returns the data plane's login to a database: from the lease, or read
-// again when that has run out or a server refused it. While the secret store
-// is away a lease is good for leaseGrace times its length.
-func (r *Router) login(ctx context.Context, p *pool, database string) (secret.Login, error) {
+// document returns the secret of a tenant's database: from the lease, or read
+// again when that has run out or a server refused a login. While the secret
+// store is away a lease is good for leaseGrace times its length.
+func (r *Router) document(ctx context.Context, t *tenant, database string) (secret.Login, error) {
 	r.mu.Lock()
-	l := p.login
+	l := t.lease
 	if l != nil && l.database != database {
 		l = nil
 	}
@@ -116,23 +120,23 @@ func (r *Router) login(ctx context.Context, p *pool, database string) (secret.Lo
 	}
 	r.mu.Unlock()
 	if l != nil && age < r.cfg.LeaseFor && (!doubted || age < rereadGap) {
-		return l.login, nil
+		return l.document, nil
 	}
 	fresh, _, err := r.creds.Get(ctx, secret.DatabaseAuth(database))
 	if err != nil {
 		gone := errors.Is(err, secret.ErrNotFound)
 		if l != nil && !gone && age < leaseGrace*r.cfg.LeaseFor {
-			return l.login, nil
+			return l.document, nil
 		}
 		if gone {
 			r.mu.Lock()
-			p.login = nil // not to be used again, whatever happens to the store
+			t.lease = nil // not to be used again, whatever happens to the store
 			r.mu.Unlock()
 		}
-		return secret.Login{}, fmt.Errorf("tenant %s: %w: login: %w", p.tenant, ErrUnreachable, err)
+		return secret.Login{}, fmt.Errorf("tenant %s: %w: login: %w", t.id, ErrUnreachable, err)
 	}
 	r.mu.Lock()
-	p.login = &lease{login: fresh, database: database, read: time.Now()}
+	t.lease = &lease{document: fresh, database: database, read: time.Now()}
 	r.mu.Unlock()
 	return fresh, nil
 }

@@ -160,6 +160,7 @@ func (f *fake) serve(c net.Conn) {
 	f.count(database, 1)
 	defer f.count(database, -1)
 	b.Send(&pgproto3.AuthenticationOk{})
+	b.Send(&pgproto3.ParameterStatus{Name: "user", Value: start.Parameters["user"]})
 	b.Send(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: []byte{0, 0, 0, 1}})
 	b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 	for b.Flush() == nil {

@@ -35,17 +35,17 @@ func (h *hold) drain() {
 func (r *Router) Hold(h shardmap.Hold) (drained <-chan struct{}) {
 	known, _ := r.shards.Known(h.Tenant)
 	r.mu.Lock()
-	p := r.pool(h.Tenant)
-	gone := r.advance(p, known.Epoch)
+	t := r.tenant(h.Tenant)
+	gone := r.advance(t, known.Epoch)
 	done := make(chan struct{})
 	switch {
-	case p.epoch > h.Epoch || h.For <= 0 || r.closing:
+	case t.epoch > h.Epoch || h.For <= 0 || r.closing:
 		close(done)
 		drained = done
-	case p.hold != nil && p.hold.id == h.ID:
-		drained = p.hold.drained
+	case t.hold != nil && t.hold.id == h.ID:
+		drained = t.hold.drained
 	default:
-		gone = append(gone, r.holdPool(p, h, done)...)
+		gone = append(gone, r.holdTenant(t, h, done)...)
 		drained = done
 	}
 	r.mu.Unlock()
@@ -53,62 +53,62 @@ func (r *Router) Hold(h shardmap.Hold) (drained <-chan struct{}) {
 	return drained
 }
 
-func (r *Router) holdPool(p *pool, h shardmap.Hold, drained chan struct{}) (gone []*conn) {
+func (r *Router) holdTenant(t *tenant, h shardmap.Hold, drained chan struct{}) (gone []*conn) {
 	next := &hold{id: h.ID, epoch: h.Epoch, over: make(chan struct{}), drained: drained}
-	if was := p.hold; was != nil { // who waits at the gate waits on
+	if was := t.hold; was != nil { // who waits at the gate waits on
 		was.bound.Stop()
 		next.over, next.waiting = was.over, was.waiting
 	} else {
 		r.stats.holds.Add(1)
 	}
-	next.bound = time.AfterFunc(min(h.For, r.cfg.HoldFor), func() { r.liftIf(p, next) })
-	p.hold = next
-	if p.busy == 0 {
+	next.bound = time.AfterFunc(min(h.For, r.cfg.HoldFor), func() { r.liftIf(t, next) })
+	t.hold = next
+	if t.busy == 0 {
 		next.drain()
 	}
-	return r.vacate(p, errHeld)
+	return r.vacate(t, errHeld)
 }
 
 // Release ends the hold with that ID, if there is one.
 func (r *Router) Release(tenant shardmap.TenantID, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if p := r.pools[tenant]; p != nil && p.hold != nil && p.hold.id == id {
-		r.lift(p)
+	if t := r.tenants[tenant]; t != nil && t.hold != nil && t.hold.id == id {
+		r.lift(t)
 	}
 }
 
-func (r *Router) liftIf(p *pool, h *hold) {
+func (r *Router) liftIf(t *tenant, h *hold) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if p.hold == h {
-		r.lift(p)
+	if t.hold == h {
+		r.lift(t)
 	}
 }
 
-// lift ends p's hold. Called under mu.
-func (r *Router) lift(p *pool) {
-	p.hold.bound.Stop()
-	close(p.hold.over)
-	p.hold = nil
+// lift ends t's hold. Called under mu.
+func (r *Router) lift(t *tenant) {
+	t.hold.bound.Stop()
+	close(t.hold.over)
+	t.hold = nil
 }
 
 // gate lets a request of a tenant pass, after its hold if there is one. until
 // is when the request's patience ends, over all holds that it meets; the first sets it.
 func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID, until *time.Time) error {
 	r.mu.Lock()
-	p := r.pools[tenant]
-	if p == nil || p.hold == nil {
+	t := r.tenants[tenant]
+	if t == nil || t.hold == nil {
 		r.mu.Unlock()
 		return nil
 	}
-	if p.hold.waiting >= r.cfg.HeldMax {
+	if t.hold.waiting >= r.cfg.HeldMax {
 		r.mu.Unlock()
 		r.stats.busy.Add(1)
 		return fmt.Errorf("tenant %s: %w: %d requests are held while it is moved", tenant, ErrBusy, r.cfg.HeldMax)
 	}
-	p.hold.waiting++
-	over := p.hold.over
+	t.hold.waiting++
+	over := t.hold.over
 	r.mu.Unlock()
 	r.stats.held.Add(1)
 	defer r.stats.held.Add(-1)
@@ -128,8 +128,8 @@ func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID, until *time
 		err = fmt.Errorf("tenant %s: %w: %w", tenant, ErrHoldExpired, ctx.Err())
 	}
 	r.mu.Lock()
-	if p.hold != nil && p.hold.over == over {
-		p.hold.waiting--
+	if t.hold != nil && t.hold.over == over {
+		t.hold.waiting--
 	}
 	r.mu.Unlock()
 	return err

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// forgetAfter is how long an idle tenant's pool is remembered; it is worth a
-// read of the login.
+// forgetAfter is how long an idle tenant is remembered; it is worth a read of its
+// secret.
 const forgetAfter = 10 * time.Minute
 
 // reap closes connections that were idle for too long: one goroutine for all
@@ -51,9 +51,9 @@ func (r *Router) reapIdle(before time.Time) {
 func (r *Router) forget(before time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for tenant, p := range r.pools {
-		if p.open == 0 && p.busy == 0 && p.queue == nil && p.hold == nil && p.used.Before(before) {
-			delete(r.pools, tenant)
+	for id, t := range r.tenants {
+		if t.open == 0 && t.busy == 0 && t.waiting == 0 && t.hold == nil && t.used.Before(before) {
+			delete(r.tenants, id)
 		}
 	}
 }
@@ -68,11 +68,11 @@ func (r *Router) Close(ctx context.Context) error {
 	var gone []*conn
 	if !r.closing {
 		r.closing = true
-		for _, p := range r.pools {
-			if p.hold != nil {
-				r.lift(p)
+		for _, t := range r.tenants {
+			if t.hold != nil {
+				r.lift(t)
 			}
-			gone = append(gone, r.vacate(p, ErrClosed)...)
+			gone = append(gone, r.vacate(t, ErrClosed)...)
 		}
 		if r.open == 0 {
 			r.announceEmpty()

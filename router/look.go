@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -15,10 +16,12 @@ const (
 	unsentMax    = 16                     // dead connections in a row that are replaced without a pause
 	firstPause   = 5 * time.Millisecond   // between two looks
 	longestPause = 250 * time.Millisecond // so that a shard that is down is not hammered
+	unwelcomeFor = time.Second            // that a login which is not there may still appear in
 )
 
 // looker paces the second and later attempts of one request.
 type looker struct {
+	login        tenantdb.Login
 	until        time.Time // zero before the first look
 	pause        time.Duration
 	lost, unsent int
@@ -48,6 +51,9 @@ func (l *looker) again(ctx context.Context, r *Router, place shardmap.Placement,
 		}
 		if newer {
 			return nil
+		}
+		if l.login != tenantdb.REST && unwelcome(cause) && time.Until(l.until) < r.cfg.RetryFor-unwelcomeFor {
+			return fmt.Errorf("tenant %s: %w (%s): %w", place.Tenant, ErrNoLogin, l.login, cause)
 		}
 	}
 	news, forget := r.shards.Newer(place.Tenant, place.Epoch)

@@ -121,3 +121,14 @@ func severity(e *pgconn.PgError) string {
 	}
 	return e.Severity
 }
+
+// unwelcome tells whether a server refused a login for itself: there is none of
+// that name, or it has another password. PgBouncer's words differ by version.
+func unwelcome(err error) bool {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return false
+	}
+	return e.Code == pgerrcode.InvalidPassword || e.Code == pgerrcode.InvalidAuthorizationSpecification ||
+		e.Code == pgerrcode.ProtocolViolation && (strings.HasPrefix(e.Message, "no such user") || strings.Contains(e.Message, "authentication failed"))
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -18,20 +19,15 @@ var (
 	errConnect = errors.New("connection refused")
 )
 
-// pool is what the router keeps of one tenant. It is meant to be small and to
-// own nothing while the tenant is idle: no connection, no goroutine, no timer.
-// All of it is guarded by Router.mu.
+// pool is what the router keeps of one login of a tenant: the connections that
+// it opened, and who waits for one. All of it is guarded by Router.mu.
 type pool struct {
-	tenant shardmap.TenantID
-	epoch  shardmap.Epoch // newest seen; connections of an older one are not handed out
-	idle   []*conn        // last used last, and first to be used again
-	queue  *queue         // requests waiting for a connection; nil: none
-	hold   *hold          // nil: none
-	login  *lease         // nil: not read yet
-	used   time.Time      // when it was last asked for
-	open   int32          // connections open or being opened
-	dials  int32          // of them being opened, at epoch
-	busy   int32          // requests under way
+	of    *tenant
+	login tenantdb.Login
+	idle  []*conn // last used last, and first to be used again
+	queue *queue  // requests waiting for a connection; nil: none
+	open  int32   // connections open or being opened
+	dials int32   // of them being opened, at the tenant's epoch
 }
 
 // queue holds the waiting requests of one pool in order of arrival.
@@ -68,16 +64,6 @@ type conn struct {
 	free time.Time     // idle since
 }
 
-func (r *Router) pool(tenant shardmap.TenantID) *pool {
-	p := r.pools[tenant]
-	if p == nil {
-		p = &pool{tenant: tenant}
-		r.pools[tenant] = p
-	}
-	p.used = time.Now()
-	return p
-}
-
 func (r *Router) server(id shardmap.ShardID) *server {
 	s := r.servers[id]
 	if s == nil {
@@ -87,31 +73,19 @@ func (r *Router) server(id shardmap.ShardID) *server {
 	return s
 }
 
-// ready tells whether a request for place may take a connection of p now.
-func (r *Router) ready(p *pool, place shardmap.Placement) error {
-	switch {
-	case r.closing:
-		return ErrClosed
-	case p.hold != nil:
-		return errHeld
-	case place.Epoch < p.epoch:
-		return errMoved
-	}
-	return nil
-}
-
-// acquire returns a connection to place: an idle one, a new one, or the next
-// that becomes free within AcquireFor. Which waiting tenant that is given to
+// acquire returns a login's connection to place: an idle one, a new one, or the
+// next that becomes free within AcquireFor. Which waiting pool that is given to
 // goes round in turn, so that a busy tenant cannot starve a quiet one.
-func (r *Router) acquire(ctx context.Context, place shardmap.Placement) (*conn, error) {
+func (r *Router) acquire(ctx context.Context, place shardmap.Placement, login tenantdb.Login) (*conn, error) {
 	for {
 		r.mu.Lock()
-		p := r.pool(place.Tenant)
-		if err := r.ready(p, place); err != nil {
+		t := r.tenant(place.Tenant)
+		if err := r.ready(t, place); err != nil {
 			r.mu.Unlock()
 			return nil, err
 		}
-		gone := r.advance(p, place.Epoch)
+		gone := r.advance(t, place.Epoch)
+		p := t.pool(login)
 		if c := r.popIdle(p); c != nil {
 			r.mu.Unlock()
 			shut(gone)
@@ -127,11 +101,11 @@ func (r *Router) acquire(ctx context.Context, place shardmap.Placement) (*conn, 
 			shut(append(gone, victim...))
 			return r.connect(ctx, p, place)
 		}
-		if p.queue != nil && p.queue.waiting.Len() >= r.cfg.WaitingMax {
+		if int(t.waiting) >= r.cfg.WaitingMax {
 			r.mu.Unlock()
 			shut(gone)
 			r.stats.busy.Add(1)
-			return nil, fmt.Errorf("tenant %s: %w: %d requests wait for a connection", p.tenant, ErrBusy, r.cfg.WaitingMax)
+			return nil, fmt.Errorf("tenant %s: %w: %d requests wait for a connection", t.id, ErrBusy, r.cfg.WaitingMax)
 		}
 		w := r.enqueue(p, place)
 		r.mu.Unlock()
@@ -166,11 +140,17 @@ func (r *Router) popIdle(p *pool) *conn {
 // seat counts one more connection of p, if the bounds allow it; where only an
 // idle connection of some tenant is in the way, that goes (the caller closes it).
 func (r *Router) seat(p *pool, shard shardmap.ShardID) (victim []*conn, ok bool) {
-	if !r.mayDial(p) {
+	if p.dials >= dialsAtOnce {
 		return nil, false
 	}
 	s := r.server(shard)
-	if s.open >= r.cfg.ShardConns || r.open >= r.cfg.NodeConns {
+	var c *conn
+	switch {
+	case int(p.of.open) >= r.cfg.TenantConns:
+		if c = p.of.longestIdle(); c == nil {
+			return nil, false
+		}
+	case s.open >= r.cfg.ShardConns || r.open >= r.cfg.NodeConns:
 		from := s
 		if s.open < r.cfg.ShardConns {
 			from = r.longestIdle()
@@ -178,27 +158,26 @@ func (r *Router) seat(p *pool, shard shardmap.ShardID) (victim []*conn, ok bool)
 		if from == nil || from.idle.Len() == 0 {
 			return nil, false
 		}
-		c := from.idle.Front().Value.(*conn)
+		c = from.idle.Front().Value.(*conn)
+	}
+	if c != nil {
 		r.drop(c)
 		r.stats.evicted.Add(1)
 		victim = append(victim, c)
 	}
 	p.open++
 	p.dials++
+	p.of.open++
 	s.open++
 	r.open++
 	return victim, true
 }
 
-// dialsAtOnce bounds the connections of one tenant that are being opened. When
+// dialsAtOnce bounds the connections of one login that are being opened. When
 // its requests come all at once, as after a hold, the first one to be open
 // serves many of them in the time that one more login takes, and is open later
 // the more logins it has to share the processors with.
 const dialsAtOnce = 1
-
-func (r *Router) mayDial(p *pool) bool {
-	return int(p.open) < r.cfg.TenantConns && p.dials < dialsAtOnce
-}
 
 // longestIdle returns the shard with the connection that has been idle longest.
 func (r *Router) longestIdle() (from *server) {
@@ -218,6 +197,7 @@ func (r *Router) unseat(p *pool, shard shardmap.ShardID) (gone []*conn) {
 
 func (r *Router) uncount(p *pool, shard shardmap.ShardID) {
 	p.open--
+	p.of.open--
 	r.server(shard).open--
 	r.open--
 	if r.closing && r.open == 0 {
@@ -249,6 +229,7 @@ func (r *Router) enqueue(p *pool, place shardmap.Placement) *waiter {
 	}
 	w := &waiter{place: place, granted: make(chan grant, 1)}
 	w.elem = p.queue.waiting.PushBack(w)
+	p.of.waiting++
 	r.stats.waiting.Add(1)
 	return w
 }
@@ -258,6 +239,7 @@ func (r *Router) grant(p *pool, g grant) {
 	w := p.queue.waiting.Remove(p.queue.waiting.Front()).(*waiter)
 	w.elem = nil
 	w.granted <- g
+	p.of.waiting--
 	r.stats.waiting.Add(-1)
 	r.line.MoveToBack(p.queue.turn)
 	r.unqueue(p)
@@ -294,8 +276,18 @@ func (r *Router) heir(c *conn) *pool {
 		if p == c.pool {
 			return p
 		}
+		if p.dials >= dialsAtOnce {
+			continue
+		}
 		shard := p.queue.waiting.Front().Value.(*waiter).place.Shard
-		if r.mayDial(p) && (shard == c.Placement.Shard || r.server(shard).open < r.cfg.ShardConns) {
+		switch {
+		case p.of == c.pool.of:
+			// Between logins of a tenant connections change hands only where
+			// one has none, or the other has no use for it: each change is a login.
+			if p.open == 0 || c.pool.queue == nil {
+				return p
+			}
+		case int(p.of.open) < r.cfg.TenantConns && (shard == c.Placement.Shard || r.server(shard).open < r.cfg.ShardConns):
 			return p
 		}
 	}
@@ -312,13 +304,14 @@ func (r *Router) await(ctx context.Context, p *pool, w *waiter) grant {
 		return g
 	case <-patience.C:
 		r.stats.busy.Add(1)
-		err = fmt.Errorf("tenant %s: %w: no connection became free within %v", p.tenant, ErrBusy, r.cfg.AcquireFor)
+		err = fmt.Errorf("tenant %s: %w: no connection became free within %v", p.of.id, ErrBusy, r.cfg.AcquireFor)
 	case <-ctx.Done():
-		err = fmt.Errorf("tenant %s: wait for a connection: %w", p.tenant, ctx.Err())
+		err = fmt.Errorf("tenant %s: wait for a connection: %w", p.of.id, ctx.Err())
 	}
 	r.mu.Lock()
 	if w.elem != nil { // still in the queue
 		p.queue.waiting.Remove(w.elem)
+		p.of.waiting--
 		r.stats.waiting.Add(-1)
 		r.unqueue(p)
 		r.mu.Unlock()
@@ -332,10 +325,10 @@ func (r *Router) await(ctx context.Context, p *pool, w *waiter) grant {
 // since its connection was asked for; then the connection is given back.
 func (r *Router) begin(c *conn) error {
 	r.mu.Lock()
-	err := r.ready(c.pool, c.Placement)
+	err := r.ready(c.pool.of, c.Placement)
 	var gone []*conn
 	if err == nil {
-		c.pool.busy++
+		c.pool.of.busy++
 	} else {
 		gone = r.park(c)
 	}
@@ -348,10 +341,10 @@ func (r *Router) begin(c *conn) error {
 func (r *Router) end(c *conn) {
 	sound := !c.PG.IsClosed() && !c.PG.IsBusy() && c.PG.TxStatus() == 'I'
 	r.mu.Lock()
-	p := c.pool
-	p.busy--
-	if p.hold != nil && p.busy == 0 {
-		p.hold.drain()
+	t := c.pool.of
+	t.busy--
+	if t.hold != nil && t.busy == 0 {
+		t.hold.drain()
 	}
 	var gone []*conn
 	if sound {
@@ -369,7 +362,7 @@ func (r *Router) end(c *conn) {
 // it when it must not be used again. It returns what is to be closed.
 func (r *Router) park(c *conn) (gone []*conn) {
 	p := c.pool
-	if r.ready(p, c.Placement) != nil {
+	if r.ready(p.of, c.Placement) != nil {
 		r.drop(c)
 		return append(r.serve(), c)
 	}
@@ -393,49 +386,6 @@ func (r *Router) discard(c *conn) {
 	r.mu.Lock()
 	r.drop(c)
 	gone := append(r.serve(), c)
-	r.mu.Unlock()
-	shut(gone)
-}
-
-// advance notes the epoch of a placement of p. At a newer one the connections
-// of the older go, who waits looks again, and a hold that waited for it ends.
-func (r *Router) advance(p *pool, epoch shardmap.Epoch) (gone []*conn) {
-	if epoch <= p.epoch {
-		return nil
-	}
-	p.epoch = epoch
-	p.dials = 0 // those under way are to the old place, and may hang there
-	gone = r.vacate(p, errMoved)
-	if p.hold != nil && epoch > p.hold.epoch {
-		r.lift(p)
-	}
-	return gone
-}
-
-// vacate takes all idle connections of p out of the books and sends its
-// waiting requests back with err.
-func (r *Router) vacate(p *pool, err error) (gone []*conn) {
-	for p.queue != nil {
-		r.grant(p, grant{err: err})
-	}
-	for len(p.idle) > 0 {
-		c := p.idle[0]
-		r.drop(c)
-		gone = append(gone, c)
-	}
-	if len(gone) > 0 {
-		gone = append(gone, r.serve()...)
-	}
-	return gone
-}
-
-// placementChanged is told of every placement that is news to the map.
-func (r *Router) placementChanged(place shardmap.Placement) {
-	r.mu.Lock()
-	var gone []*conn
-	if p := r.pools[place.Tenant]; p != nil {
-		gone = r.advance(p, place.Epoch)
-	}
 	r.mu.Unlock()
 	shut(gone)
 }

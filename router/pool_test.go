@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/router"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -77,16 +78,26 @@ func TestBounds(t *testing.T) {
 			places = append(places, w.settle(i, shardmap.ShardID(fmt.Sprintf("s%d", i%shards)), 1))
 		}
 		requests := rapid.SliceOfN(rapid.IntRange(0, tenants-1), 1, 80).Draw(rt, "requests")
+		logins := rapid.SliceOfN(rapid.Uint8Range(0, tenantdb.Logins-1), len(requests), len(requests)).Draw(rt, "logins")
 		m := shardmap.NewMap(shardmap.MapConfig{}, w)
 		r := router.New(m, w, cfg, router.WithDialer(f.dial))
 		var inShard [shards]atomic.Int32
+		var inTenant [tenants]atomic.Int32
 		var wg sync.WaitGroup
 		for n, i := range requests {
+			login := tenantdb.Login(logins[n])
 			wg.Go(func() {
-				err := r.Do(context.Background(), places[i].Tenant, router.ReadWrite, func(ctx context.Context, c *router.Conn) error {
+				err := r.As(login).Do(context.Background(), places[i].Tenant, router.ReadWrite, func(ctx context.Context, c *router.Conn) error {
 					if c.Placement.Tenant != places[i].Tenant {
 						t.Errorf("%s got a connection of %s", places[i].Tenant, c.Placement.Tenant)
 					}
+					if got, want := c.PG.ParameterStatus("user"), login.User(places[i].Database); got != want {
+						t.Errorf("a request by %s got a connection by %s", want, got)
+					}
+					if got := inTenant[i].Add(1); int(got) > cfg.TenantConns {
+						t.Errorf("%d requests of one tenant, bound %d", got, cfg.TenantConns)
+					}
+					defer inTenant[i].Add(-1)
 					if got := inShard[i%shards].Add(1); int(got) > cfg.ShardConns {
 						t.Errorf("%d requests at one shard, bound %d", got, cfg.ShardConns)
 					}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -39,6 +40,8 @@ var (
 	ErrHoldExpired = errors.New("tenant is being moved and did not come back in time")
 	// ErrUnreachable: no connection could be made; nothing was executed.
 	ErrUnreachable = errors.New("tenant database cannot be reached")
+	// ErrNoLogin: the tenant's database does not take the login, or not yet; nothing was executed.
+	ErrNoLogin = errors.New("tenant database does not take this login")
 	// ErrOutcomeUnknown: the connection broke after a write was sent. It may or may not have been committed and was not retried.
 	ErrOutcomeUnknown = errors.New("outcome of the write is unknown")
 	// ErrTooLarge: the server's answer to a read is larger than MaxMessage.
@@ -63,7 +66,7 @@ type Config struct {
 	NodeConns int `yaml:"node_conns" env:"FREEHOLD_ROUTER_NODE_CONNS"`
 	// Connections of this node to one shard.
 	ShardConns int `yaml:"shard_conns" env:"FREEHOLD_ROUTER_SHARD_CONNS"`
-	// Connections of this node to one tenant's database.
+	// Connections of this node to one tenant's database, by all of its logins together.
 	TenantConns int `yaml:"tenant_conns" env:"FREEHOLD_ROUTER_TENANT_CONNS"`
 	// An idle connection is closed after this.
 	IdleAfter time.Duration `yaml:"idle_after" env:"FREEHOLD_ROUTER_IDLE_AFTER"`
@@ -101,8 +104,8 @@ func (c *Config) Defaults() {
 	config.Default(&c.LeaseFor, 5*time.Minute)
 }
 
-// Conn is a connection borrowed for one request, logged in as the tenant's
-// login to the tenant's database.
+// Conn is a connection borrowed for one request, logged in to the tenant's
+// database with the login that the request is for.
 type Conn struct {
 	PG        *pgconn.PgConn
 	Placement shardmap.Placement
@@ -128,8 +131,8 @@ type Router struct {
 	dial   DialFunc
 	stats  counters
 
-	mu      sync.Mutex // everything below, and all of pool, shard and hold
-	pools   map[shardmap.TenantID]*pool
+	mu      sync.Mutex // everything below, and all of tenant, pool, server and hold
+	tenants map[shardmap.TenantID]*tenant
 	servers map[shardmap.ShardID]*server
 	conns   map[*conn]struct{} // open ones, in use or idle
 	open    int                // connections open or being opened, over all shards
@@ -157,7 +160,7 @@ func New(m *shardmap.Map, creds secret.Store, cfg Config, opts ...Option) *Route
 	r := &Router{
 		cfg: cfg, shards: m, creds: creds,
 		dial:    (&net.Dialer{Timeout: dialFor, KeepAlive: 15 * time.Second}).DialContext,
-		pools:   map[shardmap.TenantID]*pool{},
+		tenants: map[shardmap.TenantID]*tenant{},
 		servers: map[shardmap.ShardID]*server{},
 		conns:   map[*conn]struct{}{},
 		empty:   make(chan struct{}),
@@ -172,14 +175,34 @@ func New(m *shardmap.Map, creds secret.Store, cfg Config, opts ...Option) *Route
 	return r
 }
 
+// Door leads to tenants' databases by one of their logins.
+type Door struct {
+	router *Router
+	login  tenantdb.Login
+}
+
+// As returns the door of a login. Connections by one are never used for
+// another's requests; bounds and holds are for all of a tenant's together.
+func (r *Router) As(login tenantdb.Login) Door { return Door{r, login} }
+
+// Do is [Router.Do] by the door's login. A database that was made before there
+// was such a login refuses it: [ErrNoLogin].
+func (d Door) Do(ctx context.Context, tenant shardmap.TenantID, access Access, run Session) error {
+	return d.router.do(ctx, tenant, d.login, access, run)
+}
+
 // Do runs one request of a tenant: run gets a connection to where the tenant
-// lives. Turned away there before anything was executed, or with the
+// lives, by the login for REST. Turned away there before anything was executed, or with the
 // connection lost under a ReadOnly request, Do looks again where the tenant
 // lives and calls run once more. What run returns on an intact connection is
 // returned as it is. Otherwise the error wraps one of this package's errors, or
 // ctx's.
 func (r *Router) Do(ctx context.Context, tenant shardmap.TenantID, access Access, run Session) error {
-	var look looker
+	return r.do(ctx, tenant, tenantdb.REST, access, run)
+}
+
+func (r *Router) do(ctx context.Context, tenant shardmap.TenantID, login tenantdb.Login, access Access, run Session) error {
+	look := looker{login: login}
 	var heldUntil time.Time
 	for {
 		if err := r.gate(ctx, tenant, &heldUntil); err != nil {
@@ -196,7 +219,7 @@ func (r *Router) Do(ctx context.Context, tenant shardmap.TenantID, access Access
 		default:
 			return fmt.Errorf("tenant %s: %w", tenant, ErrDeleted)
 		}
-		v, err := r.attempt(ctx, place, access, run)
+		v, err := r.attempt(ctx, place, login, access, run)
 		switch v {
 		case settled:
 			return err
@@ -211,8 +234,8 @@ func (r *Router) Do(ctx context.Context, tenant shardmap.TenantID, access Access
 }
 
 // attempt runs the request once at one placement.
-func (r *Router) attempt(ctx context.Context, place shardmap.Placement, access Access, run Session) (verdict, error) {
-	c, err := r.acquire(ctx, place)
+func (r *Router) attempt(ctx context.Context, place shardmap.Placement, login tenantdb.Login, access Access, run Session) (verdict, error) {
+	c, err := r.acquire(ctx, place, login)
 	if err == nil {
 		err = r.begin(c)
 	}

@@ -30,7 +30,7 @@ type counters struct {
 // Stats returns a snapshot.
 func (r *Router) Stats() Stats {
 	r.mu.Lock()
-	open, pools, idle := r.open, len(r.pools), 0
+	open, pools, idle := r.open, len(r.tenants), 0
 	for _, s := range r.servers {
 		idle += s.idle.Len()
 	}

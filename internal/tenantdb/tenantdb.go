@@ -95,12 +95,12 @@ var ErrDocument = errors.New("the secret is no login to this database")
 // (HKDF-SHA-256, 192 bits, bound to the login's name), so that a database has
 // one secret to be read, written and rotated, whatever logins it has.
 func (l Login) From(document secret.Login, database string) (secret.Login, error) {
+	if l == REST {
+		return document, nil
+	}
 	turn, ok := strings.CutPrefix(document.User, database+kinds[REST])
 	if !ok || turn != "a" && turn != "b" {
 		return secret.Login{}, fmt.Errorf("%w: %s", ErrDocument, database)
-	}
-	if l == REST {
-		return document, nil
 	}
 	user := database + kinds[l] + turn
 	key, err := hkdf.Key(sha256.New, []byte(document.Password), nil, "freehold login "+user, 24)
