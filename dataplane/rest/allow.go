@@ -26,8 +26,7 @@ func allow(s *schema.Schema, req *request) (string, error) {
 	}
 	r := s.Relation(req.Relation)
 	if r == nil {
-		suggestion, _ := s.SuggestRelation(req.Relation)
-		return "", pgrst.UnknownTable(req.Relation.Schema, req.Relation.Name, suggestion)
+		return "", pgrst.UnknownTable(req.Relation.Schema, req.Relation.Name, s.SuggestRelation(req.Relation))
 	}
 	verbs := []string{"OPTIONS", "GET", "HEAD"}
 	for _, v := range []struct {

@@ -68,7 +68,7 @@ func TestInsert(t *testing.T) {
 		{"/pairs", `[{"a":1},{"b":"x"}]`, nil, 400, `{"code":"PGRST102","details":null,"hint":null,"message":"All object keys must match"}`, nil},
 		{"/pairs", ``, nil, 400, `{"code":"PGRST102","details":null,"hint":null,"message":"Empty or invalid json"}`, nil},
 		{"/pairs", `{"a":1,"a":2}`, nil, 400, `{"code":"PGRST102","details":"At byte 13: an object has the key \"a\" more than once","hint":null,"message":"Empty or invalid json"}`, nil},
-		{"/pairs", `{"c":1}`, nil, 400, `{"code":"PGRST204","details":null,"hint":"Perhaps you meant the column 'a'","message":"Could not find the 'c' column of 'pairs' in the schema cache"}`, nil},
+		{"/pairs", `{"c":1}`, nil, 400, `{"code":"PGRST204","details":null,"hint":null,"message":"Could not find the 'c' column of 'pairs' in the schema cache"}`, nil},
 		{"/pairs?columns=q%22%20--", `{"a":1}`, nil, 400, ``, nil},
 		{"/pairs", `a,b`, []string{"Content-Type: image/png"}, 400, ``, nil},
 		{"/pairs", "a,b,v\n20,x,NULL\n21,\"y,\"\"z\",5\n", []string{"Content-Type: text/csv", full}, 201, `[{"a":20,"b":"x","v":null},{"a":21,"b":"y,\"z","v":5}]`, nil},

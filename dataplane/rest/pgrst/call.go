@@ -9,13 +9,11 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
 
-// Signature renders a function for a message: `s.f(a, b)`, or with types `s.f(a => integer)`.
-func Signature(f *schema.Function, types bool) string {
+// Signature renders a function for a message: `s.f(a => integer)`.
+func Signature(f *schema.Function) string {
 	args := make([]string, len(f.Args))
 	for i, a := range f.Args {
-		if args[i] = a.Name; types {
-			args[i] += " => " + a.Type
-		}
+		args[i] = a.Name + " => " + a.Type
 	}
 	return f.Schema + "." + Columns(f.Name.Name, args)
 }

@@ -107,11 +107,14 @@ func UnknownTable(schema, table, suggestion string) *fault.Fault {
 }
 
 // UnknownColumn is a column that does not exist, in the words of Postgres, which
-// would have said so; suggestion may be empty.
-func UnknownColumn(relation, column, suggestion string) *fault.Fault {
+// would have said so; there may be up to two suggestions.
+func UnknownColumn(relation, column string, suggestions []string) *fault.Fault {
 	f := fault.New(http.StatusBadRequest, "42703", fmt.Sprintf("column %s.%s does not exist", relation, column))
-	if suggestion != "" {
-		f.Hint = fmt.Sprintf(`Perhaps you meant to reference the column "%s.%s".`, relation, suggestion)
+	for i, suggestion := range suggestions {
+		f.Hint += [...]string{"Perhaps you meant to reference the column", " or the column"}[i] + fmt.Sprintf(` "%s.%s"`, relation, suggestion)
+	}
+	if f.Hint != "" {
+		f.Hint += "."
 	}
 	return f
 }

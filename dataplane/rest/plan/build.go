@@ -81,8 +81,7 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	}
 	relation := s.Relation(req.Relation)
 	if relation == nil {
-		suggestion, _ := s.SuggestRelation(req.Relation)
-		return nil, pgrst.UnknownTable(req.Relation.Schema, req.Relation.Name, suggestion)
+		return nil, pgrst.UnknownTable(req.Relation.Schema, req.Relation.Name, s.SuggestRelation(req.Relation))
 	}
 	p := &Plan{Read: Read{From: relation, Page: Page{Limit: -1}}, Answer: req.Answer, ReadOnly: req.Action == ActionRead, MaxRows: req.MaxRows}
 	b := builder{tree: &t, relation: relation, read: &p.Read}
@@ -171,8 +170,7 @@ func (b *builder) column(name string) (*schema.Column, error) {
 	if c := b.relation.Readable(name); c != nil {
 		return c, nil
 	}
-	suggestion, _ := b.relation.SuggestColumn(name)
-	return nil, pgrst.UnknownColumn(b.relation.Name.Name, name, suggestion)
+	return nil, pgrst.UnknownColumn(b.relation.Name.Name, name, b.relation.SuggestColumns(name))
 }
 
 func (b *builder) expr(f query.Field) (Expr, error) {

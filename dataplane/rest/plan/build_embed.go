@@ -41,11 +41,7 @@ func (b *builder) related(item *query.Embed) (*schema.Relationship, error) {
 	from := b.relation.Name
 	switch len(found) {
 	case 0:
-		suggestion, _ := b.schema.SuggestRelated(b.relation, item.Relation)
-		if suggestion == item.Relation { // it is the hint that is wrong
-			suggestion = ""
-		}
-		return nil, pgrst.NoRelationship(from.Schema, from.Name, item.Relation, item.Hint, suggestion)
+		return nil, pgrst.NoRelationship(from.Schema, from.Name, item.Relation, item.Hint, b.schema.SuggestRelated(b.relation, item.Relation))
 	case 1:
 		return found[0], nil
 	}

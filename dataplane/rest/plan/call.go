@@ -117,18 +117,23 @@ func (t *tree) function() (f *schema.Function, whole bool, err error) {
 	}
 	signatures := make([]string, len(named))
 	for i, f := range named {
-		signatures[i] = pgrst.Signature(f, true)
+		signatures[i] = pgrst.Signature(f)
 	}
 	return nil, false, pgrst.AmbiguousFunction(signatures)
 }
 
 func (t *tree) noFunction(all []*schema.Function, keys []string) error {
-	hint := ""
-	if len(all) > 0 {
-		hint = pgrst.Signature(all[0], false)
-	} else if suggestion, ok := t.schema.SuggestFunction(t.req.Relation); ok {
-		near := t.schema.Functions(schema.Name{Schema: t.req.Relation.Schema, Name: suggestion})
-		hint = pgrst.Signature(near[0], false)
+	name, hint := t.req.Relation, ""
+	switch {
+	case t.req.Args.RawType != "": // its one argument has no name
+	case len(all) > 0:
+		if arguments := schema.SuggestArguments(all, keys); arguments != "" {
+			hint = name.String() + arguments
+		}
+	default:
+		if suggestion := t.schema.SuggestFunction(name); suggestion != "" {
+			hint = schema.Name{Schema: name.Schema, Name: suggestion}.String()
+		}
 	}
 	return pgrst.UnknownFunction(t.req.Relation.Schema, t.req.Relation.Name, keys, t.req.Args.RawType, t.req.Args.ReadOnly, hint)
 }

@@ -126,11 +126,7 @@ func (b *builder) written(names []string) ([]*schema.Column, error) {
 	for _, name := range names {
 		c := b.relation.Column(name)
 		if c == nil {
-			f := pgrst.UnknownBodyColumn(b.relation.Name.Name, name)
-			if suggestion, ok := b.relation.SuggestColumn(name); ok {
-				f.Hint = "Perhaps you meant the column '" + suggestion + "'"
-			}
-			return nil, f
+			return nil, pgrst.UnknownBodyColumn(b.relation.Name.Name, name)
 		}
 		if !slices.Contains(columns, c) {
 			columns = append(columns, c)

@@ -98,26 +98,32 @@ func (s *Schema) viewKey(view *Relation) {
 			continue
 		}
 		seen = append(seen, table.Name)
-		if key, ok := view.shows(table, table.PrimaryKey); ok {
-			view.PrimaryKey = append(view.PrimaryKey, key...)
+		if keys := view.showings(table, table.PrimaryKey); len(keys) > 0 {
+			view.PrimaryKey = append(view.PrimaryKey, keys[0]...)
 		}
 	}
 }
 
-// shows translates columns of a table to those of the view, when it has all of them.
-func (r *Relation) shows(table *Relation, columns []string) ([]string, bool) {
+// maxShowings bounds the ways in which one view shows one key.
+const maxShowings = 64
+
+// showings translates columns of a table to those of the view, in every way in
+// which it has all of them: a view may show one column several times.
+func (r *Relation) showings(table *Relation, columns []string) [][]string {
 	if r == table {
-		return columns, true
+		return [][]string{columns}
 	}
-	shown := make([]string, 0, len(columns))
+	all := [][]string{nil}
 	for _, column := range columns {
-		i := slices.IndexFunc(r.origins, func(o origin) bool {
-			return o.Schema == table.Schema && o.Table == table.Name.Name && o.TableColumn == column
-		})
-		if i < 0 {
-			return nil, false
+		var longer [][]string
+		for _, shown := range all {
+			for _, o := range r.origins {
+				if o.Schema == table.Schema && o.Table == table.Name.Name && o.TableColumn == column && len(longer) < maxShowings {
+					longer = append(longer, append(slices.Clone(shown), o.Column))
+				}
+			}
 		}
-		shown = append(shown, r.origins[i].Column)
+		all = longer
 	}
-	return shown, true
+	return all
 }

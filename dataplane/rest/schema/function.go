@@ -46,17 +46,6 @@ func (s *Schema) AllFunctions(schema string) []*Function {
 	return all
 }
 
-// SuggestFunction gives the function of the same schema whose name is nearest, if any is near.
-func (s *Schema) SuggestFunction(name Name) (string, bool) {
-	var names []string
-	for n := range s.functions {
-		if n.Schema == name.Schema {
-			names = append(names, n.Name)
-		}
-	}
-	return nearest(name.Name, names)
-}
-
 func (s *Schema) addFunction(d *documentFunction) {
 	f := &Function{Name: Name{d.Schema, d.Name}, Volatile: d.Volatility == "v", SetOf: d.SetOf, One: d.One, Type: d.Type, Base: d.Base, Domain: d.Domain}
 	var out []Column
@@ -93,11 +82,18 @@ func (s *Schema) addComputed(f *Function, of Name) {
 	case relation == nil || f.Void():
 	case f.Rows == nil && !f.SetOf:
 		relation.Computed = append(relation.Computed, Column{Name: f.Name.Name, Type: f.Type, Base: f.Base, Nullable: true, Function: f})
-	case f.SetOf && f.Rows != nil && f.Rows == s.Relation(f.Rows.Name):
-		cardinality := OneToMany
-		if f.One {
-			cardinality = OneToOne
-		}
-		s.relationships[relation] = append(s.relationships[relation], &Relationship{From: relation, To: f.Rows, Cardinality: cardinality, Function: f})
+	case f.Rows != nil && f.Rows == s.Relation(f.Rows.Name):
+		s.addComputedRelationship(relation, f)
 	}
+}
+
+// addComputedRelationship adds the one that f makes, in place of those that
+// foreign keys make to a relation of f's name.
+func (s *Schema) addComputedRelationship(from *Relation, f *Function) {
+	cardinality := OneToMany
+	if f.One || !f.SetOf {
+		cardinality = OneToOne
+	}
+	others := slices.DeleteFunc(s.relationships[from], func(r *Relationship) bool { return r.Function == nil && r.To.Name == f.Name })
+	s.relationships[from] = append(others, &Relationship{From: from, To: f.Rows, Cardinality: cardinality, Function: f})
 }

@@ -47,62 +47,6 @@ type Junction struct {
 // ToOne tells whether at most one row is related.
 func (r *Relationship) ToOne() bool { return r.Cardinality == ManyToOne || r.Cardinality == OneToOne }
 
-// Related finds the relationships of a relation that `target!hint` may mean. The
-// target is a relation, or (without a hint) a constraint or a column with a
-// foreign key to a table, not to views of it; the hint is a constraint, a column or a junction. Functions win.
-func (s *Schema) Related(from *Relation, target, hint string) []*Relationship {
-	var found []*Relationship
-	for _, r := range s.relationships[from] {
-		switch {
-		case r.Function != nil:
-			if hint == "" && r.Function.Name.Name == target {
-				return []*Relationship{r}
-			}
-		case hint == "" && (r.To.Name.Name == target || !r.To.isView() && (r.Constraint == target || r.Holds && r.single(true) == target)):
-			found = append(found, r)
-		case hint != "" && r.To.Name.Name == target && r.hinted(hint):
-			found = append(found, r)
-		}
-	}
-	// A foreign key from a relation to itself leads both ways. Its name alone
-	// means the many; the column with the key means the one.
-	if len(found) == 2 && found[0].From == found[0].To && found[0].Constraint != "" && found[0].Constraint == found[1].Constraint {
-		return slices.DeleteFunc(found, func(r *Relationship) bool { return r.Holds })
-	}
-	return found
-}
-
-// single is the column of a foreign key of one: its own, or the one it points to.
-func (r *Relationship) single(own bool) string {
-	switch {
-	case len(r.Pairs) != 1:
-		return ""
-	case own:
-		return r.Pairs[0].From
-	}
-	return r.Pairs[0].To
-}
-
-func (r *Relationship) hinted(hint string) bool {
-	if r.Junction != nil {
-		return r.Junction.Relation.Name.Name == hint
-	}
-	return r.Constraint == hint || r.single(true) == hint || r.single(false) == hint
-}
-
-// SuggestRelated gives the related relation whose name is nearest, if any is near.
-func (s *Schema) SuggestRelated(from *Relation, target string) (string, bool) {
-	var names []string
-	for _, r := range s.relationships[from] {
-		if r.Function != nil {
-			names = append(names, r.Function.Name.Name)
-		} else {
-			names = append(names, r.To.Name.Name)
-		}
-	}
-	return nearest(target, names)
-}
-
 // maxRelationships bounds those of one schema: with many views of one table
 // they grow by its square, and it is tenants who make the views.
 const maxRelationships = 50_000
@@ -139,13 +83,11 @@ func (s *Schema) relate() {
 				cardinality = OneToOne
 			}
 			for _, from := range shownAs(table) {
-				own, ok := from.shows(table, key.Columns)
-				if !ok {
-					continue
-				}
-				for _, to := range shownAs(target) {
-					if theirs, ok := to.shows(target, key.ToColumns); ok {
-						s.addKey(&Relationship{From: from, To: to, Cardinality: cardinality, Constraint: key.Constraint, Pairs: pair(own, theirs), Holds: true})
+				for _, own := range from.showings(table, key.Columns) {
+					for _, to := range shownAs(target) {
+						for _, theirs := range to.showings(target, key.ToColumns) {
+							s.addKey(&Relationship{From: from, To: to, Cardinality: cardinality, Constraint: key.Constraint, Pairs: pair(own, theirs), Holds: true})
+						}
 					}
 				}
 			}
@@ -155,18 +97,24 @@ func (s *Schema) relate() {
 		s.addJunctions(r)
 	}
 	for _, all := range s.relationships {
-		slices.SortStableFunc(all, func(a, b *Relationship) int {
-			return cmp.Or(strings.Compare(a.To.Name.Name, b.To.Name.Name), strings.Compare(string(a.Cardinality), string(b.Cardinality)),
-				strings.Compare(a.Constraint, b.Constraint), strings.Compare(a.junction(), b.junction()))
-		})
+		slices.SortStableFunc(all, compare)
 	}
 }
 
-func (r *Relationship) junction() string {
-	if r.Junction == nil {
-		return ""
+// byCardinality is the order in which relationships to one relation are named.
+var byCardinality = []Cardinality{OneToMany, ManyToOne, OneToOne, ManyToMany}
+
+func compare(a, b *Relationship) int {
+	junction := func(r *Relationship) string {
+		if r.Junction == nil {
+			return ""
+		}
+		return r.Junction.Relation.Name.String() + " " + r.Junction.FromConstraint + " " + r.Junction.ToConstraint
 	}
-	return r.Junction.Relation.Name.Name + " " + r.Junction.FromConstraint + " " + r.Junction.ToConstraint
+	return cmp.Or(strings.Compare(a.To.Schema, b.To.Schema), strings.Compare(a.To.Name.Name, b.To.Name.Name),
+		slices.Index(byCardinality, a.Cardinality)-slices.Index(byCardinality, b.Cardinality), strings.Compare(a.Constraint, b.Constraint),
+		slices.CompareFunc(a.Pairs, b.Pairs, func(x, y Pair) int { return cmp.Or(strings.Compare(x.From, y.From), strings.Compare(x.To, y.To)) }),
+		strings.Compare(junction(a), junction(b)))
 }
 
 // addKey adds a relationship and its inverse.

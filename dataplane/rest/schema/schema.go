@@ -2,7 +2,7 @@
 // columns, keys. Databases with the same schema share one [Schema]: it is found
 // by the digest of everything it was made of.
 //
-// Import law: of this module, schema imports nothing.
+// Import law: of this module, schema imports internal packages only.
 package schema
 
 import (
@@ -129,24 +129,4 @@ func find(columns []Column, name string) *Column {
 		return nil
 	}
 	return &columns[i]
-}
-
-// SuggestRelation gives the relation of the same schema whose name is nearest, if any is near.
-func (s *Schema) SuggestRelation(name Name) (string, bool) {
-	names := make([]string, 0, len(s.relations))
-	for n, r := range s.relations {
-		if n.Schema == name.Schema && !r.hidden {
-			names = append(names, n.Name)
-		}
-	}
-	return nearest(name.Name, names)
-}
-
-// SuggestColumn gives the column whose name is nearest, if any is near.
-func (r *Relation) SuggestColumn(name string) (string, bool) {
-	names := make([]string, len(r.Columns))
-	for i := range r.Columns {
-		names[i] = r.Columns[i].Name
-	}
-	return nearest(name, names)
 }

@@ -140,11 +140,21 @@ func TestBounds(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	names := []string{"projects", "tasks", "people", "id"}
-	for want, expected := range map[string]string{"projekts": "projects", "Task": "tasks", "poeple": "people", "zzz": "", "": "", "orders": ""} {
-		got, ok := nearest(want, names)
+	for want, expected := range map[string]string{"projekts": "projects", "PROJECTS": "projects", "project": "projects", "Task": "tasks", "peeple": "people", "poeple": "", "task_id": "", "": ""} {
+		got, _ := nearest(want, names, likely)
 		require.Equal(t, expected, got, want)
-		require.Equal(t, expected != "", ok)
 	}
+	got, _ := nearest("task_id", names, akin)
+	require.Equal(t, "tasks", got)
+	_, score := nearest("Id", names, akin)
+	require.Equal(t, 1.0, score)
+	require.Equal(t, "(a, name)", SuggestArguments([]*Function{{Args: []Arg{{Name: "name"}, {Name: "a"}}}, {}}, []string{"names", "a"}))
+
+	r := &Relation{Columns: []Column{{Name: "id"}, {Name: "name"}, {Name: "named"}, {Name: "state"}}}
+	require.Equal(t, []string{"state"}, r.SuggestColumns("stat"))
+	require.Equal(t, []string{"name", "named"}, r.SuggestColumns("namex"))
+	require.Empty(t, r.SuggestColumns("xyz"))
+	require.Empty(t, (&Relation{Columns: []Column{{Name: "aa"}, {Name: "ab"}, {Name: "ac"}}}).SuggestColumns("ax"), "too many are equally near")
 }
 
 func BenchmarkLookup(b *testing.B) {
