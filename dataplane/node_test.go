@@ -143,7 +143,7 @@ func TestStateOfTheTenant(t *testing.T) {
 		require.Eventually(t, func() bool {
 			a := do(t, http.MethodGet, n.URL()+"/rest/v1/notes", tok, "")
 			return a.status == status && strings.Contains(a.body, code)
-		}, 10*time.Second, 20*time.Millisecond)
+		}, time.Minute, 20*time.Millisecond)
 	}
 	become(200, "owner")
 	w.place("acme", shardmap.Suspended, 2)

@@ -24,6 +24,7 @@ import (
 	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -41,7 +42,9 @@ type bus struct {
 
 func newBus(t *testing.T) *bus {
 	b := &bus{t: t, dir: t.TempDir()}
-	b.start(0)
+	port, err := process.FreePort() // not one that the system gives to the next who asks for any: it comes back to it
+	require.NoError(t, err)
+	b.start(port)
 	nc, err := nats.Connect(b.server.URL(), nats.Timeout(20*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.RetryOnFailedConnect(true))
 	require.NoError(t, err)
 	b.nc = nc
@@ -50,7 +53,7 @@ func newBus(t *testing.T) *bus {
 }
 
 func (b *bus) start(port int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	server, err := natsserver.Start(ctx, natsserver.Config{Dir: b.dir, Port: port})
 	require.NoError(b.t, err)
@@ -58,7 +61,7 @@ func (b *bus) start(port int) {
 }
 
 func (b *bus) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	require.NoError(b.t, b.server.Stop(ctx))
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // startFor bounds how long a server may take to open its store and listen.
-const startFor = 20 * time.Second
+const startFor = time.Minute
 
 // Config says where the server keeps its state and where it listens.
 type Config struct {

@@ -10,11 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/internal/natsserver"
+	"github.com/freehold-db/freehold/internal/process"
 )
 
 func bucket(t *testing.T, ctx context.Context, url string) jetstream.KeyValue {
 	t.Helper()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(20*time.Second))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
@@ -26,11 +27,13 @@ func bucket(t *testing.T, ctx context.Context, url string) jetstream.KeyValue {
 
 func TestRestartResumesStateOnSamePort(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	dir := t.TempDir()
+	port, err := process.FreePort() // not one that the system gives to the next who asks for any
+	require.NoError(t, err)
 
-	s, err := natsserver.Start(ctx, natsserver.Config{Dir: dir})
+	s, err := natsserver.Start(ctx, natsserver.Config{Dir: dir, Port: port})
 	require.NoError(t, err)
 	_, err = bucket(t, ctx, s.URL()).PutString(ctx, "k", "v")
 	require.NoError(t, err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/leaktest"
 	"github.com/freehold-db/freehold/internal/natsserver"
+	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/shardmap"
 	"github.com/freehold-db/freehold/shardmap/feed"
 )
@@ -44,6 +45,11 @@ type bus struct {
 }
 
 func startBus(t *testing.T, dir string, port int) *bus {
+	if port == 0 { // not one that the system gives to the next who asks for any: some tests come back to it
+		var err error
+		port, err = process.FreePort()
+		require.NoError(t, err)
+	}
 	srv, err := natsserver.Start(t.Context(), natsserver.Config{Dir: dir, Port: port, Log: silent})
 	require.NoError(t, err)
 	nc, err := nats.Connect(srv.URL(), nats.Timeout(20*time.Second))
@@ -62,7 +68,8 @@ func startBus(t *testing.T, dir string, port int) *bus {
 func (b *bus) buckets() {
 	for _, c := range []jetstream.KeyValueConfig{
 		{Bucket: shardmap.BucketPlacements}, {Bucket: shardmap.BucketShards},
-		{Bucket: shardmap.BucketNodes, TTL: shardmap.NodeTTL},
+		// As a node makes it, too, maybe at the same time.
+		{Bucket: shardmap.BucketNodes, Description: "heartbeats of data-plane nodes", TTL: shardmap.NodeTTL},
 	} {
 		_, err := b.js.CreateOrUpdateKeyValue(b.t.Context(), c)
 		require.NoError(b.t, err)

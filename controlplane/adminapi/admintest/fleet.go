@@ -93,7 +93,7 @@ func (f *Fleet) Serve(addr string) {
 	var once sync.Once
 	f.Stop = func() {
 		once.Do(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			require.NoError(f.t, server.Shutdown(ctx))
 			require.ErrorIs(f.t, <-served, http.ErrServerClosed)
