@@ -30,8 +30,8 @@ func (h *Handler) answer(c *gin.Context, id Identity, req *request) error {
 	if req.document != nil {
 		return writeDocument(c, req, out.schema, out)
 	}
-	if req.media.explain != nil {
-		c.Writer.Header().Set("Content-Type", req.media.contentType)
+	if out.plan.Explain != nil {
+		req.bodyHeaders(c.Writer.Header(), out.plan.ContentType)
 		send(c, http.StatusOK, out.explained)
 		return nil
 	}
@@ -69,7 +69,7 @@ func writeRead(c *gin.Context, req *request, out *outcome, override override, ro
 	switch {
 	case total >= 0 && offset > total:
 		return pgrst.OutOfRange(offset, total)
-	case req.media.singular && rows != 1:
+	case out.plan.Answer.Singular && rows != 1:
 		return pgrst.NotSingular(rows)
 	}
 	body, err := out.body()
@@ -96,7 +96,7 @@ func writeRead(c *gin.Context, req *request, out *outcome, override override, ro
 		c.Writer.WriteHeaderNow()
 		return nil
 	}
-	req.bodyHeaders(h, out.plan)
+	req.bodyHeaders(h, out.plan.ContentType)
 	status = override.apply(h, status)
 	if req.head {
 		c.Writer.WriteHeader(status)
@@ -146,12 +146,17 @@ func writeWrite(c *gin.Context, req *request, out *outcome, override override, r
 		h.Set("Content-Range", contentRange(first, last, total))
 	}
 	req.preferenceApplied(h, applied(resolution, missing, p.representation, p.count, p.tx, p.handling, zone(p), maxAffectedApplied(req)))
+	var body []byte
 	if full {
-		req.bodyHeaders(h, out.plan)
+		var err error
+		if body, err = out.body(); err != nil {
+			return err
+		}
+		req.bodyHeaders(h, out.plan.ContentType)
 	}
 	switch status = override.apply(h, status); {
 	case full:
-		send(c, status, out.row[plan.ColumnBody])
+		send(c, status, body)
 	case status == http.StatusNoContent:
 		c.Writer.WriteHeader(status)
 		c.Writer.WriteHeaderNow()
@@ -168,14 +173,7 @@ func send(c *gin.Context, status int, body []byte) {
 	_, _ = c.Writer.Write(body) // a client that is gone is nobody to tell
 }
 
-func (req *request) bodyHeaders(h http.Header, p *plan.Plan) {
-	contentType := req.media.contentType
-	if p.RawType != "" {
-		contentType = p.RawType
-		if strings.HasPrefix(contentType, "text/") {
-			contentType += utf8
-		}
-	}
+func (req *request) bodyHeaders(h http.Header, contentType string) {
 	h.Set("Content-Type", contentType)
 	if req.negotiated {
 		h.Set("Content-Profile", req.profile)

@@ -121,7 +121,7 @@ func TestValuesAsTheyAre(t *testing.T) {
 	require.Equal(t, "application/octet-stream", w.Header().Get("Content-Type"))
 	w = a.get("/rpc/page", "Accept: text/html, */*")
 	require.Equal(t, "<p>hi</p>", w.Body.String())
-	require.Equal(t, "text/html; charset=utf-8", w.Header().Get("Content-Type"))
+	require.Equal(t, "text/html", w.Header().Get("Content-Type"))
 	require.Equal(t, `"hi you"`, a.get("/rpc/greet", "Accept: text/html, */*;q=0.1").Body.String())
 	require.Equal(t, 406, a.get("/rpc/greet", "Accept: image/png").Code)
 	require.Equal(t, 406, a.get("/films", "Accept: image/png").Code)

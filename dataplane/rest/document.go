@@ -14,41 +14,36 @@ import (
 // root is where the dialect is served.
 const root = "/rest/v1"
 
+const openAPI = "application/openapi+json"
+
 // documentType is the media type of the root's answer to a request, or "".
 func documentType(accept []string) string {
-	const own = "application/openapi+json"
-	if len(accept) == 0 {
-		return own
-	}
-	for _, w := range preferred(accept) {
-		switch w.mediaType {
-		case own, "application/*", "*/*":
-			return own
-		case "application/json":
-			return w.mediaType
+	for _, m := range accepted(accept) {
+		switch m.Type {
+		case openAPI, "application/*", "*/*", "application/json":
+			return openAPI
 		}
 	}
 	return ""
 }
 
 // readDocument reads a request for the description of a schema.
-func (h *Handler) readDocument(c *gin.Context) (*request, error) {
+func (h *Handler) readDocument(c *gin.Context, exposed *exposure) (*request, error) {
 	r := c.Request
-	req := &request{method: r.Method, head: r.Method == http.MethodHead}
+	req := &request{method: r.Method, head: r.Method == http.MethodHead, header: r.Header, exposed: exposed}
 	req.Action = plan.ActionRead
 	if r.Method == http.MethodOptions {
 		req.Action = plan.ActionOptions
 	}
-	if err := h.chooseSchema(req, r.Header); err != nil {
+	if err := req.chooseSchema(); err != nil {
 		return nil, err
 	}
 	contentType := documentType(r.Header.Values("Accept"))
 	if contentType == "" {
 		return nil, pgrst.NotAcceptable(clip(r.Header.Get("Accept")))
 	}
-	req.media.contentType = contentType + utf8
+	req.documentType = contentType + utf8
 	req.document = &plan.Statement{SQL: openapi.AccessSQL, Params: [][]byte{[]byte(req.profile)}}
-	req.headers = headersJSON(r.Header)
 	return req, nil
 }
 
@@ -58,7 +53,7 @@ func writeDocument(c *gin.Context, req *request, s *schema.Schema, out *outcome)
 	if err != nil {
 		return err //nolint:wrapcheck // it says where it comes from
 	}
-	req.bodyHeaders(c.Writer.Header(), out.plan)
+	req.bodyHeaders(c.Writer.Header(), req.documentType)
 	if req.head {
 		text = nil
 	}

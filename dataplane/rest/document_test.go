@@ -67,7 +67,7 @@ func TestDocument(t *testing.T) {
 	require.NotContains(t, read().Paths, "/secret")
 
 	require.Equal(t, "application/openapi+json; charset=utf-8", a.get("/", "Accept: */*").Header().Get("Content-Type"))
-	require.Equal(t, "application/json; charset=utf-8", a.get("/", "Accept: application/json").Header().Get("Content-Type"))
+	require.Equal(t, "application/openapi+json; charset=utf-8", a.get("/", "Accept: application/json").Header().Get("Content-Type"))
 	require.Equal(t, 406, a.get("/", "Accept: text/csv").Code)
 	require.Equal(t, "OPTIONS,GET,HEAD", a.do(http.MethodOptions, "/", "").Header().Get("Allow"))
 	require.Empty(t, a.do(http.MethodHead, "/", "").Body.String())

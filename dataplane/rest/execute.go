@@ -28,17 +28,21 @@ const (
 // execute runs the settings and the statement as one batch with one Sync, which
 // makes them one transaction and one round trip. The row is copied, so that the
 // connection is free before the client has read a byte.
-func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req *request, out *outcome) error {
-	sql, params := h.settings(c.Placement.Database, id, req, out.plan.ReadOnly)
+//
+// A stamp that is not nil is the schema's, to be checked before.
+func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req *request, out *outcome, stamp []byte) error {
+	p := prologue{stamped: stamp != nil, reads: out.plan.ReadOnly}
+	explained := out.plan.Explain != nil
+	p.plain = p.stamped && req.document == nil && !explained && out.plan.Plain()
+	sql, params := h.settings(c.Placement.Database, id, req, p, stamp)
 	var stmt, count plan.Statement
 	if req.document != nil {
 		stmt = *req.document
 	} else {
 		stmt, count = plan.Render(out.plan), plan.RenderCount(out.plan)
 	}
-	explained := req.media.explain != nil
 	if explained {
-		stmt, count = req.media.explain.statement(stmt), plan.Statement{}
+		stmt, count = out.plan.Explain.Statement(stmt), plan.Statement{}
 	}
 	var batch pgconn.Batch
 	batch.ExecParams(sql, params, nil, nil, nil)

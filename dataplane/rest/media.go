@@ -2,104 +2,121 @@ package rest
 
 import (
 	"cmp"
-	"mime"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
-
-// media is the form of an answer's body.
-type media struct {
-	contentType string
-	format      plan.Format
-	singular    bool
-	stripNulls  bool
-	explain     *explain
-}
 
 const utf8 = "; charset=utf-8"
 
-var jsonRows = media{contentType: "application/json" + utf8}
+// anything is what a client accepts that doesn't say what it accepts.
+var (
+	anything = []plan.Media{{Type: schema.AnyMedia, Text: schema.AnyMedia}}
+	onlyJSON = []plan.Media{{Type: "application/json", Text: "application/json"}}
+)
 
-// wanted is one entry of an Accept header.
-type wanted struct {
-	mediaType string
-	params    map[string]string
-	quality   float64
-}
-
-// negotiate picks what the client prefers of what is served. Types that only a
-// function's own result could have are raw: those preferred to the one picked,
-// or all of them with the error that ends the request unless one of them fits.
-func negotiate(accept []string, plans bool) (m media, raw []string, err error) {
-	if len(accept) == 0 || len(accept) == 1 && (accept[0] == "" || accept[0] == "*/*" || accept[0] == "application/json") {
-		return jsonRows, nil, nil
+// accepted reads Accept headers: the media types in the order of preference.
+func accepted(headers []string) []plan.Media {
+	if len(headers) == 0 {
+		return anything
 	}
-	for _, w := range preferred(accept) {
-		if m, ok := w.served(plans); ok {
-			return m, raw, nil
+	if len(headers) == 1 {
+		switch headers[0] {
+		case "", schema.AnyMedia:
+			return anything
+		case "application/json":
+			return onlyJSON
 		}
-		raw = append(raw, w.mediaType)
 	}
-	return media{}, raw, pgrst.NotAcceptable(clip(strings.Join(accept, ", ")))
-}
-
-func preferred(accept []string) []wanted {
-	var all []wanted
-	for _, header := range accept {
-		for part := range strings.SplitSeq(header, ",") {
-			mediaType, params, err := mime.ParseMediaType(withoutEmpty(part))
-			if err != nil {
-				continue
+	type weighed struct {
+		plan.Media
+		quality  float64
+		specific int
+	}
+	var all []weighed
+	for _, header := range headers {
+		for part := range splitOutside(header, ',') {
+			part = strings.ReplaceAll(part, " ", "")
+			text, after, weighted := strings.Cut(part, ";q=")
+			w := weighed{media(text), 1, strings.Count(text, ";") - strings.Count(text, "*")}
+			if weighted {
+				number, _, _ := strings.Cut(after, ";")
+				if q, err := strconv.ParseFloat(number, 64); err == nil {
+					w.quality = q
+				}
 			}
-			w := wanted{mediaType, params, 1}
-			if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
-				w.quality = q
-			}
-			if w.quality > 0 {
+			if text != "" && w.quality > 0 {
 				all = append(all, w)
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b wanted) int { return cmp.Compare(b.quality, a.quality) })
-	return all
-}
-
-// withoutEmpty drops parameters without a value, which clients send (`options=;`)
-// and no media type may have.
-func withoutEmpty(part string) string {
-	if !strings.Contains(part, "=;") && !strings.HasSuffix(part, "=") {
-		return part
-	}
-	params := slices.DeleteFunc(strings.Split(part, ";"), func(p string) bool {
-		p = strings.TrimSpace(p)
-		return p == "" || strings.HasSuffix(p, "=")
+	slices.SortStableFunc(all, func(a, b weighed) int {
+		return cmp.Or(cmp.Compare(b.quality, a.quality), cmp.Compare(b.specific, a.specific))
 	})
-	return strings.Join(params, ";")
+	if len(all) == 0 {
+		return []plan.Media{{Text: strings.Join(headers, ", ")}}
+	}
+	types := make([]plan.Media, len(all))
+	for i := range all {
+		types[i] = all[i].Media
+	}
+	return types
 }
 
-func (w wanted) served(plans bool) (media, bool) {
-	stripped := w.params["nulls"] == "stripped"
-	switch w.mediaType {
-	case "application/json", "application/*", "*/*":
-		return jsonRows, true
-	case "text/csv":
-		return media{contentType: "text/csv" + utf8, format: plan.CSV}, true
-	case "application/vnd.pgrst.array", "application/vnd.pgrst.array+json":
-		if !stripped {
-			return jsonRows, true
+// media reads one media type with its parameters. What is none stays as it is
+// and will not be found.
+func media(text string) plan.Media {
+	m := plan.Media{Text: text}
+	params := map[string]string{}
+	n := 0
+	for part := range splitOutside(text, ';') {
+		if n++; n == 1 {
+			m.Type = strings.ToLower(part)
+			continue
 		}
-		return media{contentType: "application/vnd.pgrst.array+json;nulls=stripped" + utf8, stripNulls: true}, true
-	case "application/vnd.pgrst.object", "application/vnd.pgrst.object+json":
-		if !stripped {
-			return media{contentType: "application/vnd.pgrst.object+json" + utf8, singular: true}, true
-		}
-		return media{contentType: "application/vnd.pgrst.object+json;nulls=stripped" + utf8, singular: true, stripNulls: true}, true
-	case "application/vnd.pgrst.plan", "application/vnd.pgrst.plan+text", "application/vnd.pgrst.plan+json":
-		return w.plan(), plans
+		name, value, _ := strings.Cut(part, "=")
+		params[strings.ToLower(name)] = strings.Trim(value, `"`)
 	}
-	return media{}, false
+	stripped := params["nulls"] == "stripped"
+	switch m.Type {
+	case "application/vnd.pgrst.object", plan.MediaObject:
+		m.Type, m.StripNulls, m.Text = plan.MediaObject, stripped, plan.MediaObject
+	case "application/vnd.pgrst.array", plan.MediaArray:
+		m.Type, m.StripNulls, m.Text = plan.MediaArray, stripped, plan.MediaArray
+	case plan.MediaPlan, plan.MediaPlan + "+text", plan.MediaPlan + "+json":
+		m.Explain = &plan.Explain{For: onlyJSON[0], JSON: strings.HasSuffix(m.Type, "+json")}
+		if of := params["for"]; of != "" {
+			m.Explain.For = media(of)
+			m.Explain.For.Explain = nil
+		}
+		for _, option := range plan.ExplainOptions {
+			if slices.Contains(strings.Split(params["options"], "|"), option) {
+				m.Explain.Options = append(m.Explain.Options, option)
+			}
+		}
+		m.Type = plan.MediaPlan
+	}
+	return m
+}
+
+// splitOutside splits text at a separator, but not inside of quotes.
+func splitOutside(text string, at byte) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		start, quoted := 0, false
+		for i := range len(text) {
+			switch {
+			case text[i] == '"':
+				quoted = !quoted
+			case text[i] == at && !quoted:
+				if !yield(text[start:i]) {
+					return
+				}
+				start = i + 1
+			}
+		}
+		yield(text[start:])
+	}
 }

@@ -19,26 +19,28 @@ type request struct {
 	method     string
 	path       string // below the root, unescaped
 	head       bool
-	media      media
 	prefer     preferences
+	exposed    *exposure
 	profile    string // the schema
 	negotiated bool   // the profile is part of the answer
 	rollback   bool
 	rawQuery   string
-	headers    []byte // as JSON, for SQL
+	header     http.Header
 	// document is the statement that takes the place of a plan's, for the root.
 	document *plan.Statement
+	// documentType is that one's content type.
+	documentType string
 }
 
-func (h *Handler) read(c *gin.Context) (*request, error) {
+func (h *Handler) read(c *gin.Context, exposed *exposure) (*request, error) {
 	r := c.Request
-	req := &request{method: r.Method, head: r.Method == http.MethodHead, rawQuery: r.URL.RawQuery, path: c.Param("table")}
+	req := &request{method: r.Method, head: r.Method == http.MethodHead, rawQuery: r.URL.RawQuery, header: r.Header, path: c.Param("table"), exposed: exposed}
 	function, called := c.Params.Get("function")
 	var err error
 	if req.Action, err = action(r.Method, called); err != nil {
 		return nil, err
 	}
-	if err := h.chooseSchema(req, r.Header); err != nil {
+	if err := req.chooseSchema(); err != nil {
 		return nil, err
 	}
 	req.Relation = schema.Name{Schema: req.profile, Name: req.path}
@@ -53,14 +55,7 @@ func (h *Handler) read(c *gin.Context) (*request, error) {
 	if req.Query, err = parse(r.URL.RawQuery); err != nil {
 		return nil, syntax(err)
 	}
-	var notAcceptable error
-	req.media, req.RawTypes, notAcceptable = negotiate(r.Header.Values("Accept"), h.opts.Plans)
-	if notAcceptable != nil {
-		if !called {
-			return nil, notAcceptable
-		}
-		req.NotAcceptable = notAcceptable
-	}
+	req.Accept, req.Plans = accepted(r.Header["Accept"]), h.opts.Plans
 	if req.prefer, err = parsePreferences(r.Header.Values("Prefer")); err != nil {
 		return nil, err
 	}
@@ -73,7 +68,6 @@ func (h *Handler) read(c *gin.Context) (*request, error) {
 	if err := bounded(req); err != nil {
 		return nil, err
 	}
-	req.headers = headersJSON(r.Header)
 	h.fill(req)
 	return req, nil
 }
@@ -147,11 +141,8 @@ func (h *Handler) fill(req *request) {
 		req.Return = plan.ReturnHeaders
 	}
 	req.Answer = plan.Answer{
-		Body: !req.head, Format: req.media.format, Singular: req.media.singular, StripNulls: req.media.stripNulls,
+		Body:  !req.head,
 		Count: counts[p.count], MaxAffected: -1, MaxBytes: h.opts.MaxAnswer,
-	}
-	if req.head || req.media.explain != nil {
-		req.RawTypes = nil
 	}
 	req.rollback = p.tx == "tx=rollback" && h.opts.Rollback
 	if !h.opts.Rollback {
@@ -165,15 +156,16 @@ func (h *Handler) fill(req *request) {
 var counts = map[string]plan.Count{"count=exact": plan.ExactCount, "count=planned": plan.PlannedCount, "count=estimated": plan.EstimatedCount}
 
 // chooseSchema reads the profile: Accept-Profile when reading, else Content-Profile.
-func (h *Handler) chooseSchema(req *request, header http.Header) error {
+func (req *request) chooseSchema() error {
 	name := "Content-Profile"
 	if reads(req.method) {
 		name = "Accept-Profile"
 	}
-	req.profile, req.negotiated = h.opts.Schemas[0], len(h.opts.Schemas) > 1
-	if profile := header.Get(name); profile != "" {
-		if _, ok := h.searchPath[profile]; !ok {
-			return pgrst.UnknownSchema(profile, h.opts.Schemas)
+	x := req.exposed
+	req.profile, req.negotiated = x.names[0], len(x.names) > 1
+	if profile := req.header.Get(name); profile != "" {
+		if _, ok := x.searchPath[profile]; !ok {
+			return pgrst.UnknownSchema(profile, x.names)
 		}
 		req.profile, req.negotiated = profile, true
 	}

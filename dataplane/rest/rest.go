@@ -12,15 +12,14 @@
 //
 // Not served: GeoJSON, media types that a tenant's own aggregates make of tables.
 //
-// Import law: of this module, rest imports shardmap, router, dataplane/fault and
-// its own sub-packages only.
+// Import law: of this module, rest imports shardmap, router, dataplane/fault, its own
+// sub-packages and internal packages only.
 package rest
 
 import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -43,6 +42,8 @@ type Identity struct {
 	Access router.Access
 	// Claims are the token's claims, for SQL to read as request.jwt.claims.
 	Claims json.RawMessage
+	// Schemas are exposed to this tenant in place of [Options.Schemas]; empty: those.
+	Schemas []string
 }
 
 type identityKey struct{}
@@ -60,8 +61,12 @@ func IdentityFrom(ctx context.Context) (Identity, bool) {
 
 // Options bounds a [Handler]. Zero fields take the defaults.
 type Options struct {
-	// Schemas are exposed; the first is the default. Default: public.
+	// Schemas are exposed to tenants without a list of their own; the first is the
+	// default. Default: public. Those that can't be exposed ([Exposable]) are left out.
 	Schemas []string
+	// ExtraSearchPath are schemas that SQL finds things in besides the one of the
+	// request, without being exposed. Default: public; empty but not nil for none.
+	ExtraSearchPath []string
 	// MaxRows bounds the rows of one answer; default 1000, negative for no bound.
 	MaxRows int
 	// MaxBody bounds a request's body in bytes; default 1 MiB.
@@ -75,7 +80,7 @@ type Options struct {
 	Plans bool
 	// Rollback lets clients ask for what they wrote to be undone.
 	Rollback bool
-	// Cache bounds what is remembered of schemas; its Schemas field is overwritten.
+	// Cache bounds what is remembered of schemas.
 	Cache schema.Options
 }
 
@@ -92,7 +97,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxAnswer <= 0 {
 		o.MaxAnswer = 16 << 20
 	}
-	o.Cache.Schemas = o.Schemas
+	if o.ExtraSearchPath == nil {
+		o.ExtraSearchPath = []string{"public"}
+	}
 	return o
 }
 
@@ -101,25 +108,14 @@ type Handler struct {
 	router  Router
 	opts    Options
 	schemas *schema.Cache
-	// searchPath is the session's search_path by the schema asked for.
-	searchPath map[string][]byte
+	exposed *exposures
 }
 
 // New makes a handler; it holds no resources of its own.
 func New(r Router, opts Options) *Handler {
 	opts = opts.withDefaults()
-	h := &Handler{router: r, opts: opts, schemas: schema.NewCache(opts.Cache), searchPath: map[string][]byte{}}
-	for _, name := range opts.Schemas {
-		path := quote(name)
-		if name != "public" {
-			path += `, "public"`
-		}
-		h.searchPath[name] = []byte(path)
-	}
-	return h
+	return &Handler{router: r, opts: opts, schemas: schema.NewCache(opts.Cache), exposed: newExposures(opts.Schemas, opts.ExtraSearchPath)}
 }
-
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // Register mounts the verbs of tables and functions, and the description of both.
 func (h *Handler) Register(routes gin.IRoutes) {
@@ -133,14 +129,14 @@ func (h *Handler) Register(routes gin.IRoutes) {
 }
 
 // serve answers a request of a kind that read understands.
-func (h *Handler) serve(read func(*gin.Context) (*request, error)) gin.HandlerFunc {
+func (h *Handler) serve(read func(*gin.Context, *exposure) (*request, error)) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		id, ok := IdentityFrom(c.Request.Context())
 		if !ok {
 			fault.Write(c, fault.New(http.StatusUnauthorized, "PGRST302", "Anonymous access is disabled"))
 			return
 		}
-		req, err := read(c)
+		req, err := read(c, h.exposed.of(id.Schemas))
 		if err == nil {
 			err = h.answer(c, id, req)
 		}

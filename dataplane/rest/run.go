@@ -13,6 +13,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -34,51 +35,59 @@ type outcome struct {
 // maxTurns bounds how often a request goes to the database: to look at the
 // schema, to run, to look again after a refusal, to run again, with room for a
 // schema that is thrown out of the cache in between.
-const maxTurns = 6
+const maxTurns = 8
 
 // errUnsettled ends a request whose schema did not stay in the cache long enough.
 var errUnsettled = errors.New("the schema kept going out of the cache")
 
-// run plans and executes a request. A refusal that an outdated schema could
-// have caused is believed only after the fingerprint was read anew: when that
-// changed, the request is planned once more. Nothing was written then, for a
-// failed statement leaves nothing behind.
+// run plans and executes a request. Before it executes anything the database
+// checks, in the same transaction, that the schema is the one of the plan; when
+// it is not, the schema is read anew and the request planned once more. So no
+// request is answered by a schema older than the request.
+//
+// A refusal that an outdated schema could have caused is believed only after
+// the schema was looked at again: the plan may have failed before the database
+// had a say, or the schema changed between the check and the statement. Nothing
+// was written then, for a failed statement leaves nothing behind.
 func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome, error) {
 	access := router.ReadOnly
 	if !reads(req.method) {
 		access = router.ReadWrite
 	}
 	t := turn{h: h, id: id, req: req}
-	for range maxTurns {
-		t.schema, t.believed, t.err = nil, false, nil
+	for n := range maxTurns {
+		// What changes again and again is read in this very request: the last turn goes by that.
+		t.known, t.believed, t.unchecked, t.err = schema.Known{}, false, n == maxTurns-1, nil
 		if err := h.router.Do(ctx, id.Tenant, access, t.session); err != nil {
 			t.err = err
 		}
 		switch {
-		case t.schema == nil && t.err == nil:
-			if err := h.schemas.Pace(ctx, t.database); err != nil {
+		case t.known.Schema == nil && t.err == nil:
+			if err := h.schemas.Pace(ctx, t.database, req.exposed.of); err != nil {
 				return nil, err
 			}
-			if err := h.router.Do(ctx, id.Tenant, router.ReadOnly, h.refresh); err != nil {
+			if err := h.router.Do(ctx, id.Tenant, router.ReadOnly, t.refresh); err != nil {
 				return nil, err
 			}
-		case t.schema == nil || t.believed || !doubtful(t.err):
-			return t.out, h.translate(req, t.err)
+		case outdated(t.err):
+			h.schemas.Doubt(t.database, req.exposed.of)
+		case t.known.Schema == nil || t.believed || !doubtful(t.err):
+			return t.out, h.translate(req, t.out, t.err)
 		default:
-			t.doubted, t.doubtedUnder = t.err, t.schema.Fingerprint
-			h.schemas.Doubt(t.database)
+			t.doubted, t.doubtedUnder = t.err, t.known.Fingerprint
+			h.schemas.Doubt(t.database, req.exposed.of)
 		}
 	}
 	if t.doubted != nil {
-		return nil, h.translate(req, t.doubted)
+		return nil, h.translate(req, nil, t.doubted)
 	}
 	return nil, errUnsettled
 }
 
 // refresh reads the schema, as a read of its own: when its connection is lost,
 // the router may repeat it.
-func (h *Handler) refresh(ctx context.Context, c *router.Conn) error {
-	return h.schemas.Refresh(ctx, c.Placement.Database, c.PG)
+func (t *turn) refresh(ctx context.Context, c *router.Conn) error {
+	return t.h.schemas.Refresh(ctx, c.Placement.Database, t.req.exposed.of, c.PG)
 }
 
 // turn is one attempt of a request, and what earlier ones left.
@@ -90,11 +99,12 @@ type turn struct {
 	// doubted is the refusal met under the schema of that fingerprint.
 	doubted      error
 	doubtedUnder schema.Fingerprint
+	unchecked    bool // the schema's stamp is not checked
 
 	// Set by session:
 	database string
-	schema   *schema.Schema // nil: look at it first
-	believed bool           // err stands: no fresh schema could change it
+	known    schema.Known // without a schema: look at it first
+	believed bool         // err stands: no fresh schema could change it
 	out      *outcome
 	err      error
 }
@@ -104,32 +114,44 @@ type turn struct {
 func (t *turn) session(ctx context.Context, c *router.Conn) error {
 	t.out, t.err, t.believed = nil, nil, false
 	t.database = c.Placement.Database
-	if t.schema = t.h.schemas.Lookup(t.database); t.schema == nil {
+	if t.known = t.h.schemas.Lookup(t.database, t.req.exposed.of); t.known.Schema == nil {
 		return nil
 	}
 	if t.doubted != nil {
 		t.believed = true
-		if t.schema.Fingerprint == t.doubtedUnder {
+		if t.known.Fingerprint == t.doubtedUnder {
 			t.err = t.doubted
 			return nil
 		}
 	}
+	stamp := t.known.Stamp
+	if t.unchecked {
+		stamp = nil
+	}
 	if t.req.Action == plan.ActionOptions {
 		t.out = &outcome{}
-		t.out.allow, t.err = allow(t.schema, t.req)
+		t.out.allow, t.err = allow(t.known.Schema, t.req)
 		return nil
 	}
 	if t.req.document != nil {
-		t.out = &outcome{plan: &plan.Plan{ReadOnly: true}, schema: t.schema, guess: -1}
-		return t.h.execute(ctx, c, t.id, t.req, t.out)
+		t.out = &outcome{plan: &plan.Plan{ReadOnly: true}, schema: t.known.Schema, guess: -1}
+		return t.h.execute(ctx, c, t.id, t.req, t.out, stamp)
 	}
-	p, err := plan.Build(t.schema, &t.req.Request)
+	p, err := plan.Build(t.known.Schema, &t.req.Request)
 	if err != nil {
 		t.err = err
 		return nil
 	}
 	t.out = &outcome{plan: p, guess: -1}
-	return t.h.execute(ctx, c, t.id, t.req, t.out)
+	return t.h.execute(ctx, c, t.id, t.req, t.out, stamp)
+}
+
+// outdated tells whether err says that the schema is not the one of the plan any
+// more. Nothing of the request was executed.
+func outdated(err error) bool {
+	var s *settingsError // what the tenant's own SQL raises comes later
+	var e *pgconn.PgError
+	return errors.As(err, &s) && errors.As(err, &e) && e.Code == schemachange.Code
 }
 
 // doubtful tells whether err may be due to an outdated schema.
@@ -166,7 +188,7 @@ func (e *settingsError) Error() string { return "session settings: " + e.err.Err
 func (e *settingsError) Unwrap() error { return e.err }
 
 // translate turns what the guard and the settings say into the dialect's faults.
-func (h *Handler) translate(req *request, err error) error {
+func (h *Handler) translate(req *request, out *outcome, err error) error {
 	var e *pgconn.PgError
 	if err == nil || !errors.As(err, &e) {
 		return err
@@ -191,7 +213,7 @@ func (h *Handler) translate(req *request, err error) error {
 	switch {
 	case !ok:
 		return err
-	case req.Answer.Singular:
+	case out != nil && out.plan.Answer.Singular:
 		return pgrst.NotSingular(n)
 	default:
 		return pgrst.TooManyAffected(n)

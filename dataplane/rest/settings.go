@@ -1,61 +1,90 @@
 package rest
 
 import (
+	"strconv"
 	"strings"
 
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/router"
 )
 
 // The settings of a request's transaction. They all end with it, so that the
 // next user of a pooled connection sees none of them.
-const (
-	settingSearchPath = iota
-	settingRole
-	settingClaims
-	settingMethod
-	settingPath
-	settingHeaders
-	settingTimezone // only when preferred
-	settingCount
-)
+//
+// First of all the database checks that its schema is the one that the request
+// was planned with: if not, nothing of the request is executed.
 
-var settingsSQL = func() (sql [2][2]string) {
-	names := [settingCount]string{"search_path", "role", "request.jwt.claims", "request.method", "request.path", "request.headers", "timezone"}
-	for zoned := range 2 {
-		var calls []string
-		for i, name := range names[:settingTimezone+zoned] {
-			calls = append(calls, "pg_catalog.set_config('"+name+"', $"+string(rune('1'+i))+", true)")
+// prologue says which settings a request has.
+type prologue struct {
+	stamped bool // the schema has a stamp to be checked
+	plain   bool // none of the tenant's SQL runs, so that nobody could see more than the role
+	zoned   bool // a time zone is preferred
+	reads   bool // the transaction may not write
+}
+
+func (p prologue) index() (i int) {
+	for bit, set := range []bool{p.stamped, p.plain, p.zoned, p.reads} {
+		if set {
+			i |= 1 << bit
 		}
-		sql[zoned][0] = "SELECT " + strings.Join(calls, ", ")
-		sql[zoned][1] = sql[zoned][0] + ", pg_catalog.set_config('transaction_read_only', 'on', true)"
+	}
+	return i
+}
+
+var prologues = func() (sql [16]string) {
+	for i := range sql {
+		p := prologue{stamped: i&1 != 0, plain: i&2 != 0, zoned: i&4 != 0, reads: i&8 != 0}
+		sql[i] = p.sql()
 	}
 	return sql
 }()
 
+// sql is the statement; its parameters are the stamp, the settings in this order, the time zone.
+func (p prologue) sql() string {
+	names := []string{"role"}
+	if !p.plain {
+		names = []string{"search_path", "role", "request.jwt.claims", "request.method", "request.path", "request.headers"}
+	}
+	if p.zoned {
+		names = append(names, "timezone")
+	}
+	var calls []string
+	if p.stamped {
+		calls = append(calls, schemachange.Expect)
+	}
+	first := len(calls) + 1
+	for i, name := range names {
+		calls = append(calls, "pg_catalog.set_config('"+name+"', $"+strconv.Itoa(first+i)+", true)")
+	}
+	if p.reads && !p.plain {
+		calls = append(calls, "pg_catalog.set_config('transaction_read_only', 'on', true)")
+	}
+	return "SELECT " + strings.Join(calls, ", ")
+}
+
+var noClaims = []byte("{}")
+
 // settings is the statement that makes a session the request's, and its parameters.
-func (h *Handler) settings(database string, id Identity, req *request, readsOnly bool) (string, [][]byte) {
+func (h *Handler) settings(database string, id Identity, req *request, p prologue, stamp []byte) (string, [][]byte) {
 	role := database + "_ro"
 	if id.Access == router.ReadWrite {
 		role = database + "_rw"
 	}
-	claims := []byte(id.Claims)
-	if claims == nil {
-		claims = []byte("{}")
+	params := make([][]byte, 0, 8)
+	if p.stamped {
+		params = append(params, stamp)
 	}
-	params := make([][]byte, settingTimezone, settingCount)
-	params[settingSearchPath] = h.searchPath[req.profile]
-	params[settingRole] = []byte(role)
-	params[settingClaims] = claims
-	params[settingMethod] = []byte(req.method)
-	params[settingPath] = []byte("/" + req.path)
-	params[settingHeaders] = req.headers
-	zoned, readOnly := 0, 0
-	if req.prefer.timezone != "" {
-		zoned = 1
+	if p.plain {
+		params = append(params, []byte(role))
+	} else {
+		claims := []byte(id.Claims)
+		if claims == nil {
+			claims = noClaims
+		}
+		params = append(params, req.exposed.searchPath[req.profile], []byte(role), claims, []byte(req.method), []byte("/"+req.path), headersJSON(req.header))
+	}
+	if p.zoned = req.prefer.timezone != ""; p.zoned {
 		params = append(params, []byte(req.prefer.timezone))
 	}
-	if readsOnly {
-		readOnly = 1
-	}
-	return settingsSQL[zoned][readOnly], params
+	return prologues[p.index()], params
 }

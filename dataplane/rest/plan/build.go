@@ -52,10 +52,10 @@ type Request struct {
 	Query    *query.Query
 	Body     *body.Body // of an insert or update
 	Args     *CallArgs  // of a call
-	// RawTypes are the media types preferred to the answer's own, if the
-	// function's result is of one; NotAcceptable is what to say if not.
-	RawTypes      []string
-	NotAcceptable error
+	// Accept are the media types that the client accepts, in the order of its preference.
+	Accept []Media
+	// Plans: execution plans may be asked for.
+	Plans bool
 	// Page is what is asked for by limit, offset and Range.
 	Page Page
 	// MaxRows bounds a read's rows whatever is asked for; 0 for no bound.
@@ -65,7 +65,8 @@ type Request struct {
 	MissingDefaults bool
 	// Aggregates are refused unless enabled.
 	Aggregates bool
-	// Answer is taken over but for Body and Location of a write, which Return decides.
+	// Answer is taken over but for its form, which Accept decides, and Body and
+	// Location of a write, which Return decides.
 	Answer Answer
 }
 
@@ -95,7 +96,7 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	switch req.Action {
 	case ActionRead:
 		p.Read.Where, p.Read.Page = append(p.Read.Where, where...), t.bounded(req.Page)
-		return p, nil
+		return p, p.negotiate(s, req)
 	case ActionInsert:
 		p.Write, err = b.insert()
 	case ActionUpdate:
@@ -108,8 +109,9 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = p.negotiate(s, req) // as long as it is known what was selected
 	b.returning(p)
-	return p, nil
+	return p, err
 }
 
 // tree is what the builders of one plan share.

@@ -62,9 +62,6 @@ func (t *tree) call() (*Plan, error) {
 		rows = &schema.Relation{Name: f.Name}
 	}
 	p := &Plan{Call: c, Read: Read{From: rows}, Answer: t.req.Answer, ReadOnly: args.ReadOnly || !f.Volatile}
-	if err := p.represent(t.req); err != nil {
-		return nil, err
-	}
 	b := builder{tree: t, relation: rows, read: &p.Read}
 	if err := t.build(b); err != nil {
 		return nil, err
@@ -74,23 +71,8 @@ func (t *tree) call() (*Plan, error) {
 		return nil, err
 	}
 	p.Read.Where, p.Read.Page = append(p.Read.Where, where...), t.bounded(t.req.Page)
-	return p, nil
+	return p, p.negotiate(t.schema, t.req)
 }
-
-// represent picks the value itself as the body when its type is asked for.
-func (p *Plan) represent(req *Request) error {
-	f := p.Call.Function
-	for _, wanted := range req.RawTypes {
-		if f.Rows == nil && (f.Domain == wanted || rawTypes[wanted] == f.Base && f.Domain == "") {
-			p.Answer.Format, p.RawType = Raw, wanted
-			return nil
-		}
-	}
-	return req.NotAcceptable
-}
-
-// rawTypes are the media types of values whose type says nothing of one.
-var rawTypes = map[string]string{"text/plain": "text", "application/octet-stream": "bytea", "text/xml": "xml"}
 
 // function chooses among those of the name by what they are called with.
 func (t *tree) function() (f *schema.Function, whole bool, err error) {

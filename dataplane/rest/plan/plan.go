@@ -25,8 +25,12 @@ type Plan struct {
 	MaxRows int64
 	// Answer is the form of what comes back.
 	Answer Answer
-	// RawType is the media type of a raw body.
-	RawType string
+	// ContentType is that of the answer's body.
+	ContentType string
+	// Explain asks for the execution plan in place of the answer; nil for the answer.
+	Explain *Explain
+
+	geoJSON *schema.Name
 }
 
 // Write changes a relation: an [*Insert], an [*Update] or a [*Delete].
@@ -164,6 +168,10 @@ const (
 	CSV
 	// Raw is the value that a function returned, as it is.
 	Raw
+	// GeoJSON is a collection of features.
+	GeoJSON
+	// Custom is what a handler of the tenant's makes of the rows.
+	Custom
 )
 
 // Count is the number of rows that is wanted, whatever the page.
@@ -182,8 +190,10 @@ const (
 // Answer is the form of the answer. Its zero value counts the rows and no more.
 type Answer struct {
 	// Body wants the rows: an array, or the one object when Singular.
-	Body       bool
-	Format     Format
+	Body   bool
+	Format Format
+	// Handler is that of the Custom format.
+	Handler    *schema.Handler
 	Singular   bool
 	StripNulls bool
 	Count      Count

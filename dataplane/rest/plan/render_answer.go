@@ -13,7 +13,7 @@ const responseSettings = ", pg_catalog.current_setting('response.headers', true)
 // runsSQL tells whether the tenant's own SQL has a say in the answer: that of
 // triggers, functions or views. To ask after every read of a table costs too much.
 func (p *Plan) runsSQL() bool {
-	return p.Write != nil || p.Call != nil || p.Read.From.Kind == schema.View
+	return p.Write != nil || p.Call != nil || p.Read.From.Kind == schema.View || p.Answer.Handler != nil
 }
 
 func (w *writer) rows(p *Plan) *writer {
@@ -53,7 +53,7 @@ func (w *writer) body(p *Plan) *writer {
 	body := p.bodySQL()
 	bytes := "(pg_catalog.pg_column_size(" + body + ") - 4)" // less its header
 	w.text("CASE WHEN " + bytes + " <= " + strconv.FormatInt(p.Answer.MaxBytes, 10) + " THEN " + body + " ELSE ('" + BytesPrefix + "' || " + bytes + ")::int8::text")
-	if p.Answer.Format == JSON {
+	if p.Answer.Format == JSON || p.Answer.Format == GeoJSON {
 		w.text("::json")
 	}
 	return w.text(" END")
@@ -64,14 +64,18 @@ func (p *Plan) bodySQL() string {
 	switch {
 	case p.Answer.Format == CSV:
 		return csvBody
+	case p.Answer.Format == GeoJSON:
+		return p.geoJSONBody()
+	case p.Answer.Format == Custom:
+		return p.customBody()
 	case p.Answer.Format == Raw && p.Binary():
-		return "pg_catalog.encode(pg_catalog.string_agg(s.v, ''), 'hex')"
-	case p.Answer.Format == Raw: // the values themselves, one after the other
-		return "pg_catalog.string_agg(s.v::text, '')"
+		return "pg_catalog.encode(pg_catalog.string_agg(s.pgrst_scalar, ''), 'hex')"
+	case p.Answer.Format == Raw: // the value itself
+		return "pg_catalog.string_agg(s.pgrst_scalar::text, '')"
 	}
 	rows, empty := "pg_catalog.json_agg(s.*)", "'[]'"
 	if p.values() {
-		rows = "pg_catalog.json_agg(s.v)"
+		rows = "pg_catalog.json_agg(s.pgrst_scalar)"
 	}
 	if p.Answer.StripNulls {
 		rows = "pg_catalog.json_strip_nulls(" + rows + ")"
@@ -100,9 +104,10 @@ func (w *writer) location(p *Plan) *writer {
 const csvBody = `coalesce((SELECT pg_catalog.string_agg(CASE WHEN k ~ '[",\n\r]' THEN '"' || pg_catalog.replace(k, '"', '""') || '"' ELSE k END, ',') FROM pg_catalog.json_object_keys(pg_catalog.json_agg(s.*)->0) k)` +
 	` || E'\n' || pg_catalog.string_agg(pg_catalog.substr(s::text, 2, pg_catalog.length(s::text) - 2), E'\n'), '')`
 
-// Binary tells whether the body of a raw answer is hexadecimal.
+// Binary tells whether the body of the answer is hexadecimal.
 func (p *Plan) Binary() bool {
-	return p.Answer.Format == Raw && p.Call != nil && p.Call.Function.Base == "bytea"
+	return p.Answer.Format == Raw && p.Call != nil && p.Call.Function.Base == "bytea" ||
+		p.Answer.Handler != nil && p.Answer.Handler.Binary
 }
 
 // counted are the rows that count=exact counts, whatever the page.

@@ -6,10 +6,10 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
 
-// callSource renders the rows that a function returns, as t. Values are its column v.
+// callSource renders the rows that a function returns, as t. Values are its column pgrst_scalar.
 func (w *writer) callSource(c *Call) *writer {
 	if !c.rows() {
-		w.text("(SELECT ").invocation(c).text(" AS v")
+		w.text("(SELECT ").invocation(c).text(" AS pgrst_scalar")
 		if c.record() {
 			w.text(" FROM ").arguments(c)
 		}
@@ -62,8 +62,9 @@ func (w *writer) invocation(c *Call) *writer {
 	return w.text(")")
 }
 
-// valueColumn is what the rows of a function that returns values are read as.
-var valueColumn = schema.Column{Name: "v"}
+// valueColumn is what the rows of a function that returns values are read as:
+// its name shows in CSV, where PostgREST calls it so.
+var valueColumn = schema.Column{Name: "pgrst_scalar"}
 
 // values tells whether what is read are values and not rows.
 func (p *Plan) values() bool { return p.Call != nil && !p.Call.rows() }

@@ -11,11 +11,13 @@ import (
 type document struct {
 	Relations []documentRelation
 	Functions []documentFunction
+	Handlers  []documentHandler
+	GeoJSON   *string
 }
 
 type documentRelation struct {
 	Schema, Name, Kind string
-	Hidden             bool
+	Hidden, Plain      bool
 	Writable           int
 	Columns            []Column
 	Keys               []documentKey
@@ -65,6 +67,12 @@ func Parse(text []byte) (*Schema, error) {
 	for i := range d.Functions {
 		s.addFunction(&d.Functions[i])
 	}
+	for i := range d.Handlers {
+		s.addHandler(&d.Handlers[i])
+	}
+	if d.GeoJSON != nil {
+		s.GeoJSON = &Name{*d.GeoJSON, "st_asgeojson"}
+	}
 	for _, r := range s.relations {
 		slices.SortFunc(r.Computed, byName)
 	}
@@ -74,7 +82,7 @@ func Parse(text []byte) (*Schema, error) {
 func byName(a, b Column) int { return strings.Compare(a.Name, b.Name) }
 
 func (d *documentRelation) relation() *Relation {
-	r := &Relation{Name: Name{d.Schema, d.Name}, Kind: Kind(d.Kind), Columns: d.Columns, Writable: d.Writable, hidden: d.Hidden, origins: d.Origins}
+	r := &Relation{Name: Name{d.Schema, d.Name}, Kind: Kind(d.Kind), Columns: d.Columns, Plain: d.Plain, Writable: d.Writable, hidden: d.Hidden, origins: d.Origins}
 	slices.SortFunc(r.Columns, byName)
 	for _, k := range d.Keys {
 		switch k.Kind {

@@ -40,6 +40,12 @@ relation AS (
 SELECT json_build_object('Relations', (
 SELECT coalesce(json_agg(json_build_object(
          'Schema', c.nspname, 'Name', c.relname, 'Kind', c.relkind::text, 'Hidden', c.hidden,
+         'Plain', c.relkind IN ('r', 'p') AND NOT (SELECT p.relrowsecurity FROM pg_catalog.pg_class p WHERE p.oid = c.oid) AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_attribute a
+              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+              LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+               AND coalesce(b.typnamespace, t.typnamespace) <> 'pg_catalog'::pg_catalog.regnamespace),
          'Writable', CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_relation_is_updatable(c.oid, true) ELSE 28 END,
          'Columns', coalesce(cols.doc, '[]'), 'Keys', coalesce(keys.doc, '[]'), 'Origins', origins.doc)
        ORDER BY c.nspname, c.relname), '[]')
@@ -109,4 +115,24 @@ SELECT coalesce(json_agg(json_build_object(
          LEFT JOIN pg_catalog.pg_type cb ON ct.typtype = 'd' AND cb.oid = ct.typbasetype
         WHERE a.attrelid = rc.oid AND rc.oid NOT IN (SELECT e.oid FROM exposed e) AND a.attnum > 0 AND NOT a.attisdropped) cols ON true
  WHERE n.nspname = ANY ($1) AND p.prokind = 'f' AND t.typname NOT IN ('trigger', 'event_trigger', 'internal', 'language_handler'))
+,
+-- Aggregates over rows whose result is of a domain that is named like a media type.
+'Handlers', (
+SELECT coalesce(json_agg(json_build_object(
+         'Schema', n.nspname, 'Name', p.proname, 'OfSchema', an.nspname, 'Of', at.typname, 'Any', at.typrelid = 0, 'Domain', t.typname, 'Base', b.typname)
+       ORDER BY n.nspname, p.proname, an.nspname, at.typname), '[]')
+  FROM pg_catalog.pg_proc p
+  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_catalog.pg_type t ON t.oid = p.prorettype AND (t.typname ~ '^[A-Za-z0-9.-]+/[A-Za-z0-9.+-]+$' OR t.typname = '*/*')
+  JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
+  JOIN pg_catalog.pg_type at ON at.oid = p.proargtypes[0] AND (at.typrelid <> 0 OR at.oid = 'pg_catalog.anyelement'::pg_catalog.regtype)
+  JOIN pg_catalog.pg_namespace an ON an.oid = at.typnamespace
+ WHERE n.nspname = ANY ($1) AND p.prokind = 'a' AND p.pronargs = 1),
+'GeoJSON', (
+SELECT n.nspname
+  FROM pg_catalog.pg_proc p
+  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE p.proname = 'st_asgeojson' AND p.prokind = 'f' AND p.proargtypes[0] = 'pg_catalog.record'::pg_catalog.regtype
+   AND p.pronargs - p.pronargdefaults <= 1
+ ORDER BY n.nspname LIMIT 1)
 )::text AS doc

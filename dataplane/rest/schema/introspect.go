@@ -4,9 +4,13 @@ import (
 	"context"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freehold-db/freehold/internal/schemachange"
 )
 
 // documentSQL returns one text that holds all that a [Schema] is made of, and
@@ -26,10 +30,45 @@ func digest(ctx context.Context, conn *pgconn.PgConn, literal []byte) (Fingerpri
 	if err != nil {
 		return f, fmt.Errorf("read the schema's fingerprint: %w", err)
 	}
-	if n, err := hex.Decode(f[:], text); err != nil || n != len(f) {
-		return f, fmt.Errorf("read the schema's fingerprint: %d bytes of %q", n, text)
+	return f, f.parse(text)
+}
+
+// stamp reads the stamp of a database that has them.
+func stamp(ctx context.Context, conn *pgconn.PgConn) ([]byte, error) {
+	text, err := value(ctx, conn, schemachange.Stamp, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the schema's stamp: %w", err)
 	}
-	return f, nil
+	return text, nil
+}
+
+// stampAndDigest reads the stamp, nil for a database without, and the
+// fingerprint after it, so that a change in between will be noticed.
+func stampAndDigest(ctx context.Context, conn *pgconn.PgConn, literal []byte) ([]byte, Fingerprint, error) {
+	var batch pgconn.Batch
+	batch.ExecParams(schemachange.Stamp, nil, nil, nil, nil)
+	batch.ExecParams(digestSQL, [][]byte{literal}, nil, nil, nil)
+	var f Fingerprint
+	results, err := conn.ExecBatch(ctx, &batch).ReadAll()
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused) && (refused.Code == pgerrcode.UndefinedTable || refused.Code == pgerrcode.InsufficientPrivilege):
+		f, err = digest(ctx, conn, literal)
+		return nil, f, err
+	case err != nil:
+		return nil, f, fmt.Errorf("read the schema's fingerprint: %w", err)
+	case len(results) != 2 || len(results[0].Rows) != 1 || len(results[1].Rows) != 1:
+		return nil, f, errors.New("read the schema's fingerprint: rows are missing")
+	}
+	err = f.parse(results[1].Rows[0][0])
+	return results[0].Rows[0][0], f, err
+}
+
+func (f *Fingerprint) parse(text []byte) error {
+	if n, err := hex.Decode(f[:], text); err != nil || n != len(f) {
+		return fmt.Errorf("read the schema's fingerprint: %d bytes of %q", n, text)
+	}
+	return nil
 }
 
 // load reads the exposed schemas.
@@ -41,9 +80,13 @@ func load(ctx context.Context, conn *pgconn.PgConn, literal []byte) (*Schema, er
 	return Parse(document)
 }
 
-// value runs a statement that returns one value.
+// value runs a statement of one parameter, or none for nil, that returns one value.
 func value(ctx context.Context, conn *pgconn.PgConn, sql string, param []byte) ([]byte, error) {
-	result := conn.ExecParams(ctx, sql, [][]byte{param}, nil, nil, nil).Read()
+	var params [][]byte
+	if param != nil {
+		params = [][]byte{param}
+	}
+	result := conn.ExecParams(ctx, sql, params, nil, nil, nil).Read()
 	if result.Err != nil {
 		return nil, result.Err
 	}

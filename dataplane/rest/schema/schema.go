@@ -22,6 +22,9 @@ type Schema struct {
 	relationships map[*Relation][]*Relationship
 	related       int // how many of them
 	functions     map[Name][]*Function
+	handlers      map[string]*Handler // of any rows, by media type
+	// GeoJSON is the function that makes GeoJSON of a row; nil without PostGIS.
+	GeoJSON *Name
 }
 
 // Name is a qualified name.
@@ -53,6 +56,10 @@ type Relation struct {
 	ForeignKeys []ForeignKey
 	// Writable has a bit 1<<2 for UPDATE, 1<<3 for INSERT and 1<<4 for DELETE.
 	Writable int
+	// Plain: no policy guards its rows, and all types are Postgres' own.
+	Plain bool
+	// handlers make other media types of its rows, by media type.
+	handlers map[string]*Handler
 	// Computed are the columns that functions of a row make, by name.
 	Computed []Column
 	// origins are what columns of a view are in the tables underneath.

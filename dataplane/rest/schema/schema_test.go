@@ -16,6 +16,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m.Run)) }
 
+var public = Expose([]string{"public"})
+
 func connect(t testing.TB) *pgconn.PgConn {
 	t.Helper()
 	c, err := pgconn.Connect(t.Context(), pgtest.Database(t))
@@ -75,19 +77,19 @@ func TestSameSchemaIsShared(t *testing.T) {
 	exec(t, one, "CREATE TABLE t (id int PRIMARY KEY, name text); CREATE TABLE u (id int)")
 	exec(t, other, "CREATE TABLE u (id int); CREATE TABLE t (gone int, name text); ALTER TABLE t DROP gone, ADD id int PRIMARY KEY")
 	cache := NewCache(Options{Pause: 1})
-	require.Nil(t, cache.Lookup("one"))
-	require.NoError(t, cache.Refresh(t.Context(), "one", one))
-	require.NoError(t, cache.Refresh(t.Context(), "other", other))
-	require.NotNil(t, cache.Lookup("one"))
-	require.Same(t, cache.Lookup("one"), cache.Lookup("other"))
+	require.Nil(t, cache.Lookup("one", public).Schema)
+	require.NoError(t, cache.Refresh(t.Context(), "one", public, one))
+	require.NoError(t, cache.Refresh(t.Context(), "other", public, other))
+	require.NotNil(t, cache.Lookup("one", public).Schema)
+	require.Same(t, cache.Lookup("one", public).Schema, cache.Lookup("other", public).Schema)
 
 	exec(t, other, "ALTER TABLE t ADD extra int")
-	require.Same(t, cache.Lookup("one"), cache.Lookup("other"), "nothing said so yet")
-	cache.Doubt("other")
-	require.Nil(t, cache.Lookup("other"))
-	require.NoError(t, cache.Refresh(t.Context(), "other", other))
-	require.NotSame(t, cache.Lookup("one"), cache.Lookup("other"))
-	require.NotNil(t, cache.Lookup("other").Relation(Name{"public", "t"}).Column("extra"))
+	require.Same(t, cache.Lookup("one", public).Schema, cache.Lookup("other", public).Schema, "nothing said so yet")
+	cache.Doubt("other", public)
+	require.Nil(t, cache.Lookup("other", public).Schema)
+	require.NoError(t, cache.Refresh(t.Context(), "other", public, other))
+	require.NotSame(t, cache.Lookup("one", public).Schema, cache.Lookup("other", public).Schema)
+	require.NotNil(t, cache.Lookup("other", public).Schema.Relation(Name{"public", "t"}).Column("extra"))
 }
 
 // Of many that want to refresh, one reads; doubts in a row are kept apart.
@@ -99,7 +101,7 @@ func TestRefreshKeepsItsDistance(t *testing.T) {
 		var wait sync.WaitGroup
 		for _, c := range conns {
 			wait.Go(func() {
-				if err := errors.Join(cache.Pace(t.Context(), "db"), cache.Refresh(t.Context(), "db", c)); err != nil {
+				if err := errors.Join(cache.Pace(t.Context(), "db", public), cache.Refresh(t.Context(), "db", public, c)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -107,35 +109,35 @@ func TestRefreshKeepsItsDistance(t *testing.T) {
 		wait.Wait()
 	}
 	refresh()
-	first := cache.entry("db").seen.Load()
+	first := cache.entry(key{"db", public.key}).seen.Load()
 	refresh()
-	require.Same(t, first, cache.entry("db").seen.Load(), "fresh: nothing is read")
-	cache.Doubt("db")
+	require.Same(t, first, cache.entry(key{"db", public.key}).seen.Load(), "fresh: nothing is read")
+	cache.Doubt("db", public)
 	refresh()
-	second := cache.entry("db").seen.Load()
+	second := cache.entry(key{"db", public.key}).seen.Load()
 	require.GreaterOrEqual(t, second.at.Sub(first.at), pause)
 
-	cache.Doubt("db")
+	cache.Doubt("db", public)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, cache.Pace(ctx, "db"), context.Canceled, "no wait outlives its context")
+	require.ErrorIs(t, cache.Pace(ctx, "db", public), context.Canceled, "no wait outlives its context")
 }
 
 func TestTTL(t *testing.T) {
 	c := connect(t)
 	cache := NewCache(Options{TTL: time.Nanosecond, Pause: 1})
-	require.NoError(t, cache.Refresh(t.Context(), "db", c))
-	require.Nil(t, cache.Lookup("db"))
+	require.NoError(t, cache.Refresh(t.Context(), "db", public, c))
+	require.Nil(t, cache.Lookup("db", public).Schema)
 }
 
 func TestBounds(t *testing.T) {
 	c := connect(t)
 	cache := NewCache(Options{Databases: 2, Pause: 1})
 	for _, db := range []string{"a", "b", "c"} {
-		require.NoError(t, cache.Refresh(t.Context(), db, c))
+		require.NoError(t, cache.Refresh(t.Context(), db, public, c))
 	}
-	require.Nil(t, cache.Lookup("a"))
-	require.NotNil(t, cache.Lookup("c"))
+	require.Nil(t, cache.Lookup("a", public).Schema)
+	require.NotNil(t, cache.Lookup("c", public).Schema)
 }
 
 func TestNearest(t *testing.T) {
@@ -160,10 +162,10 @@ func TestNearest(t *testing.T) {
 func BenchmarkLookup(b *testing.B) {
 	c := connect(b)
 	cache := NewCache(Options{})
-	require.NoError(b, cache.Refresh(b.Context(), "db", c))
+	require.NoError(b, cache.Refresh(b.Context(), "db", public, c))
 	b.ReportAllocs()
 	for b.Loop() {
-		if cache.Lookup("db") == nil {
+		if cache.Lookup("db", public).Schema == nil {
 			b.Fatal("gone")
 		}
 	}
