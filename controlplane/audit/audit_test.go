@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +21,13 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if env := os.Getenv(replicaEnv); env != "" {
+		fmt.Fprintln(os.Stderr, mortalReplica(env))
+		os.Exit(1)
+	}
+	pgtest.Main(m)
+}
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
