@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/router"
 )
@@ -31,8 +32,26 @@ type Config struct {
 	Issuer   string `yaml:"issuer" env:"FREEHOLD_ISSUER"`
 	Audience string `yaml:"audience" env:"FREEHOLD_AUDIENCE"`
 	JWKSURL  string `yaml:"jwks_url" env:"FREEHOLD_JWKS_URL"`
+	// Issuers are further ones of the whole fleet.
+	Issuers Issuers `yaml:"issuers" env:"FREEHOLD_ISSUERS"`
 	// Algorithms pins the signature algorithms accepted; default EdDSA, ES256, RS256.
 	Algorithms []string `yaml:"algorithms" env:"FREEHOLD_ALGORITHMS"`
+	// TenantClaim and RoleClaim are where a token names tenant and role, paths with dots.
+	TenantClaim string `yaml:"tenant_claim" env:"FREEHOLD_TENANT_CLAIM"`
+	RoleClaim   string `yaml:"role_claim" env:"FREEHOLD_ROLE_CLAIM"`
+	// ClockSkew is how far an issuer's clock may be off; MaxToken bounds a token in bytes.
+	ClockSkew time.Duration `yaml:"clock_skew" env:"FREEHOLD_CLOCK_SKEW"`
+	MaxToken  int           `yaml:"max_token" env:"FREEHOLD_MAX_TOKEN"`
+	// IssuerNetworks are networks (CIDR) in which tenants' own issuers may be
+	// although they are not public; there, plain http will do.
+	IssuerNetworks []string `yaml:"issuer_networks" env:"FREEHOLD_ISSUER_NETWORKS"`
+	// HS256SecretFile holds a secret that signs tokens for any tenant. It needs Development, which production never sets.
+	HS256SecretFile string `yaml:"hs256_secret_file" env:"FREEHOLD_HS256_SECRET_FILE"`
+	Development     bool   `yaml:"development" env:"FREEHOLD_DEVELOPMENT"`
+	// TenantFrom is what may name a request's tenant, the first that does picks it: claim, subdomain, header.
+	TenantFrom []string `yaml:"tenant_from" env:"FREEHOLD_TENANT_FROM"`
+	// TenantHeader is the header that does.
+	TenantHeader string `yaml:"tenant_header" env:"FREEHOLD_TENANT_HEADER"`
 	// Domain, when set, makes `<tenant>.<domain>` a claim about the tenant that must agree with the token.
 	Domain string `yaml:"domain" env:"FREEHOLD_DOMAIN"`
 
@@ -68,6 +87,11 @@ func (c *Config) Defaults() {
 	config.Default(&c.Name, config.InstanceName())
 	config.Default(&c.Listen, "127.0.0.1:7500")
 	config.Default(&c.Audience, "freehold")
+	config.Default(&c.TenantClaim, "tenant")
+	config.Default(&c.RoleClaim, "role")
+	config.Default(&c.ClockSkew, 5*time.Second)
+	config.Default(&c.MaxToken, 8<<10)
+	config.Default(&c.TenantHeader, "X-Tenant-ID")
 	config.Default(&c.MapSize, 1_000_000)
 	config.Default(&c.MaxBody, 1<<20)
 	config.Default(&c.MaxRows, 10_000)
@@ -78,5 +102,14 @@ func (c *Config) Defaults() {
 	c.Router.Defaults()
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"EdDSA", "ES256", "RS256"}
+	}
+	if len(c.Issuers) == 0 {
+		c.Issuers = nil // as an empty list of a file is
+	}
+	if len(c.IssuerNetworks) == 0 {
+		c.IssuerNetworks = nil
+	}
+	if len(c.TenantFrom) == 0 {
+		c.TenantFrom = []string{gateway.FromClaim, gateway.FromSubdomain, gateway.FromHeader}
 	}
 }

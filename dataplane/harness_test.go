@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/dataplane"
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/issuer"
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/pg"
@@ -57,7 +58,7 @@ func newWorld(t testing.TB) *world {
 	w.secrets, err = secret.OpenDir(w.dir)
 	require.NoError(t, err)
 	w.control = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, "/v1/placements/") {
+		if !strings.HasPrefix(r.URL.Path, "/v1/placements/") && !strings.HasPrefix(r.URL.Path, "/v1/access/") {
 			http.Error(rw, "away", http.StatusServiceUnavailable)
 			return
 		}
@@ -71,15 +72,16 @@ func newWorld(t testing.TB) *world {
 // fill makes the buckets as the control plane does, with the shard and these tenants in them.
 func (w *world) fill(url string, tenants ...shardmap.TenantID) {
 	w.t.Helper()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(20*time.Second))
 	require.NoError(w.t, err)
 	w.t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	require.NoError(w.t, err)
-	for _, b := range []string{shardmap.BucketPlacements, shardmap.BucketShards} {
+	for _, b := range []string{shardmap.BucketPlacements, shardmap.BucketShards, access.Bucket} {
 		w.kv[b], err = js.CreateOrUpdateKeyValue(w.t.Context(), jetstream.KeyValueConfig{Bucket: b})
 		require.NoError(w.t, err)
 	}
+	w.publish(access.Bucket, access.FleetKey, access.Fleet{Version: 1})
 	w.publish(shardmap.BucketShards, "s1", shardmap.Shard{ID: "s1", Host: w.shard.Host(), Port: w.shard.BouncerPort(), Version: 1})
 	for _, id := range tenants {
 		w.place(id, shardmap.Active, 1)
@@ -87,7 +89,7 @@ func (w *world) fill(url string, tenants ...shardmap.TenantID) {
 }
 
 func stop(t testing.TB, s interface{ Stop(context.Context) error }) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.Stop(ctx); err != nil {
 		t.Errorf("stop: %v", err)
@@ -139,6 +141,9 @@ func (w *world) tenant(id shardmap.TenantID, rows int) {
 		conn, err := pgx.Connect(context.Background(), w.shard.Postgres.DSN("postgres"))
 		if err == nil {
 			_, err = conn.Exec(context.Background(), "DROP DATABASE "+x+" WITH (FORCE)")
+			if err == nil {
+				_, err = conn.Exec(context.Background(), strings.ReplaceAll("DROP ROLE {X}_auth_a, {X}_owner, {X}_rw, {X}_ro, {X}", "{X}", x))
+			}
 			_ = conn.Close(context.Background())
 		}
 		if err != nil {
@@ -199,7 +204,7 @@ func (w *world) eventually(s *dataplane.Server, status int) {
 		}
 		defer resp.Body.Close()
 		return resp.StatusCode == status
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func (w *world) token(id shardmap.TenantID, role string) string {

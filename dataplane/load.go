@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
 	"github.com/freehold-db/freehold/internal/config"
 )
 
@@ -25,8 +24,7 @@ func (c *Config) Validate() error {
 	_, _, err := net.SplitHostPort(c.Listen)
 	check(err == nil, "listen: %q: want host:port", c.Listen)
 	check(c.SecretsDir != "", "secrets_dir: where are the tenants' logins?")
-	check(isURL(c.Issuer, "http", "https"), "issuer: %q: want the http(s) URL of the token issuer", c.Issuer)
-	check(c.JWKSURL == "" || isURL(c.JWKSURL, "http", "https"), "jwks_url: %q: want an http(s) URL, or nothing to discover it", c.JWKSURL)
+	c.checkIssuers(&faults)
 	check(c.NATSURL != "", "nats_url: where are the placements published?")
 	for base := range strings.SplitSeq(c.ControlURL, ",") {
 		check(c.ControlURL == "" || isURL(base, "http", "https"), "control_url: %q: want an http(s) URL, or several with commas between", base)
@@ -39,8 +37,6 @@ func (c *Config) Validate() error {
 	check(min(r.IdleAfter, r.AcquireFor, r.HoldFor, r.RetryFor, r.ConnectFor, r.LeaseFor) > 0,
 		"router: idle_after, acquire_for, hold_for, retry_for, connect_for, lease_for: must be positive")
 	check(c.RequestFor > 0 && c.DrainFor > 0, "request_for, drain_for: must be positive")
-	err = bearer.CheckAlgorithms(c.Algorithms)
-	check(err == nil, "algorithms: %w", err)
 	return faults.Err(what)
 }
 

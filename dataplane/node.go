@@ -19,6 +19,7 @@ import (
 	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/telemetry"
 	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/shardmap/feed"
 )
 
 // A node that is stopped leaves in three steps: for noticeFor it only says so
@@ -39,6 +40,8 @@ type Server struct {
 	listener *listener
 	router   *router.Router
 	source   *source
+	verify   *bearer.Verifier
+	reporter *access.Reporter
 
 	end  context.CancelFunc // of what runs beside the requests
 	side sync.WaitGroup
@@ -84,13 +87,17 @@ func (s *Server) assemble(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 
-	keys := bearer.NewKeys(s.cfg.Issuer, s.cfg.JWKSURL, s.log)
-	if err := s.build(secrets, keys); err != nil {
+	if err := s.build(secrets); err != nil {
 		end()
 		return errors.Join(err, s.close(ctx), listener.Close())
 	}
-	s.side.Go(func() { keys.Run(life) })
+	s.side.Go(func() { s.verify.Run(life) })
+	s.side.Go(func() { s.reporter.Run(life) })
 	s.side.Go(func() { s.source.Run(life, s.source.places, s.router) })
+	s.side.Go(func() {
+		d := s.source.directory
+		s.source.FollowAccess(life, feed.Sink{Begin: d.Begin, Take: d.Take, Drop: d.Drop, Whole: d.Whole})
+	})
 	go func() {
 		if err := s.http.Serve(gateway.Listener(listener)); !s.stopping.Load() {
 			s.done <- fmt.Errorf("data-plane node: %w", err)
@@ -102,12 +109,12 @@ func (s *Server) assemble(ctx context.Context) error {
 }
 
 // build makes the node's parts; none of them does anything yet.
-func (s *Server) build(secrets secret.Store, keys *bearer.Keys) error {
-	verifier, err := bearer.NewVerifier(keys, s.cfg.Audience, s.cfg.Algorithms)
-	if err != nil {
+func (s *Server) build(secrets secret.Store) (err error) {
+	if s.source, err = newSource(s.cfg, s.log); err != nil {
 		return err
 	}
-	if s.source, err = newSource(s.cfg, s.log); err != nil {
+	s.reporter = access.NewReporter(s.cfg.Name, s.source.publish, s.log)
+	if s.verify, err = s.verifier(); err != nil {
 		return err
 	}
 	s.router = router.New(s.source.places, secrets, s.cfg.Router)
@@ -115,13 +122,14 @@ func (s *Server) build(secrets secret.Store, keys *bearer.Keys) error {
 	registry.MustRegister(stats{s.router, s.source.places},
 		condition("feed_connected", "Whether NATS can be heard now; known tenants are served without.", s.source.Connected),
 		condition("feed_synced", "Whether all placements were taken in since the start.", s.source.Synced),
-		condition("token_keys_known", "Whether the token issuer's keys are known.", keys.Known))
+		condition("access_synced", "Whether all access documents were taken in since the start.", s.source.directory.Synced),
+		condition("token_keys_known", "Whether a token issuer's keys are known.", s.verify.Known))
 	s.gate, err = gateway.New(gateway.Config{
-		Verifier: verifier, Domain: s.cfg.Domain, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
+		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
 		RatePerTenant: s.cfg.RatePerTenant, Burst: s.cfg.Burst, Registry: registry, Log: s.log,
 		Bind: bind,
 		Ready: func() error {
-			if !keys.Known() {
+			if !s.verify.Known() {
 				return bearer.ErrNoKeys
 			}
 			return s.source.ready()

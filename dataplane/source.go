@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/shardmap"
 	"github.com/freehold-db/freehold/shardmap/feed"
 )
@@ -20,12 +22,13 @@ const probeFor = 500 * time.Millisecond
 
 var errNoPlacements = errors.New("placements are not known yet: neither NATS nor the control plane could be asked")
 
-// source is where placements come from.
+// source is where placements come from, and what else is known of tenants.
 type source struct {
 	*feed.Feed
-	places  *shardmap.Map
-	control []string
-	usable  atomic.Bool // once true, it stays: known tenants are served whatever goes away
+	places    *shardmap.Map
+	directory *access.Directory
+	control   []string
+	usable    atomic.Bool // once true, it stays: known tenants are served whatever goes away
 }
 
 func newSource(cfg Config, log *slog.Logger) (*source, error) {
@@ -47,7 +50,17 @@ func newSource(cfg Config, log *slog.Logger) (*source, error) {
 		return nil, err
 	}
 	s.places = shardmap.NewMap(shardmap.MapConfig{Size: cfg.MapSize}, s.Feed)
+	s.directory = access.NewDirectory(s.LoadAccess)
 	return s, nil
+}
+
+// publish carries an audit event to the control plane.
+func (s *source) publish(ctx context.Context, e access.Event) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return s.Publish(ctx, access.AuditSubject, e.ID, data)
 }
 
 // ready tells why no placement could be looked up, or nil. What was good once
@@ -58,6 +71,11 @@ func (s *source) ready() error {
 	}
 	if !s.Synced() && !s.controlAnswers() {
 		return errNoPlacements
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeFor)
+	defer cancel()
+	if err := s.directory.Ready(ctx); err != nil {
+		return err
 	}
 	s.usable.Store(true)
 	return nil

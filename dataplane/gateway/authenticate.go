@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -12,7 +11,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
-	"github.com/freehold-db/freehold/shardmap"
+	"github.com/freehold-db/freehold/internal/access"
 )
 
 // asked is a request's context with who asks; one small layer rather than gin's map.
@@ -30,110 +29,136 @@ func (a asked) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// authenticate binds the request to the tenant of its token, or refuses it.
-func (g *Gateway) authenticate(c *gin.Context) {
-	r := c.Request
-	token, err := bearerToken(r)
-	if err != nil {
-		g.watch.refused.WithLabelValues("no_token").Inc()
-		fault.Write(c, err)
-		return
-	}
-	id, err := g.cfg.Verifier.Verify(r.Context(), token)
-	if err != nil {
-		f := tokenFault(err)
-		g.watch.refused.WithLabelValues(f.Code).Inc()
-		fault.Write(c, f)
-		return
-	}
-	if claim, agrees := g.tenantClaims(r, id.Tenant); !agrees {
-		g.watch.refused.WithLabelValues("tenant_mismatch").Inc()
-		c.Request = r.WithContext(asked{r.Context(), id})
-		g.watch.crossing(c, id, claim)
-		fault.Write(c, fault.New(http.StatusForbidden, "tenant_mismatch", "The token is of another tenant than the request names").
-			WithHint("Leave the subdomain and X-Tenant-ID out, or make them the token's tenant."))
-		return
-	}
-	ctx, cancel := context.WithTimeout(g.cfg.Bind(r.Context(), id), g.cfg.RequestFor)
-	defer cancel()
-	c.Request = r.WithContext(asked{ctx, id})
-	c.Next()
-}
-
 // identity is who asks, or nil before that is known.
 func identity(c *gin.Context) *bearer.Identity {
 	id, _ := c.Request.Context().Value(identityKey{}).(*bearer.Identity)
 	return id
 }
 
-// bearerToken is the one token of the request. With two of them, whoever stands
-// in front of us may have checked the other.
-func bearerToken(r *http.Request) (string, error) {
-	values := r.Header["Authorization"]
-	if len(values) == 1 {
-		scheme, token, ok := strings.Cut(values[0], " ")
-		if token = strings.TrimSpace(token); ok && token != "" && strings.EqualFold(scheme, "Bearer") {
-			return token, nil
-		}
+// authenticate binds the request to the tenant of its credential, or refuses it.
+func (g *Gateway) authenticate(c *gin.Context) {
+	id, err := g.identify(c)
+	if err != nil {
+		f := fault.From(err)
+		g.watch.refused.WithLabelValues(f.Code).Inc()
+		fault.Write(c, f)
+		return
 	}
-	f := fault.New(http.StatusUnauthorized, "PGRST302", "The request has no bearer token").
-		WithHint("Send one header: Authorization: Bearer <token>.")
-	if len(values) > 1 {
-		f = fault.New(http.StatusUnauthorized, "PGRST302", "The request has several Authorization headers").WithHint("Send one.")
-	}
-	return "", f
+	ctx, cancel := context.WithTimeout(g.cfg.Bind(c.Request.Context(), id), g.cfg.RequestFor)
+	defer cancel()
+	c.Request = c.Request.WithContext(asked{ctx, id})
+	c.Next()
 }
 
-// tokenFault words a refusal for the one who sent the token. Codes are
-// PostgREST's, which its clients know: 301 not valid, 303 claims refused.
-func tokenFault(err error) *fault.Fault {
+// identify finds out who asks, and for which tenant. All that names a tenant has to agree.
+func (g *Gateway) identify(c *gin.Context) (*bearer.Identity, error) {
+	r := c.Request
+	shown, err := credentialsOf(r)
+	if err != nil {
+		return nil, err
+	}
+	called := g.cfg.Naming.of(r)
+	id, err := g.cfg.Verifier.Verify(r.Context(), shown.main, called.picked())
+	if err != nil {
+		return nil, g.refusal(c, shown.main, err)
+	}
+	// From here on the log knows whose request it is, refused or not.
+	c.Request = r.WithContext(asked{r.Context(), id})
+	if shown.beside != "" {
+		key, err := g.cfg.Verifier.Verify(r.Context(), shown.beside, "")
+		if err != nil {
+			return nil, g.refusal(c, shown.beside, err)
+		}
+		if key.Tenant != id.Tenant {
+			return nil, g.crossing(c, id, string(key.Tenant), "The API key is of another tenant than the token")
+		}
+	}
+	if id.Claimed != "" {
+		return nil, g.crossing(c, id, string(id.Claimed), "The token's issuer speaks for one tenant, and the token claims another")
+	}
+	if name, found := called.against(id.Tenant); found {
+		return nil, g.crossing(c, id, name, "The token is of another tenant than the request names")
+	}
+	if g.cfg.Naming.unnamed(id, called) {
+		return nil, nameless()
+	}
+	return id, nil
+}
+
+// crossing refuses a credential of one tenant that came with the name of another.
+func (g *Gateway) crossing(c *gin.Context, id *bearer.Identity, other, message string) *fault.Fault {
+	g.report(c, access.ActionCrossTenant, id, other, message)
+	return fault.New(http.StatusForbidden, "tenant_mismatch", message).
+		WithHint("Leave the subdomain and " + g.cfg.Naming.Header + " out, or make them the token's tenant.")
+}
+
+// report tells the audit log, and the node's own, what was refused to whom.
+func (g *Gateway) report(c *gin.Context, action string, id *bearer.Identity, other, reason string) {
+	e := access.NewEvent("", action, id.Tenant)
+	e.Claimed, e.Subject, e.Issuer, e.Reason = other, id.Subject, id.Issuer, reason
+	e.Remote, e.RequestID = c.Request.RemoteAddr, c.Writer.Header().Get("X-Request-Id")
+	g.watch.refusal(c.Request.Context(), e)
+	if g.cfg.Report != nil {
+		g.cfg.Report(e)
+	}
+}
+
+func nameless() *fault.Fault {
+	return fault.New(http.StatusBadRequest, "tenant_required", "The request does not say for which tenant it is").
+		WithHint("Use the tenant's subdomain, or name it in the header.")
+}
+
+// refusal words a refusal for the one who sent the credential, and reports
+// those that point to a leak. Codes are PostgREST's where it has one, which its
+// clients know: 301 not valid, 303 claims refused.
+func (g *Gateway) refusal(c *gin.Context, credential string, err error) *fault.Fault {
+	var revoked *bearer.RevokedError
 	var f *fault.Fault
 	switch {
 	case errors.Is(err, bearer.ErrNoKeys):
-		f = fault.New(http.StatusServiceUnavailable, "keys_unavailable", "Tokens cannot be checked yet: the issuer's keys are not known").
-			WithHint("Nothing was executed: try again.")
-		f.RetryAfter = time.Second
-		return f.WithCause(err)
+		return unavailable("keys_unavailable", "Tokens cannot be checked yet: the issuer's keys are not known", err)
+	case errors.Is(err, access.ErrUnknown):
+		return unavailable("access_unknown", "What the tenant's credentials may do cannot be looked up now", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fault.From(err)
+	case errors.Is(err, bearer.ErrAmbiguous):
+		return nameless().WithCause(err)
+	case errors.As(err, &revoked):
+		g.report(c, access.ActionRevoked, revoked.Identity, "", "A revoked token was shown")
+		f = fault.New(http.StatusUnauthorized, "PGRST303", "The token is revoked").WithHint("Get a new token.")
 	case errors.Is(err, bearer.ErrExpired):
 		f = fault.New(http.StatusUnauthorized, "PGRST303", "JWT expired").WithHint("Get a new token.")
 	case errors.Is(err, bearer.ErrClaims):
 		f = fault.New(http.StatusUnauthorized, "PGRST303", "The token's claims are refused").
 			WithHint("It must be for this audience, of the accepted issuer, valid now, and claim a tenant and a role of it.")
+	case errors.Is(err, bearer.ErrKey), errors.Is(err, bearer.ErrKeyExpired):
+		return g.keyRefusal(c, credential, err)
 	default:
 		f = fault.New(http.StatusUnauthorized, "PGRST301", "The token is not valid").
 			WithHint("It must be a JWT signed by the accepted issuer.")
 	}
-	f.Header = http.Header{"Www-Authenticate": {`Bearer error="invalid_token", error_description="` + f.Message + `"`}}
+	return challenge(f).WithCause(err)
+}
+
+// keyRefusal is for API keys. One that is none at all is nobody's, and not reported.
+func (g *Gateway) keyRefusal(c *gin.Context, text string, err error) *fault.Fault {
+	message := "The API key is not valid: there is no such key (any more)"
+	if errors.Is(err, bearer.ErrKeyExpired) {
+		message = "The API key has expired"
+	}
+	if tenant, id, bad := access.ParseKey(text); bad == nil {
+		g.report(c, access.ActionKeyRefused, &bearer.Identity{Tenant: tenant, Subject: "key/" + id}, "", message)
+	}
+	return challenge(fault.New(http.StatusUnauthorized, "api_key_invalid", message).WithHint("Make a new key for the tenant.")).WithCause(err)
+}
+
+func challenge(f *fault.Fault) *fault.Fault {
+	f.Header = http.Header{"Www-Authenticate": {`Bearer error="invalid_token", error_description="` + strings.ReplaceAll(f.Message, `"`, `'`) + `"`}}
+	return f
+}
+
+func unavailable(code, message string, err error) *fault.Fault {
+	f := fault.New(http.StatusServiceUnavailable, code, message).WithHint("Nothing was executed: try again.")
+	f.RetryAfter = time.Second
 	return f.WithCause(err)
-}
-
-// tenantClaims tells whether what else names a tenant agrees with the token's,
-// and returns the first claim that does not.
-func (g *Gateway) tenantClaims(r *http.Request, tenant shardmap.TenantID) (claim string, agrees bool) {
-	if values := r.Header["X-Tenant-Id"]; len(values) > 0 {
-		if len(values) > 1 {
-			return strings.Join(values, ","), false
-		}
-		if values[0] != string(tenant) {
-			return values[0], false
-		}
-	}
-	if g.cfg.Domain != "" {
-		if name, ok := subdomain(r.Host, g.cfg.Domain); ok && name != string(tenant) {
-			return name, false
-		}
-	}
-	return "", true
-}
-
-// subdomain is what host has in front of domain, and whether it has anything there.
-func subdomain(host, domain string) (string, bool) {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	name, ok := strings.CutSuffix(host, "."+domain)
-	return name, ok
 }

@@ -1,11 +1,13 @@
 // Package gateway is the door of a data-plane node: it refuses requests that
-// are not plain HTTP, finds out by the bearer token who asks, binds the request
-// to that token's tenant and to no other, bounds what a tenant may ask for, and
-// measures all of it. What is behind the door comes in as handlers.
+// are not plain HTTP, finds out by the bearer token or API key who asks, binds
+// the request to a tenant that this credential is good for and to no other,
+// bounds what a tenant may ask for, and measures all of it. What is behind the
+// door comes in as handlers.
 //
-// The tenant is the token's claim, and nothing else. A subdomain or an
-// X-Tenant-ID header can only agree with it; where one disagrees the request is
-// refused and logged as an attempt to cross tenants.
+// A credential is good for the tenant that its claim names, or whose own it is
+// (see package bearer). A subdomain or an X-Tenant-ID header can only agree
+// with it; where one disagrees the request is refused, logged and audited as an
+// attempt to cross tenants.
 //
 // Import law: of this module, gateway imports its own sub-packages,
 // dataplane/fault, shardmap and internal packages only.
@@ -14,9 +16,9 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -26,13 +28,16 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/internal/access"
 )
 
 // Config is what a gateway needs.
 type Config struct {
 	Verifier *bearer.Verifier
-	// Domain, when set, makes `<tenant>.<Domain>` a claim that must agree with the token.
-	Domain string
+	// Naming says what names a request's tenant beside the credential, and must agree with it.
+	Naming Naming
+	// Report takes what the audit log should know; nil: nobody does. It must not block.
+	Report func(access.Event)
 	// MaxBody bounds a request's body in bytes.
 	MaxBody int64
 	// RequestFor bounds a request from its head to the end of its answer.
@@ -65,7 +70,10 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Verifier == nil || cfg.Bind == nil || cfg.Ready == nil || cfg.Registry == nil || cfg.Log == nil {
 		return nil, errors.New("gateway: configuration is incomplete")
 	}
-	cfg.Domain = strings.ToLower(strings.Trim(cfg.Domain, "."))
+	if err := cfg.Naming.Check(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	cfg.Naming = cfg.Naming.withDefaults()
 	limits, err := newLimiter(cfg.RatePerTenant, cfg.Burst)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -19,7 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
-	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/telemetry"
 )
 
@@ -154,17 +155,19 @@ func statusLabel(status int) string {
 	return strconv.Itoa(status)
 }
 
-// crossing logs that the bearer of one tenant's token named another tenant.
-func (o *observer) crossing(c *gin.Context, id *bearer.Identity, claim string) {
+// refusal logs what goes to the audit log, too.
+func (o *observer) refusal(ctx context.Context, e access.Event) {
 	if !o.crossings.Allow() {
 		return
 	}
-	if len(claim) > 64 {
-		claim = claim[:64]
+	message := "refused credential"
+	if e.Action == access.ActionCrossTenant {
+		message = "refused cross-tenant attempt"
 	}
-	o.log.LogAttrs(c.Request.Context(), slog.LevelWarn, "refused cross-tenant attempt", slog.String("tenant", string(id.Tenant)),
-		slog.String("claimed", claim), slog.String("subject", id.Subject), slog.String("remote", c.Request.RemoteAddr),
-		slog.String("request_id", c.Writer.Header().Get("X-Request-Id")))
+	e = e.Clip()
+	o.log.LogAttrs(ctx, slog.LevelWarn, message, slog.String("action", e.Action), slog.String("tenant", string(e.Tenant)),
+		slog.String("claimed", e.Claimed), slog.String("subject", e.Subject), slog.String("reason", e.Reason),
+		slog.String("remote", e.Remote), slog.String("request_id", e.RequestID))
 }
 
 // route is the pattern that matched: what a client makes up is no label.

@@ -24,6 +24,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -57,10 +58,10 @@ type Feed struct {
 	js   jetstream.JetStream
 	http *http.Client
 
-	placements, shards bucket
-	holds              sync.WaitGroup
-	mu                 sync.Mutex
-	reconnect          chan struct{} // closed at the next reconnection
+	placements, shards, access bucket
+	holds                      sync.WaitGroup
+	mu                         sync.Mutex
+	reconnect                  chan struct{} // closed at the next reconnection
 }
 
 // bucket is what is known of one KV bucket.
@@ -68,6 +69,7 @@ type bucket struct {
 	name   string
 	kv     atomic.Pointer[jetstream.KeyValue] // nil: never seen
 	synced atomic.Bool                        // its state as of some moment was taken in whole
+	sink   Sink                               // only Take is required
 }
 
 var nodePattern = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$`)
@@ -87,7 +89,7 @@ func New(cfg Config) (*Feed, error) {
 		http:      newHTTPClient(),
 		reconnect: make(chan struct{}),
 	}
-	f.placements.name, f.shards.name = shardmap.BucketPlacements, shardmap.BucketShards
+	f.placements.name, f.shards.name, f.access.name = shardmap.BucketPlacements, shardmap.BucketShards, access.Bucket
 	nc, err := nats.Connect(cfg.NATSURL,
 		nats.Name("freehold node "+cfg.Node),
 		nats.RetryOnFailedConnect(true),
@@ -125,19 +127,17 @@ func New(cfg Config) (*Feed, error) {
 func (f *Feed) Run(ctx context.Context, m *shardmap.Map, h Holder) {
 	unlisten := f.listen(ctx, m, h)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		f.follow(ctx, &f.placements, func(key string, value []byte) bool { return applyPlacement(m, key, value) })
-	})
-	wg.Go(func() {
-		f.follow(ctx, &f.shards, func(key string, value []byte) bool { return applyShard(m, key, value) })
-	})
+	f.placements.sink.Take = func(key string, value []byte) bool { return applyPlacement(m, key, value) }
+	f.shards.sink.Take = func(key string, value []byte) bool { return applyShard(m, key, value) }
+	wg.Go(func() { f.follow(ctx, &f.placements) })
+	wg.Go(func() { f.follow(ctx, &f.shards) })
 	wg.Go(func() { f.heartbeat(ctx) })
 	wg.Wait()
 	unlisten()
 	f.holds.Wait()
 }
 
-// Synced tells whether the whole of both buckets was taken in at least once
+// Synced tells whether the whole of the placements and shards was taken in at least once
 // since the start. A node may serve before that.
 func (f *Feed) Synced() bool { return f.placements.synced.Load() && f.shards.synced.Load() }
 

@@ -15,13 +15,14 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
 const (
 	kvFor     = 500 * time.Millisecond // a question to the KV store, before the control plane is asked
 	apiFor    = 1500 * time.Millisecond
-	bodyLimit = 64 << 10
+	bodyLimit = access.MaxDocument
 )
 
 var _ shardmap.Loader = (*Feed)(nil)

@@ -21,18 +21,18 @@ const (
 // bucket that is not there yet, a connection that comes and goes, and a store
 // that was lost and filled again. After each of these everything is read anew;
 // the map takes what is newer.
-func (f *Feed) follow(ctx context.Context, b *bucket, apply func(key string, value []byte) bool) {
+func (f *Feed) follow(ctx context.Context, b *bucket) {
 	var pace pacer
 	said := ""
 	for {
 		again := f.onReconnect()
-		err := f.watch(ctx, b, apply, again, func() { pace.reset(); said = "" })
+		err := f.watch(ctx, b, again, func() { pace.reset(); said = "" })
 		if ctx.Err() != nil {
 			return
 		}
 		if !quiet(err) && err.Error() != said {
 			said = err.Error()
-			f.cfg.Log.Warn("placements cannot be followed; trying again", "bucket", b.name, "error", err)
+			f.cfg.Log.Warn("bucket cannot be followed; trying again", "bucket", b.name, "error", err)
 		}
 		if err != nil && !pace.wait(ctx, again) {
 			return
@@ -41,13 +41,14 @@ func (f *Feed) follow(ctx context.Context, b *bucket, apply func(key string, val
 }
 
 // watch returns nil when it must be begun anew at once.
-func (f *Feed) watch(ctx context.Context, b *bucket, apply func(string, []byte) bool, again <-chan struct{}, good func()) error {
+func (f *Feed) watch(ctx context.Context, b *bucket, again <-chan struct{}, good func()) error {
 	kv, born, err := f.open(ctx, b.name)
 	if err != nil {
 		return err
 	}
 	b.kv.Store(&kv)
-	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	b.sink.begin()
+	w, err := kv.WatchAll(ctx, b.sink.options()...)
 	if err != nil {
 		return fmt.Errorf("watch bucket %s: %w", b.name, err)
 	}
@@ -61,9 +62,12 @@ func (f *Feed) watch(ctx context.Context, b *bucket, apply func(string, []byte) 
 			case !ok:
 				return fmt.Errorf("watch bucket %s: ended", b.name)
 			case entry == nil: // all that was there has come
+				b.sink.whole()
 				b.synced.Store(true)
 				good()
-			case !apply(entry.Key(), entry.Value()):
+			case entry.Operation() != jetstream.KeyValuePut:
+				b.sink.Drop(entry.Key())
+			case !b.sink.Take(entry.Key(), entry.Value()):
 				f.cfg.Log.Warn("malformed entry ignored", "bucket", b.name, "key", entry.Key())
 			}
 		case <-again:

@@ -2,10 +2,7 @@ package bearer
 
 import (
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -13,6 +10,11 @@ import (
 // Identity is what a verified token or API key says. It is shared and never changed.
 type Identity struct {
 	Tenant shardmap.TenantID
+	// Own tells that the credential is the tenant's by where it came from (its
+	// own issuer, its API key) and not by what it claims; Claimed is another
+	// tenant that it claims in vain.
+	Own     bool
+	Claimed shardmap.TenantID
 	// Role is one of access.RoleViewer, RoleEditor, RoleOwner, or one of the tenant's own.
 	Role string
 	// Permissions are what the bearer may do beyond REST; see [Identity.May].
@@ -34,19 +36,3 @@ type Identity struct {
 
 // May tells whether the bearer has a permission beyond REST, e.g. access.PermissionSQL.
 func (id *Identity) May(permission string) bool { return slices.Contains(id.Permissions, permission) }
-
-// permissions reads the claim `permissions` (an array of texts), and words of
-// the claim `scope` as OAuth has it (one text with spaces between).
-func permissions(claims jwt.MapClaims) (all []string) {
-	if list, ok := claims["permissions"].([]any); ok {
-		for _, v := range list {
-			if s, ok := v.(string); ok {
-				all = append(all, s)
-			}
-		}
-	}
-	if scope, ok := claims["scope"].(string); ok {
-		all = append(all, strings.Fields(scope)...)
-	}
-	return all
-}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,18 +35,22 @@ const (
 	maxDocument  = 1 << 20
 )
 
-// Keys holds the public keys of one issuer and keeps them fresh. When the
+// keyring holds the public keys of one issuer and keeps them fresh. When the
 // issuer cannot be reached the known keys go on. It is safe for concurrent use.
-type Keys struct {
+type keyring struct {
 	issuer  string
 	url     string // empty: discovered from the issuer
-	client  *http.Client
+	client  func(*url.URL) (*http.Client, error)
 	log     *slog.Logger
 	current atomic.Pointer[keySet]
 	first   chan struct{} // closed when keys were fetched for the first time
-	known   sync.Once
+	once    sync.Once
 	flight  singleflight.Group
 	unknown *rate.Limiter
+	// lazy keys are fetched when they are asked for, and not by Run: at the
+	// earliest when they are due, in Unix nanoseconds.
+	lazy bool
+	due  atomic.Int64
 }
 
 // keySet is one state of the issuer's keys; a token verified with another one is verified again.
@@ -54,36 +59,34 @@ type keySet struct {
 	find keyfunc.Keyfunc
 }
 
-// NewKeys names the issuer and where its JWKS is; with an empty jwksURL the
-// issuer's discovery document says where. Nothing is fetched before [Keys.Run].
-func NewKeys(issuer, jwksURL string, log *slog.Logger) *Keys {
-	return &Keys{
-		issuer: issuer, url: jwksURL, log: log, first: make(chan struct{}),
-		client: &http.Client{
-			Timeout: fetchFor,
-			// A redirect would let whoever answers once choose who answers ever after.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		unknown: rate.NewLimiter(rate.Every(unknownEvery), 1),
-	}
+// newFleetKeys names the issuer and where its JWKS is; with an empty jwksURL the
+// issuer's discovery document says where. Nothing is fetched before [keyring.run].
+func newFleetKeys(issuer, jwksURL string, log *slog.Logger) *keyring {
+	client := newClient(nil)
+	return newKeys(issuer, jwksURL, func(*url.URL) (*http.Client, error) { return client, nil }, log)
 }
 
-// Known tells whether keys were ever fetched, so that tokens can be verified.
-func (k *Keys) Known() bool { return k.current.Load() != nil }
+func newKeys(issuer, jwksURL string, client func(*url.URL) (*http.Client, error), log *slog.Logger) *keyring {
+	return &keyring{issuer: issuer, url: jwksURL, client: client, log: log, first: make(chan struct{}),
+		unknown: rate.NewLimiter(rate.Every(unknownEvery), 1)}
+}
 
-// Run fetches the keys until it has them, then keeps them fresh until ctx
+// known tells whether keys were ever fetched, so that tokens can be verified.
+func (k *keyring) known() bool { return k.current.Load() != nil }
+
+// run fetches the keys until it has them, then keeps them fresh until ctx
 // ends. Failures are waited out with growing, jittered pauses.
-func (k *Keys) Run(ctx context.Context) {
+func (k *keyring) run(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
 	for {
 		wait := refreshEvery - rand.N(refreshEvery/10)
-		if err := k.Refresh(ctx); err != nil {
+		if err := k.refresh(ctx); err != nil {
 			if ctx.Err() != nil {
 				return
 			}
 			wait = pause.NextBackOff()
-			k.log.Warn("token issuer's keys cannot be fetched", "known", k.Known(), "again_in", wait.Round(time.Millisecond), "err", err)
+			k.log.Warn("token issuer's keys cannot be fetched", "issuer", k.issuer, "known", k.known(), "again_in", wait.Round(time.Millisecond), "err", err)
 		} else {
 			pause.Reset()
 		}
@@ -95,12 +98,14 @@ func (k *Keys) Run(ctx context.Context) {
 	}
 }
 
-// Refresh fetches the keys now, once for all who ask meanwhile. On an error the known keys stay.
-func (k *Keys) Refresh(ctx context.Context) error {
+// refresh fetches the keys now, once for all who ask meanwhile. On an error the known keys stay.
+func (k *keyring) refresh(ctx context.Context) error {
 	fetched := k.flight.DoChan("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchFor)
 		defer cancel()
-		return nil, k.fetch(ctx)
+		err := k.fetch(ctx)
+		k.due.Store(time.Now().Add(next(err)).UnixNano())
+		return nil, err
 	})
 	select {
 	case r := <-fetched:
@@ -110,9 +115,26 @@ func (k *Keys) Refresh(ctx context.Context) error {
 	}
 }
 
-func (k *Keys) fetch(ctx context.Context) error {
-	url := k.url
-	if url == "" {
+// next is when lazy keys may be fetched again.
+func next(err error) time.Duration {
+	if err != nil {
+		return unknownEvery
+	}
+	return refreshEvery - rand.N(refreshEvery/10)
+}
+
+// kick begins to fetch lazy keys that are due, and waits for nothing.
+func (k *keyring) kick(ctx context.Context, now time.Time) {
+	if due := k.due.Load(); k.lazy && now.UnixNano() >= due && k.due.CompareAndSwap(due, now.Add(unknownEvery).UnixNano()) {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = k.refresh(ctx)
+	}
+}
+
+func (k *keyring) fetch(ctx context.Context) error {
+	where := k.url
+	if where == "" {
 		doc, err := k.get(ctx, strings.TrimSuffix(k.issuer, "/")+"/.well-known/openid-configuration")
 		if err != nil {
 			return err
@@ -127,9 +149,9 @@ func (k *Keys) fetch(ctx context.Context) error {
 		if d.Issuer != k.issuer || d.JWKSURI == "" {
 			return fmt.Errorf("discovery document is of issuer %q, not %q, or names no jwks_uri", d.Issuer, k.issuer)
 		}
-		url = d.JWKSURI
+		where = d.JWKSURI
 	}
-	raw, err := k.get(ctx, url)
+	raw, err := k.get(ctx, where)
 	if err != nil {
 		return err
 	}
@@ -138,43 +160,58 @@ func (k *Keys) fetch(ctx context.Context) error {
 	}
 	find, err := keyfunc.NewJWKSetJSON(raw)
 	if err != nil {
-		return fmt.Errorf("%s: %w", url, err)
+		return fmt.Errorf("%s: %w", where, err)
 	}
 	keys, err := find.Storage().KeyReadAll(ctx)
 	if err != nil || len(keys) == 0 {
 		// An empty set would lock everybody out; a broken issuer must not.
-		return errors.Join(fmt.Errorf("%s has no key", url), err)
+		return errors.Join(fmt.Errorf("%s has no key", where), err)
 	}
 	k.current.Store(&keySet{raw: raw, find: find})
-	k.known.Do(func() { close(k.first) })
-	k.log.Info("token issuer's keys are known", "url", url, "keys", len(keys))
+	k.once.Do(func() { close(k.first) })
+	k.log.Info("token issuer's keys are known", "issuer", k.issuer, "url", where, "keys", len(keys))
 	return nil
 }
 
-func (k *Keys) get(ctx context.Context, url string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (k *keyring) get(ctx context.Context, from string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := k.client.Do(req)
+	client, err := k.client(req.URL)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", url, resp.Status)
+		return nil, fmt.Errorf("%s answered %s", from, resp.Status)
 	}
 	return io.ReadAll(io.LimitReader(resp.Body, maxDocument))
 }
 
 // await spares clients that a node which has just started turns them away:
-// its first keys are a moment off, unless the issuer is.
-func (k *Keys) await(ctx context.Context) error {
-	if k.Known() {
+// its first keys are a moment off, unless the issuer is. Lazy keys are fetched
+// here; after a failure all are turned away at once until the next try.
+func (k *keyring) await(ctx context.Context) error {
+	if k.known() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstFor)
 	defer cancel()
+	if k.lazy {
+		if time.Now().UnixNano() < k.due.Load() {
+			return ErrNoKeys
+		}
+		if err := k.refresh(ctx); err != nil {
+			k.log.Warn("keys of a tenant's issuer cannot be fetched", "issuer", k.issuer, "err", err)
+			return fmt.Errorf("%w: %w", ErrNoKeys, err)
+		}
+		return nil
+	}
 	select {
 	case <-k.first:
 		return nil
@@ -192,14 +229,14 @@ func (s *keySet) has(ctx context.Context, kid string) bool {
 // setFor returns the set to verify a token of that key ID with. An unknown ID
 // is worth a fetch (the issuer may have rotated), but not one per request:
 // whoever sends made-up IDs must not make us hammer the issuer.
-func (k *Keys) setFor(ctx context.Context, kid string) (*keySet, error) {
+func (k *keyring) setFor(ctx context.Context, kid string) (*keySet, error) {
 	if err := k.await(ctx); err != nil {
 		return nil, err
 	}
 	s := k.current.Load()
 	if !s.has(ctx, kid) && k.unknown.Allow() {
-		if err := k.Refresh(ctx); err != nil {
-			k.log.Warn("a token has an unknown key ID and the issuer's keys cannot be fetched", "err", err)
+		if err := k.refresh(ctx); err != nil {
+			k.log.Warn("a token has an unknown key ID and the issuer's keys cannot be fetched", "issuer", k.issuer, "err", err)
 		}
 		s = k.current.Load()
 	}

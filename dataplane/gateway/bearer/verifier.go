@@ -3,23 +3,27 @@ package bearer
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
+	"unsafe"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// Errors a caller decides on. What they wrap says more, and holds nothing of the token's signature.
+// Errors a caller decides on. What they wrap says more, and holds nothing of
+// the credential that is secret. [access.ErrUnknown] comes through, too: it is
+// not known whether the credential was revoked.
 var (
-	// ErrNoKeys: the issuer's keys were not fetched yet, so no token can be judged.
+	// ErrNoKeys: the issuer's keys were not fetched yet, so no token of it can be judged.
 	ErrNoKeys = errors.New("token issuer's keys are not known yet")
 	// ErrExpired: the token was good and is past its time.
 	ErrExpired = errors.New("token expired")
@@ -27,32 +31,271 @@ var (
 	ErrClaims = errors.New("token's claims are refused")
 	// ErrInvalid: not a token, or not signed by a key and algorithm we accept.
 	ErrInvalid = errors.New("token is invalid")
+	// ErrAmbiguous: the token is good for several tenants and the request names none of them.
+	ErrAmbiguous = errors.New("token names several tenants")
+	// ErrKey: the API key is not one of the tenant's any more, or never was.
+	ErrKey = errors.New("API key is not valid")
+	// ErrKeyExpired: the API key is past its time.
+	ErrKeyExpired = errors.New("API key expired")
 )
+
+// RevokedError is a good token that the tenant has revoked: by its ID, or with
+// all that were issued before some moment. Identity is whose it was.
+type RevokedError struct{ Identity *Identity }
+
+// Error names no secret.
+func (*RevokedError) Error() string { return "token is revoked" }
 
 const (
-	leeway    = 5 * time.Second // clocks differ
-	cacheSize = 20_000          // verified tokens remembered; about 1 KB each
-	maxToken  = 8 << 10         // bytes
+	cacheParts = 16
+	cacheSize  = 32_000 / cacheParts // credentials remembered per part; about 1 KB each
 )
 
-// Verifier turns tokens into identities. It is safe for concurrent use.
-type Verifier struct {
-	keys   *Keys
-	parser *jwt.Parser
-	cache  *lru.Cache[[sha256.Size]byte, verified]
-	now    func() time.Time
+// Config says whose credentials are good.
+type Config struct {
+	// Issuers are the fleet's: each may speak for the tenants that its tokens claim.
+	Issuers []Issuer
+	// Audience and Algorithms are of issuers that have none of their own.
+	Audience   string
+	Algorithms []string
+	// TenantClaim and RoleClaim are where tokens name tenant and role; default "tenant" and "role".
+	TenantClaim, RoleClaim string
+	// Leeway is how far clocks may differ; MaxToken bounds a credential in bytes.
+	Leeway   time.Duration
+	MaxToken int
+	// Secret, when set, verifies HS256 tokens of any issuer: for development only.
+	Secret []byte
+	// Directory knows the tenants' own issuers, API keys, roles and revocations.
+	Directory *access.Directory
+	// Networks are where tenants' issuers may be although they are not public.
+	Networks []netip.Prefix
+	Log      *slog.Logger
 }
 
+// Issuer is one of the fleet's.
+type Issuer struct {
+	access.Issuer
+	// TenantClaim goes before [Config.TenantClaim].
+	TenantClaim string
+}
+
+// Verifier turns credentials into identities. It is safe for concurrent use.
+type Verifier struct {
+	cfg     Config
+	issuers map[string]*trusted // the fleet's, by URL
+	shared  *trusted            // of tokens signed with the secret, or nil
+	guard   *guard
+	tenants *lru.Cache[tenantKeys, *keyring] // keys of tenants' issuers
+	cache   [cacheParts]*lru.Cache[cached, verified]
+	now     func() time.Time
+}
+
+// cached is a credential by its hash; and the tenant that the request names,
+// where it depends on that for whom the credential speaks.
+type cached struct {
+	sum   [sha256.Size]byte
+	named shardmap.TenantID
+}
+
+// verified is good as long as nothing that it was found good by has changed.
 type verified struct {
 	identity *Identity
+	keys     *keyring // nil: none were asked
 	by       *keySet
+	tenant   *access.Tenant
 }
 
-// asymmetric lists what may be pinned. With an HMAC algorithm among them, the
-// public key would be a secret that everybody has.
-var asymmetric = map[string]bool{
-	"EdDSA": true, "ES256": true, "ES384": true, "ES512": true,
-	"RS256": true, "RS384": true, "RS512": true, "PS256": true, "PS384": true, "PS512": true,
+// New checks the configuration. Nothing is fetched before [Verifier.Run].
+func New(cfg Config) (*Verifier, error) {
+	if cfg.Directory == nil || cfg.Log == nil || cfg.MaxToken <= 0 || cfg.Leeway < 0 {
+		return nil, errors.New("bearer: configuration is incomplete")
+	}
+	if len(cfg.Issuers) == 0 && len(cfg.Secret) == 0 {
+		return nil, errors.New("no token issuer is configured")
+	}
+	if cfg.TenantClaim == "" {
+		cfg.TenantClaim = "tenant"
+	}
+	if cfg.RoleClaim == "" {
+		cfg.RoleClaim = "role"
+	}
+	v := &Verifier{cfg: cfg, issuers: map[string]*trusted{}, guard: newGuard(cfg.Networks), now: time.Now}
+	for _, i := range cfg.Issuers {
+		is, err := v.newIssuer(i, newFleetKeys(i.URL, i.JWKSURL, cfg.Log))
+		if err != nil {
+			return nil, err
+		}
+		if v.issuers[i.URL] != nil {
+			return nil, fmt.Errorf("token issuer %s is configured twice", i.URL)
+		}
+		v.issuers[i.URL] = is
+	}
+	if len(cfg.Secret) > 0 {
+		var err error
+		if v.shared, err = v.newShared(); err != nil {
+			return nil, err
+		}
+	}
+	for i := range v.cache {
+		v.cache[i], _ = lru.New[cached, verified](cacheSize) // fails for a size below 1 only
+	}
+	v.tenants, _ = lru.New[tenantKeys, *keyring](maxTenantKeys)
+	return v, nil
+}
+
+// Run keeps the keys of the fleet's issuers fresh until ctx ends.
+func (v *Verifier) Run(ctx context.Context) {
+	var g errgroup.Group
+	for _, is := range v.issuers {
+		g.Go(func() error { is.keys.run(ctx); return nil })
+	}
+	_ = g.Wait()
+	v.guard.close()
+}
+
+// Refresh fetches the keys of the fleet's issuers now; those that cannot be reached keep the known ones.
+func (v *Verifier) Refresh(ctx context.Context) error {
+	var g errgroup.Group
+	for _, is := range v.issuers {
+		g.Go(func() error { return is.keys.refresh(ctx) })
+	}
+	return g.Wait()
+}
+
+// Known tells whether the keys of one of the fleet's issuers are known at
+// least, so that some token can be verified.
+func (v *Verifier) Known() bool {
+	for _, is := range v.issuers {
+		if is.keys.known() {
+			return true
+		}
+	}
+	return v.shared != nil
+}
+
+// Verify returns the identity behind a token or an API key, or an error
+// wrapping one of the package's or [access.ErrUnknown]. named is the tenant that
+// the request names beside the credential, if it does: it picks one of those
+// that the credential is good for, and may well differ from the result's.
+//
+// What was verified is remembered by its SHA-256 until it expires, or the
+// issuer's keys or the tenant's document change.
+func (v *Verifier) Verify(ctx context.Context, credential string, named shardmap.TenantID) (*Identity, error) {
+	if len(credential) > v.cfg.MaxToken {
+		return nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalid, v.cfg.MaxToken)
+	}
+	key := cached{sum: hash(credential)}
+	part := v.cache[key.sum[0]%cacheParts]
+	if id := v.recall(ctx, part, key); id != nil {
+		return id, nil
+	}
+	if named != "" {
+		key.named = named
+		if id := v.recall(ctx, part, key); id != nil {
+			return id, nil
+		}
+		key.named = ""
+	}
+	found, chosen, err := v.verify(ctx, credential, named)
+	if err != nil {
+		return nil, err
+	}
+	if chosen {
+		key.named = named
+	}
+	part.Add(key, found)
+	return found.identity, nil
+}
+
+// hash is the SHA-256 of a text without a copy of it.
+func hash(s string) [sha256.Size]byte {
+	return sha256.Sum256(unsafe.Slice(unsafe.StringData(s), len(s))) // only read
+}
+
+// recall finds a credential that was verified and would be again.
+func (v *Verifier) recall(ctx context.Context, part *lru.Cache[cached, verified], key cached) *Identity {
+	c, ok := part.Get(key)
+	if !ok {
+		return nil
+	}
+	now := v.now()
+	good := c.identity.Expires.IsZero() || now.Before(c.identity.Expires)
+	if good && c.keys != nil {
+		c.keys.kick(ctx, now)
+		good = c.by == c.keys.current.Load()
+	}
+	if good {
+		t, err := v.cfg.Directory.Tenant(ctx, c.identity.Tenant)
+		good = err == nil && t == c.tenant
+	}
+	if !good {
+		part.Remove(key)
+		return nil
+	}
+	return c.identity
+}
+
+// verify judges a credential anew. chosen tells whether named played a part.
+func (v *Verifier) verify(ctx context.Context, credential string, named shardmap.TenantID) (found verified, chosen bool, err error) {
+	if strings.HasPrefix(credential, access.KeyPrefix) {
+		found, err = v.verifyKey(ctx, credential)
+		return found, false, err
+	}
+	return v.verifyToken(ctx, credential, named)
+}
+
+// verifyKey judges an API key: it is good for the tenant whose it is.
+func (v *Verifier) verifyKey(ctx context.Context, text string) (verified, error) {
+	tenant, id, err := access.ParseKey(text)
+	if err != nil {
+		return verified{}, fmt.Errorf("%w: %w", ErrKey, err)
+	}
+	doc, err := v.cfg.Directory.Tenant(ctx, tenant)
+	if err != nil {
+		return verified{}, err
+	}
+	k := doc.Key(id)
+	switch {
+	case k == nil || !k.Matches(text):
+		return verified{}, fmt.Errorf("%w: tenant %s has no such key %s", ErrKey, tenant, id)
+	case k.Expired(v.now()):
+		return verified{}, fmt.Errorf("%w: key %s of tenant %s", ErrKeyExpired, id, tenant)
+	case !hasRole(doc, k.Role):
+		return verified{}, fmt.Errorf("%w: tenant %s has no role %q any more", ErrKey, tenant, k.Role)
+	}
+	return verified{identity: ofKey(tenant, k), tenant: doc}, nil
+}
+
+// hasRole tells whether a role is built in or one of the tenant's own.
+func hasRole(t *access.Tenant, role string) bool {
+	if access.BuiltInRole(role) {
+		return true
+	}
+	if t != nil {
+		for _, r := range t.Roles {
+			if r == role {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// revoked tells whether the tenant takes this token no more. A token that does
+// not say when it was issued may have been at any time.
+func revoked(t *access.Tenant, id *Identity) bool {
+	if t == nil {
+		return false
+	}
+	if !t.NotBefore.IsZero() && id.IssuedAt.Before(t.NotBefore) {
+		return true
+	}
+	for i := range t.Revoked {
+		if id.ID != "" && t.Revoked[i].ID == id.ID {
+			return true
+		}
+	}
+	return false
 }
 
 // CheckAlgorithms refuses an empty list and every algorithm that is not a public-key signature.
@@ -60,120 +303,18 @@ func CheckAlgorithms(algorithms []string) error {
 	if len(algorithms) == 0 {
 		return errors.New("no token algorithm is accepted")
 	}
-	for _, a := range algorithms {
-		if !asymmetric[a] {
-			return fmt.Errorf("token algorithm %q is not acceptable: want a public-key signature such as EdDSA, ES256, RS256", a)
-		}
-	}
-	return nil
+	return access.CheckAlgorithms(algorithms)
 }
 
-// NewVerifier accepts tokens of keys' issuer, for that audience, signed by one of those algorithms.
-func NewVerifier(keys *Keys, audience string, algorithms []string) (*Verifier, error) {
-	if err := CheckAlgorithms(algorithms); err != nil {
-		return nil, err
-	}
-	if keys.issuer == "" || audience == "" {
-		return nil, errors.New("tokens need an issuer and an audience to be checked against")
-	}
-	cache, err := lru.New[[sha256.Size]byte, verified](cacheSize)
-	if err != nil {
-		return nil, err
-	}
-	v := &Verifier{keys: keys, cache: cache, now: time.Now}
-	v.parser = jwt.NewParser(jwt.WithValidMethods(algorithms), jwt.WithIssuer(keys.issuer), jwt.WithAudience(audience),
-		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithStrictDecoding(),
-		jwt.WithTimeFunc(func() time.Time { return v.now() }))
-	return v, nil
-}
-
-// Verify returns the identity of a token, or an error wrapping one of the
-// package's. A token once verified is remembered by its SHA-256 until it
-// expires or the issuer's keys change, whichever is first.
-func (v *Verifier) Verify(ctx context.Context, token string) (*Identity, error) {
-	if len(token) > maxToken {
-		return nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalid, maxToken)
-	}
-	sum := sha256.Sum256([]byte(token))
-	if c, ok := v.cache.Get(sum); ok && c.by == v.keys.current.Load() && v.now().Before(c.identity.Expires) {
-		return c.identity, nil
-	}
-	id, set, err := v.verify(ctx, token)
-	if err != nil {
-		v.cache.Remove(sum)
-		return nil, err
-	}
-	v.cache.Add(sum, verified{id, set})
-	return id, nil
-}
-
-func (v *Verifier) verify(ctx context.Context, token string) (*Identity, *keySet, error) {
-	var set *keySet
-	claims := jwt.MapClaims{} // a map, since a struct's fields would match names in any case
-	_, err := v.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
-		kid, ok := t.Header["kid"].(string)
-		if !ok || kid == "" {
-			return nil, errors.New("no key ID")
-		}
-		if _, ok := t.Header["crit"]; ok { // extensions that must be understood, and none is
-			return nil, errors.New("critical header extension")
-		}
-		var err error
-		if set, err = v.keys.setFor(ctx, kid); err != nil {
-			return nil, err
-		}
-		return set.find.KeyfuncCtx(ctx)(t)
-	})
+// tokenError sorts what the JWT library found wrong.
+func tokenError(err error) error {
 	switch {
 	case errors.Is(err, ErrNoKeys):
-		return nil, nil, ErrNoKeys
+		return err
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return nil, nil, fmt.Errorf("%w: %w", ErrExpired, err)
+		return fmt.Errorf("%w: %w", ErrExpired, err)
 	case errors.Is(err, jwt.ErrTokenInvalidClaims):
-		return nil, nil, fmt.Errorf("%w: %w", ErrClaims, err)
-	case err != nil:
-		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return fmt.Errorf("%w: %w", ErrClaims, err)
 	}
-	id, err := identify(token, claims)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrClaims, err)
-	}
-	return id, set, nil
-}
-
-// identify reads the identity from a token whose signature and times are good.
-func identify(token string, claims jwt.MapClaims) (*Identity, error) {
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
-	if err != nil {
-		return nil, err
-	}
-	// Two values under one name would mean one to us and maybe another to Postgres.
-	if !jsontext.Value(payload).IsValid() {
-		return nil, errors.New("payload has duplicate names or invalid text")
-	}
-	name, ok := claims["tenant"].(string)
-	if !ok {
-		return nil, errors.New("no tenant")
-	}
-	tenant, err := shardmap.ParseTenantID(name)
-	if err != nil {
-		return nil, err
-	}
-	role, _ := claims["role"].(string)
-	if !access.BuiltInRole(role) {
-		return nil, fmt.Errorf("role %.32q: want %s, %s or %s", role, access.RoleViewer, access.RoleEditor, access.RoleOwner)
-	}
-	exp, err := claims.GetExpirationTime()
-	if err != nil || exp == nil {
-		return nil, errors.Join(errors.New("no expiry"), err)
-	}
-	subject, _ := claims["sub"].(string)
-	issuer, _ := claims["iss"].(string)
-	jti, _ := claims["jti"].(string)
-	id := &Identity{Tenant: tenant, Role: role, Permissions: permissions(claims), Subject: subject, Issuer: issuer,
-		ID: jti, Claims: string(payload), Expires: exp.Time}
-	if iat, err := claims.GetIssuedAt(); err == nil && iat != nil {
-		id.IssuedAt = iat.Time
-	}
-	return id, nil
+	return fmt.Errorf("%w: %w", ErrInvalid, err)
 }
