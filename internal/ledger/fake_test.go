@@ -25,8 +25,13 @@ type fake struct {
 	// onRead may change the tenant whose rows are read.
 	onRead func(tenant string) string
 
-	mu      sync.Mutex
-	tenants map[string]*rows
+	gate sync.RWMutex // who locks it has all others answered before, and nobody while he holds it
+
+	mu       sync.Mutex
+	seen     int64  // requests
+	enough   int64  // of them
+	atEnough func() // called when there were so many
+	tenants  map[string]*rows
 }
 
 type rows struct {
@@ -54,6 +59,9 @@ func (f *fake) of(tenant string) *rows {
 }
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.count()
+	f.gate.RLock()
+	defer f.gate.RUnlock()
 	tenant := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	table := strings.TrimPrefix(r.URL.Path, "/rest/v1/")
 	if r.Method == http.MethodGet {
@@ -88,6 +96,21 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	locked()
 	w.WriteHeader(http.StatusNoContent)
+}
+
+func (f *fake) count() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen++; f.seen == f.enough {
+		f.atEnough()
+	}
+}
+
+// callAfter has done called when so many more requests have come.
+func (f *fake) callAfter(requests int64, done func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.enough, f.atEnough = f.seen+requests, done
 }
 
 func (f *fake) read(w http.ResponseWriter, r *http.Request, tenant, table string) {
