@@ -17,6 +17,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/router"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -48,11 +49,20 @@ type api struct {
 	owner   *pgx.Conn
 	router  *direct
 	access  router.Access
+	schemas []string // the tenant's own
 	options rest.Options
 }
 
 // fixture makes a database with the roles of a tenant and the sample schema.
 func fixture(t testing.TB, opts rest.Options) *api {
+	t.Helper()
+	a := unstamped(t, opts)
+	a.exec("CREATE SCHEMA freehold;" + schemachange.SQL)
+	return a
+}
+
+// unstamped is a fixture whose database doesn't note changes of its schema.
+func unstamped(t testing.TB, opts rest.Options) *api {
 	t.Helper()
 	dsn := pgtest.Database(t)
 	ctx := t.Context()
@@ -82,7 +92,7 @@ func (a *api) use(opts rest.Options) {
 	a.options = opts
 	a.engine = gin.New()
 	a.engine.Use(func(c *gin.Context) {
-		id := rest.Identity{Tenant: "acme", Access: a.access, Claims: json.RawMessage(`{"sub":"alice","role":"editor"}`)}
+		id := rest.Identity{Tenant: "acme", Access: a.access, Claims: json.RawMessage(`{"sub":"alice","role":"editor"}`), Schemas: a.schemas}
 		c.Request = c.Request.WithContext(rest.WithIdentity(c.Request.Context(), id))
 	})
 	rest.New(a.router, opts).Register(a.engine)

@@ -55,9 +55,8 @@ func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome,
 		access = router.ReadWrite
 	}
 	t := turn{h: h, id: id, req: req}
-	for n := range maxTurns {
-		// What changes again and again is read in this very request: the last turn goes by that.
-		t.known, t.believed, t.unchecked, t.err = schema.Known{}, false, n == maxTurns-1, nil
+	for range maxTurns {
+		t.known, t.believed, t.err = schema.Known{}, false, nil
 		if err := h.router.Do(ctx, id.Tenant, access, t.session); err != nil {
 			t.err = err
 		}
@@ -70,6 +69,7 @@ func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome,
 				return nil, err
 			}
 		case outdated(t.err):
+			t.outdated++
 			h.schemas.Doubt(t.database, req.exposed.of)
 		case t.known.Schema == nil || t.believed || !doubtful(t.err):
 			return t.out, h.translate(req, t.out, t.err)
@@ -86,9 +86,15 @@ func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome,
 
 // refresh reads the schema, as a read of its own: when its connection is lost,
 // the router may repeat it.
-func (t *turn) refresh(ctx context.Context, c *router.Conn) error {
-	return t.h.schemas.Refresh(ctx, c.Placement.Database, t.req.exposed.of, c.PG)
+func (t *turn) refresh(ctx context.Context, c *router.Conn) (err error) {
+	t.fresh, err = t.h.schemas.Refresh(ctx, c.Placement.Database, t.req.exposed.of, c.PG)
+	return err //nolint:wrapcheck // the router judges it as it is
 }
+
+// maxOutdated bounds how often a schema that was read for a request may turn out
+// to be outdated. Where it changes all the time, one that was read after the
+// request began is as good as any.
+const maxOutdated = 2
 
 // turn is one attempt of a request, and what earlier ones left.
 type turn struct {
@@ -99,7 +105,8 @@ type turn struct {
 	// doubted is the refusal met under the schema of that fingerprint.
 	doubted      error
 	doubtedUnder schema.Fingerprint
-	unchecked    bool // the schema's stamp is not checked
+	outdated     int          // how often the schema was
+	fresh        schema.Known // was read for this request, for the next attempt
 
 	// Set by session:
 	database string
@@ -114,7 +121,13 @@ type turn struct {
 func (t *turn) session(ctx context.Context, c *router.Conn) error {
 	t.out, t.err, t.believed = nil, nil, false
 	t.database = c.Placement.Database
-	if t.known = t.h.schemas.Lookup(t.database, t.req.exposed.of); t.known.Schema == nil {
+	t.known, t.fresh = t.fresh, schema.Known{}
+	if t.known.Schema == nil {
+		t.known = t.h.schemas.Lookup(t.database, t.req.exposed.of)
+	} else if t.outdated >= maxOutdated {
+		t.known.Stamp = nil
+	}
+	if t.known.Schema == nil {
 		return nil
 	}
 	if t.doubted != nil {
@@ -125,9 +138,6 @@ func (t *turn) session(ctx context.Context, c *router.Conn) error {
 		}
 	}
 	stamp := t.known.Stamp
-	if t.unchecked {
-		stamp = nil
-	}
 	if t.req.Action == plan.ActionOptions {
 		t.out = &outcome{}
 		t.out.allow, t.err = allow(t.known.Schema, t.req)

@@ -153,36 +153,36 @@ func (c *Cache) Pace(ctx context.Context, database string, of *Exposed) error {
 // database with that fingerprint was seen yet. Of concurrent calls for one
 // database one reads and the others wait for it. The errors are those of the
 // connection and of ctx.
-func (c *Cache) Refresh(ctx context.Context, database string, of *Exposed, conn *pgconn.PgConn) error {
+func (c *Cache) Refresh(ctx context.Context, database string, of *Exposed, conn *pgconn.PgConn) (Known, error) {
 	e := c.entry(key{database, of.key})
 	select {
 	case e.reading <- struct{}{}:
 		defer func() { <-e.reading }()
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the schema: %w", ctx.Err())
+		return Known{}, fmt.Errorf("wait for the schema: %w", ctx.Err())
 	}
-	if c.lookup(e).Schema != nil {
-		return nil
+	if known := c.lookup(e); known.Schema != nil {
+		return known, nil
 	}
-	now, err := c.look(ctx, e.seen.Load(), of, conn)
+	now, schema, err := c.look(ctx, e.seen.Load(), of, conn)
 	if err != nil {
-		return err
+		return Known{}, err
 	}
 	e.seen.Store(now)
-	return nil
+	return Known{schema, now.stamp}, nil
 }
 
 // look reads what there is now; before is what was seen last, or nil.
-func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgconn.PgConn) (*seen, error) {
+func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgconn.PgConn) (*seen, *Schema, error) {
 	now := &seen{at: time.Now()}
 	var err error
-	if before != nil && before.stamp != nil && c.schemas.Contains(before.fingerprint) {
+	if before != nil && before.stamp != nil {
 		if now.stamp, err = stamp(ctx, conn); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if bytes.Equal(now.stamp, before.stamp) {
+		if schema, ok := c.schemas.Get(before.fingerprint); ok && bytes.Equal(now.stamp, before.stamp) {
 			now.fingerprint = before.fingerprint
-			return now, nil
+			return now, schema, nil
 		}
 	}
 	if before == nil || before.stamp != nil {
@@ -191,19 +191,19 @@ func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgcon
 		now.fingerprint, err = digest(ctx, conn, of.literal)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if _, ok := c.schemas.Get(now.fingerprint); !ok {
-		loaded, err := load(ctx, conn, of.literal)
-		if err != nil {
-			return nil, err
+	schema, ok := c.schemas.Get(now.fingerprint)
+	if !ok {
+		if schema, err = load(ctx, conn, of.literal); err != nil {
+			return nil, nil, err
 		}
 		// A change between the reads makes this another schema than the digest's,
 		// and a newer one: what was loaded is what counts. The stamp is the older one still.
-		now.fingerprint = loaded.Fingerprint
-		c.schemas.Add(now.fingerprint, loaded)
+		now.fingerprint = schema.Fingerprint
+		c.schemas.Add(now.fingerprint, schema)
 	}
-	return now, nil
+	return now, schema, nil
 }
 
 func (c *Cache) entry(of key) *entry {

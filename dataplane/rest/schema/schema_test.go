@@ -2,7 +2,6 @@ package schema
 
 import (
 	"context"
-	"errors"
 	"os"
 	"sync"
 	"testing"
@@ -24,6 +23,12 @@ func connect(t testing.TB) *pgconn.PgConn {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close(context.Background()) })
 	return c
+}
+
+func look(t testing.TB, cache *Cache, database string, c *pgconn.PgConn) {
+	t.Helper()
+	_, err := cache.Refresh(t.Context(), database, public, c)
+	require.NoError(t, err)
 }
 
 func exec(t testing.TB, c *pgconn.PgConn, sql string) {
@@ -78,8 +83,8 @@ func TestSameSchemaIsShared(t *testing.T) {
 	exec(t, other, "CREATE TABLE u (id int); CREATE TABLE t (gone int, name text); ALTER TABLE t DROP gone, ADD id int PRIMARY KEY")
 	cache := NewCache(Options{Pause: 1})
 	require.Nil(t, cache.Lookup("one", public).Schema)
-	require.NoError(t, cache.Refresh(t.Context(), "one", public, one))
-	require.NoError(t, cache.Refresh(t.Context(), "other", public, other))
+	look(t, cache, "one", one)
+	look(t, cache, "other", other)
 	require.NotNil(t, cache.Lookup("one", public).Schema)
 	require.Same(t, cache.Lookup("one", public).Schema, cache.Lookup("other", public).Schema)
 
@@ -87,7 +92,7 @@ func TestSameSchemaIsShared(t *testing.T) {
 	require.Same(t, cache.Lookup("one", public).Schema, cache.Lookup("other", public).Schema, "nothing said so yet")
 	cache.Doubt("other", public)
 	require.Nil(t, cache.Lookup("other", public).Schema)
-	require.NoError(t, cache.Refresh(t.Context(), "other", public, other))
+	look(t, cache, "other", other)
 	require.NotSame(t, cache.Lookup("one", public).Schema, cache.Lookup("other", public).Schema)
 	require.NotNil(t, cache.Lookup("other", public).Schema.Relation(Name{"public", "t"}).Column("extra"))
 }
@@ -101,8 +106,9 @@ func TestRefreshKeepsItsDistance(t *testing.T) {
 		var wait sync.WaitGroup
 		for _, c := range conns {
 			wait.Go(func() {
-				if err := errors.Join(cache.Pace(t.Context(), "db", public), cache.Refresh(t.Context(), "db", public, c)); err != nil {
-					t.Error(err)
+				err := cache.Pace(t.Context(), "db", public)
+				if _, refreshed := cache.Refresh(t.Context(), "db", public, c); err != nil || refreshed != nil {
+					t.Error(err, refreshed)
 				}
 			})
 		}
@@ -126,7 +132,7 @@ func TestRefreshKeepsItsDistance(t *testing.T) {
 func TestTTL(t *testing.T) {
 	c := connect(t)
 	cache := NewCache(Options{TTL: time.Nanosecond, Pause: 1})
-	require.NoError(t, cache.Refresh(t.Context(), "db", public, c))
+	look(t, cache, "db", c)
 	require.Nil(t, cache.Lookup("db", public).Schema)
 }
 
@@ -134,7 +140,7 @@ func TestBounds(t *testing.T) {
 	c := connect(t)
 	cache := NewCache(Options{Databases: 2, Pause: 1})
 	for _, db := range []string{"a", "b", "c"} {
-		require.NoError(t, cache.Refresh(t.Context(), db, public, c))
+		look(t, cache, db, c)
 	}
 	require.Nil(t, cache.Lookup("a", public).Schema)
 	require.NotNil(t, cache.Lookup("c", public).Schema)
@@ -162,7 +168,7 @@ func TestNearest(t *testing.T) {
 func BenchmarkLookup(b *testing.B) {
 	c := connect(b)
 	cache := NewCache(Options{})
-	require.NoError(b, cache.Refresh(b.Context(), "db", public, c))
+	look(b, cache, "db", c)
 	b.ReportAllocs()
 	for b.Loop() {
 		if cache.Lookup("db", public).Schema == nil {
