@@ -13,54 +13,65 @@ import (
 // page is the part of the rows that limit, offset and (for GET alone) the Range
 // header ask for together.
 func page(root *query.Scope, r *http.Request) (plan.Page, error) {
-	p := plan.Page{Limit: -1}
-	if root.Limit != nil {
-		if p.Limit = *root.Limit; p.Limit < 0 {
-			return p, pgrst.InvalidRange("Limit should be greater than or equal to zero.")
+	header := span{0, -1}
+	if r.Method == http.MethodGet {
+		if header = rangeOf(r.Header.Get("Range")); header.empty() {
+			return plan.Page{}, pgrst.InvalidRange("The lower boundary must be lower than or equal to the upper boundary in the Range header.")
 		}
 	}
+	wanted := span{0, -1}
 	if root.Offset != nil {
-		if p.Offset = *root.Offset; p.Offset < 0 {
-			return p, pgrst.InvalidRange("Offset should be greater than or equal to zero.")
+		wanted.first = clamp(*root.Offset)
+	}
+	if root.Limit != nil {
+		if wanted.end = wanted.first + clamp(*root.Limit); wanted.end == 0 { // limit=0 is no error, whatever the header says
+			return plan.Page{Limit: 0}, nil
+		}
+		if wanted.end < 0 {
+			return plan.Page{}, pgrst.InvalidRange(negativeLimit)
 		}
 	}
-	if r.Method != http.MethodGet || p.Limit == 0 {
-		return p, nil
+	both := span{max(header.first, wanted.first), header.end}
+	if wanted.end >= 0 && (both.end < 0 || wanted.end < both.end) {
+		both.end = wanted.end
 	}
-	return intersect(p, r.Header.Get("Range"))
+	switch {
+	case both.empty():
+		return plan.Page{}, pgrst.InvalidRange(negativeLimit)
+	case both.end < 0:
+		return plan.Page{Offset: both.first, Limit: -1}, nil
+	}
+	return plan.Page{Offset: both.first, Limit: both.end - both.first}, nil
 }
 
-// intersect narrows p to a range `first-last` or `first-`, counted from zero.
-// What is no such range (`bytes=0-9`, say) is not for us and ignored.
-func intersect(p plan.Page, header string) (plan.Page, error) {
+// clamp keeps sums of two from overflowing.
+func clamp(n int64) int64 { return min(max(n, -1<<61), 1<<61) }
+
+const negativeLimit = "Limit should be greater than or equal to zero."
+
+// span are rows from first to before end, counted from zero; a negative end is none.
+type span struct{ first, end int64 }
+
+func (s span) empty() bool { return s.end >= 0 && s.end <= s.first }
+
+// rangeOf reads `first-last` or `first-`. What is no such range (`bytes=0-9`,
+// say) is not for us and ignored.
+func rangeOf(header string) span {
+	all := span{0, -1}
 	from, to, ok := strings.Cut(header, "-")
-	first, err := strconv.ParseInt(from, 10, 63)
-	if !ok || err != nil || first < 0 {
-		return p, nil
+	first, err := strconv.ParseUint(from, 10, 62)
+	if !ok || err != nil {
+		return all
 	}
-	last := int64(-1)
-	if to != "" {
-		if last, err = strconv.ParseInt(to, 10, 63); err != nil {
-			return p, nil
-		}
-		if last < first {
-			return p, pgrst.InvalidRange("The lower boundary must be lower than or equal to the upper boundary in the Range header.")
-		}
+	all.first = int64(first)
+	if to == "" {
+		return all
 	}
-	end := int64(-1) // exclusive; negative for none
-	if p.Limit >= 0 {
-		end = p.Offset + p.Limit
+	last, err := strconv.ParseUint(to, 10, 62)
+	if err != nil {
+		return span{0, -1}
 	}
-	if last >= 0 && (end < 0 || last+1 < end) {
-		end = last + 1
-	}
-	p.Offset = max(p.Offset, first)
-	if end >= 0 {
-		if p.Limit = end - p.Offset; p.Limit < 0 {
-			return p, pgrst.InvalidRange("Limit should be greater than or equal to zero.")
-		}
-	}
-	return p, nil
+	return span{int64(first), int64(last) + 1}
 }
 
 // contentRange renders `first-last/total`, with stars for what is empty or unknown.

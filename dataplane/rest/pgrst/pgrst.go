@@ -29,6 +29,12 @@ func InvalidRange(details string) *fault.Fault {
 	return fault.New(http.StatusRequestedRangeNotSatisfiable, "PGRST103", "Requested range not satisfiable").WithDetails(details)
 }
 
+// NegativePage is a negative LIMIT or OFFSET of an embedded resource, in the
+// words of Postgres.
+func NegativePage(of string) *fault.Fault {
+	return fault.New(http.StatusBadRequest, map[string]string{"LIMIT": "2201W", "OFFSET": "2201X"}[of], of+" must not be negative")
+}
+
 // OutOfRange is an offset beyond the last row.
 func OutOfRange(offset, total int64) *fault.Fault {
 	return InvalidRange(fmt.Sprintf("An offset of %d was requested, but there are only %d rows.", offset, total))

@@ -112,13 +112,13 @@ func (b *builder) scope(scope *query.Scope) error {
 	}
 	if scope.Limit != nil {
 		if b.read.Page.Limit = *scope.Limit; *scope.Limit < 0 {
-			return pgrst.InvalidRange("Limit should be greater than or equal to zero.")
+			return pgrst.NegativePage("LIMIT")
 		}
 		b.read.Page = b.bounded(b.read.Page)
 	}
 	if scope.Offset != nil {
 		if b.read.Page.Offset = *scope.Offset; *scope.Offset < 0 {
-			return pgrst.InvalidRange("Offset should be greater than or equal to zero.")
+			return pgrst.NegativePage("OFFSET")
 		}
 	}
 	return nil

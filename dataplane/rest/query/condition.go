@@ -5,13 +5,14 @@ import "strings"
 const operator = "operator (eq, gt, ...)"
 
 // filter reads the right side of `field=…`, where the operand takes the rest of
-// the text, or (inside a group) ends at ',' or ')'.
+// the text, or (inside a group) ends at ',' or ')'. As with PostgREST, what
+// follows a list or an `is` value outside of a group is ignored.
 //
 //	filter  = [ "not." ] op [ "(" modifier ")" ] "." operand
 func (s *scanner) filter(field Field, inGroup bool) *Filter {
 	f := &Filter{Field: field}
 	if s.take("not.") {
-		f.Not = true
+		f.Not, s.committed = true, true
 	}
 	start := s.pos
 	info, ok := ops[s.word()]
@@ -32,15 +33,12 @@ func (s *scanner) filter(field Field, inGroup bool) *Filter {
 	s.must(".", "delimiter (.)")
 	switch {
 	case f.Op == In:
+		s.committed = true
 		f.Values = s.list()
-		if s.space(); !inGroup {
-			s.end("end of input")
-		}
+		s.space()
 	case f.Op == Is:
+		s.committed = true
 		f.Is = s.isValue()
-		if !inGroup {
-			s.end("end of input")
-		}
 	case inGroup:
 		f.Value = s.operand()
 	default:
@@ -65,14 +63,18 @@ func (s *scanner) modifier(f *Filter, info opInfo) {
 	}
 }
 
+const isOperands = "isVal: (null, not_null, true, false, unknown)"
+
 func (s *scanner) isValue() IsValue {
-	start := s.pos
-	v, ok := isValues[strings.ToLower(s.word())]
-	if !ok {
-		s.pos = start
-		s.fail("isVal: (null, not_null, true, false, unknown)")
+	rest := s.rest()
+	for _, v := range isValues {
+		if len(rest) >= len(v.name) && strings.EqualFold(rest[:len(v.name)], v.name) {
+			s.pos += len(v.name)
+			return v.is
+		}
 	}
-	return v
+	s.fail(isOperands)
+	return Null
 }
 
 // list = "(" element { "," element } ")"

@@ -52,15 +52,16 @@ func (s *scanner) jsonKey() string {
 	if s.peek() == '"' {
 		return s.quoted()
 	}
-	start := s.pos
-	for !s.done() {
-		s.until("(-:.,>)")
-		if s.peek() != '-' || strings.HasPrefix(s.rest(), "->") {
-			break
+	const stops = "(-:.,>)"
+	parts := []string{strings.TrimSpace(s.until(stops))}
+	for parts[0] != "" && s.dash() {
+		part := s.until(stops)
+		if part == "" {
+			s.fail(jsonKeyName)
 		}
-		s.pos++
+		parts = append(parts, strings.TrimSpace(part))
 	}
-	key := strings.TrimSpace(s.text[start:s.pos])
+	key := strings.Join(parts, "-")
 	if key == "" {
 		s.fail(jsonKeyName)
 	}
@@ -116,6 +117,5 @@ func (s *scanner) names() []string {
 	for s.space(); s.take(","); s.space() {
 		names = append(names, s.name())
 	}
-	s.end(`"," or end of input`)
 	return names
 }

@@ -30,6 +30,7 @@ func (s *scanner) item() Item {
 		return s.embed(&Embed{Relation: s.name(), Spread: true})
 	}
 	if s.take("*") {
+		s.itemEnds()
 		return Star{}
 	}
 	alias, name := "", s.name()
@@ -39,7 +40,9 @@ func (s *scanner) item() Item {
 	}
 	switch c := s.peek(); {
 	case name == "count" && s.take("()"):
-		return &Column{Alias: alias, Aggregate: Count, AggregateCast: s.cast()}
+		c := &Column{Alias: alias, Aggregate: Count, AggregateCast: s.cast()}
+		s.itemEnds()
+		return c
 	case c == '!' || c == '(':
 		return s.embed(&Embed{Alias: alias, Relation: name})
 	}
@@ -57,13 +60,18 @@ func (s *scanner) column(alias, name string) *Column {
 			s.fail(`"sum", "avg", "count", "max" or "min"`)
 		}
 		s.must("()", `"()"`)
-		c.Aggregate, c.AggregateCast = aggregate, s.cast()
+		c.Aggregate = aggregate
 	}
+	c.AggregateCast = s.cast() // of no meaning without an aggregate, but allowed
 	s.space()
-	if n := s.peek(); n != 0 && n != ',' && n != ')' {
-		s.fail(`letter, digit, "-", "->>", "->", "::", ".", ")", "," or end of input`)
-	}
+	s.itemEnds()
 	return c
+}
+
+func (s *scanner) itemEnds() {
+	if n := s.peek(); n != 0 && n != ',' && n != ')' {
+		s.fail(itemEnd)
+	}
 }
 
 // embed = relation { "!" ("inner" | "left" | hint) } "(" items ")"

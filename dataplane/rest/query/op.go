@@ -66,9 +66,10 @@ var ops = map[string]opInfo{
 	"adj":        {op: Adjacent},
 }
 
-var isValues = map[string]IsValue{
-	"null": Null, "not_null": NotNull, "true": True, "false": False, "unknown": Unknown,
-}
+var isValues = []struct {
+	name string
+	is   IsValue
+}{{"null", Null}, {"not_null", NotNull}, {"true", True}, {"false", False}, {"unknown", Unknown}}
 
 var aggregates = map[string]Aggregate{
 	"count": Count, "sum": Sum, "avg": Avg, "min": Min, "max": Max,

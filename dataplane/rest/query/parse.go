@@ -13,7 +13,7 @@ const maxParams = 1000
 
 // Parse reads a raw query string (without the '?'). Its error is a [*SyntaxError].
 // As with PostgREST, a parameter without '=' is ignored, and of several
-// parameters that may be given once the first counts.
+// parameters that may be given once the first counts, but for limit and offset.
 func Parse(raw string) (*Query, error) { return parse(raw, &Query{}) }
 
 // ParseCall is Parse for a function that is called by GET: a parameter that is
@@ -48,12 +48,13 @@ func parse(raw string, q *Query) (*Query, error) {
 	return q, nil
 }
 
-// decode undoes URL encoding and refuses what is no text to Postgres.
+// decode undoes URL encoding and refuses what is no text to Postgres. As with
+// PostgREST, a '%' without two hexadecimal digits is itself.
 func decode(s string) (string, error) {
 	if strings.IndexByte(s, '%') >= 0 || strings.IndexByte(s, '+') >= 0 {
 		plain, err := url.QueryUnescape(s)
 		if err != nil {
-			return "", &SyntaxError{What: "URL encoding", Text: strings.ToValidUTF8(s, "\uFFFD"), Column: 1, Unexpected: `"%"`, Expected: "two hexadecimal digits after %"}
+			plain = decodeLeniently(s)
 		}
 		s = plain
 	}
@@ -62,6 +63,25 @@ func decode(s string) (string, error) {
 			Unexpected: "NUL or invalid UTF-8", Expected: "valid UTF-8 text"}
 	}
 	return s, nil
+}
+
+func decodeLeniently(s string) string {
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '+':
+			out = append(out, ' ')
+		case '%':
+			if n, err := strconv.ParseUint(s[i+1:min(i+3, len(s))], 16, 8); err == nil && i+2 < len(s) {
+				out, i = append(out, byte(n)), i+2
+				continue
+			}
+			out = append(out, c)
+		default:
+			out = append(out, c)
+		}
+	}
+	return string(out)
 }
 
 // param takes one decoded parameter. What a key means is decided by the key
@@ -73,8 +93,10 @@ func (q *Query) param(key, value string) error {
 			return nil
 		}
 		s := scanner{what: "select parameter", text: value}
-		q.Select = s.items()
-		s.end(itemEnd)
+		if q.Select = s.items(); s.err != nil && unreadable(value) {
+			q.Select = []Item{}
+			return nil
+		}
 		return s.result()
 	case "columns":
 		return once(&q.Columns, "columns parameter", value)
@@ -108,6 +130,7 @@ func once(to *[]string, what, value string) error {
 // result is s.err as an error that is nil when there is none.
 func (s *scanner) result() error {
 	if s.err != nil {
+		s.err.explain(s.head + s.text)
 		return s.err
 	}
 	return nil
@@ -137,7 +160,6 @@ func treePath(what, text string) ([]string, error) {
 	for s.take(".") {
 		path = append(path, s.name())
 	}
-	s.end("delimiter (.) or end of input")
 	return path, s.result()
 }
 
@@ -160,22 +182,21 @@ func (q *Query) page(prefix, which, value string) error {
 	if err != nil {
 		return err
 	}
-	n, err := strconv.ParseInt(value, 10, 64)
-	if err != nil {
-		s := scanner{what: which, text: value}
-		s.fail("an integer")
-		return s.err
+	n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+	if err != nil { // as with PostgREST, what is no number bounds nothing
+		return nil
 	}
 	scope := q.scope(path)
 	to := &scope.Limit
 	if which == "offset" {
 		to = &scope.Offset
 	}
-	if *to == nil {
-		*to = &n
-	}
+	*to = &n
 	return nil
 }
+
+// heads are how a group begins, by whether it is negated and by its operator.
+var heads = map[bool]map[bool]string{false: {false: "and", true: "or"}, true: {false: "not.and", true: "not.or"}}
 
 func (q *Query) logic(prefix string, or bool, value string) error {
 	path, err := treePath("logic path", prefix)
@@ -184,9 +205,8 @@ func (q *Query) logic(prefix string, or bool, value string) error {
 	}
 	not := slices.Contains(path, "not")
 	path = slices.DeleteFunc(path, func(name string) bool { return name == "not" })
-	s := scanner{what: "logic tree", text: value}
+	s := scanner{what: "logic tree", head: heads[not][or], text: value}
 	group := s.group(not, or)
-	s.end("end of input")
 	scope := q.scope(path)
 	scope.Where = append(scope.Where, group)
 	return s.result()
@@ -195,7 +215,7 @@ func (q *Query) logic(prefix string, or bool, value string) error {
 func (q *Query) filter(key, value string) error {
 	if q.Args != nil {
 		s := scanner{what: "filter", text: value}
-		if s.filter(Field{}, false); s.err != nil {
+		if s.filter(Field{}, false); s.err != nil && !s.committed {
 			q.Args = append(q.Args, Arg{Name: key, Value: value})
 			return nil
 		}
@@ -207,9 +227,8 @@ func (q *Query) filter(key, value string) error {
 		path = append(path, field.Name)
 		field = k.field()
 	}
-	k.end("delimiter (.) or end of input")
-	if k.err != nil {
-		return k.err
+	if err := k.result(); err != nil {
+		return err
 	}
 	s := scanner{what: "filter", text: value}
 	f := s.filter(field, false)

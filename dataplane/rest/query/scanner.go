@@ -18,6 +18,9 @@ type SyntaxError struct {
 	Column int    // of Text, in characters from 1
 	// Unexpected is what was found, quoted, or "end of input"; Expected what could have been there.
 	Unexpected, Expected string
+
+	details string // in place of Unexpected and Expected
+	bounds  bool   // it is not the grammar that refuses
 }
 
 // Error is the message of PostgREST's answer.
@@ -27,6 +30,9 @@ func (e *SyntaxError) Error() string {
 
 // Details is the second line of PostgREST's answer.
 func (e *SyntaxError) Details() string {
+	if e.details != "" {
+		return e.details
+	}
 	return "unexpected " + e.Unexpected + " expecting " + e.Expected
 }
 
@@ -46,10 +52,13 @@ func clip(s string) string {
 // scanner reads one text from left to right. The first failure sticks.
 type scanner struct {
 	what  string
+	head  string // what PostgREST would have put before the text
 	text  string
 	pos   int
 	depth int
 	err   *SyntaxError
+	// committed: what was read can be nothing but a filter.
+	committed bool
 }
 
 func (s *scanner) fail(expected string) {
@@ -109,6 +118,7 @@ func (s *scanner) space() {
 func (s *scanner) enter() {
 	if s.depth++; s.depth > maxDepth {
 		s.fail(fmt.Sprintf("at most %d levels of nesting", maxDepth))
+		s.err.bounds = true
 	}
 }
 
@@ -131,7 +141,7 @@ func (s *scanner) word() string {
 const fieldName = `field name (* or [a..z0..9_$])`
 
 // name reads the name of a column or relation: quoted, or of letters, digits,
-// '_', '$', inner spaces, and '-' where no arrow begins.
+// '_', '$', inner spaces, and single dashes between them.
 func (s *scanner) name() string {
 	s.space()
 	if s.peek() == '"' {
@@ -143,25 +153,38 @@ func (s *scanner) name() string {
 		return name
 	}
 	start := s.pos
-	for !s.done() {
-		if c := s.text[s.pos]; c < utf8.RuneSelf {
-			if !plain(c) && (c != '-' || strings.HasPrefix(s.text[s.pos:], "->")) {
-				break
-			}
-			s.pos++
-			continue
+	for s.plains(); s.pos > start && s.dash(); {
+		if part := s.pos; s.plains() == part {
+			s.fail("letter or digit")
 		}
-		r, n := utf8.DecodeRuneInString(s.text[s.pos:])
-		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
-			break
-		}
-		s.pos += n
 	}
 	name := strings.TrimRight(s.text[start:s.pos], " ")
 	if name == "" {
 		s.fail(fieldName)
 	}
 	return name
+}
+
+// dash takes one that begins no arrow.
+func (s *scanner) dash() bool { return !strings.HasPrefix(s.rest(), "->") && s.take("-") }
+
+// plains skips letters, digits and the like, and returns where it came to.
+func (s *scanner) plains() int {
+	for !s.done() {
+		if c := s.text[s.pos]; c < utf8.RuneSelf {
+			if !plain(c) {
+				break
+			}
+			s.pos++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s.text[s.pos:])
+		if !unicode.IsLetter(r) {
+			break
+		}
+		s.pos += n
+	}
+	return s.pos
 }
 
 // plain are the ASCII characters of a name without quotes.
@@ -172,10 +195,7 @@ func plain(c byte) bool {
 // identifier reads the name of a type or configuration.
 func (s *scanner) identifier() string {
 	start := s.pos
-	for c := s.peek(); plain(c); c = s.peek() {
-		s.pos++
-	}
-	name := strings.TrimSpace(s.text[start:s.pos])
+	name := strings.TrimSpace(s.text[start:s.plains()])
 	if name == "" {
 		s.fail("letter or digit")
 	}
