@@ -13,6 +13,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/secret"
@@ -125,7 +126,7 @@ func (s *Server) build(secrets secret.Store) (err error) {
 		condition("access_synced", "Whether all access documents were taken in since the start.", s.source.directory.Synced),
 		condition("token_keys_known", "Whether a token issuer's keys are known.", s.verify.Known))
 	s.gate, err = gateway.New(gateway.Config{
-		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
+		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Policies: policy.New(s.source.directory, s.log), MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
 		RatePerTenant: s.cfg.RatePerTenant, Burst: s.cfg.Burst, Registry: registry, Log: s.log,
 		Bind: bind,
 		Ready: func() error {
@@ -151,7 +152,11 @@ func bind(ctx context.Context, id *bearer.Identity) context.Context {
 	if id.Role == access.RoleEditor || id.Role == access.RoleOwner {
 		may = router.ReadWrite
 	}
-	return rest.WithIdentity(ctx, rest.Identity{Tenant: id.Tenant, Access: may, Claims: json.RawMessage(id.Claims)})
+	who := rest.Identity{Tenant: id.Tenant, Access: may, Claims: json.RawMessage(id.Claims), Related: gateway.Related(ctx)}
+	if id.Document != nil {
+		who.Schemas = id.Document.Schemas
+	}
+	return rest.WithIdentity(ctx, who)
 }
 
 // URL is where the node serves.

@@ -18,15 +18,29 @@ import (
 type asked struct {
 	context.Context
 	id *bearer.Identity
+	// related asks the policies about a further table; nil when there are none.
+	related func(schema, table string) error
 }
 
 type identityKey struct{}
 
 func (a asked) Value(key any) any {
-	if key == (identityKey{}) {
+	switch key {
+	case identityKey{}:
 		return a.id
+	case relatedKey{}:
+		return a.related
 	}
 	return a.Context.Value(key)
+}
+
+type relatedKey struct{}
+
+// Related is asked whether a request, whose context or one made of it this is,
+// may read a further table, as embedding does. It is nil when any may be read.
+func Related(ctx context.Context) func(schema, table string) error {
+	f, _ := ctx.Value(relatedKey{}).(func(schema, table string) error)
+	return f
 }
 
 // identity is who asks, or nil before that is known.
@@ -44,9 +58,9 @@ func (g *Gateway) authenticate(c *gin.Context) {
 		fault.Write(c, f)
 		return
 	}
-	ctx, cancel := context.WithTimeout(g.cfg.Bind(c.Request.Context(), id), g.cfg.RequestFor)
+	ctx, cancel := context.WithTimeout(c.Request.Context(), g.cfg.RequestFor)
 	defer cancel()
-	c.Request = c.Request.WithContext(asked{ctx, id})
+	c.Request = c.Request.WithContext(g.cfg.Bind(asked{ctx, id, g.related(c, id)}, id))
 	c.Next()
 }
 
@@ -63,7 +77,7 @@ func (g *Gateway) identify(c *gin.Context) (*bearer.Identity, error) {
 		return nil, g.refusal(c, shown.main, err)
 	}
 	// From here on the log knows whose request it is, refused or not.
-	c.Request = r.WithContext(asked{r.Context(), id})
+	c.Request = r.WithContext(asked{r.Context(), id, nil})
 	if shown.beside != "" {
 		key, err := g.cfg.Verifier.Verify(r.Context(), shown.beside, "")
 		if err != nil {

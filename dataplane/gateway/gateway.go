@@ -28,6 +28,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/internal/access"
 )
 
@@ -38,6 +39,10 @@ type Config struct {
 	Naming Naming
 	// Report takes what the audit log should know; nil: nobody does. It must not block.
 	Report func(access.Event)
+	// Policies judge requests beyond what roles allow; nil: none do. Schema is
+	// what a request without a profile is for, of tenants without schemas of their own; default public.
+	Policies *policy.Guard
+	Schema   string
 	// MaxBody bounds a request's body in bytes.
 	MaxBody int64
 	// RequestFor bounds a request from its head to the end of its answer.
@@ -74,6 +79,9 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	cfg.Naming = cfg.Naming.withDefaults()
+	if cfg.Schema == "" {
+		cfg.Schema = "public"
+	}
 	limits, err := newLimiter(cfg.RatePerTenant, cfg.Burst)
 	if err != nil {
 		return nil, err
@@ -100,7 +108,7 @@ func New(cfg Config) (*Gateway, error) {
 	e.GET("/readyz", g.readyz)
 	e.GET("/metrics", gin.WrapH(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
 	g.engine = e
-	g.api = e.Group("/", g.authenticate, g.limit)
+	g.api = e.Group("/", g.authenticate, g.authorize, g.limit)
 	return g, nil
 }
 

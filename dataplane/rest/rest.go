@@ -44,6 +44,8 @@ type Identity struct {
 	Claims json.RawMessage
 	// Schemas are exposed to this tenant in place of [Options.Schemas]; empty: those.
 	Schemas []string
+	// Related, when set, is asked about each relation that a request embeds: an error refuses the request.
+	Related func(schema, relation string) error
 }
 
 type identityKey struct{}

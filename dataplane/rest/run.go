@@ -148,6 +148,9 @@ func (t *turn) session(ctx context.Context, c *router.Conn) error {
 		return t.h.execute(ctx, c, t.id, t.req, t.out, stamp)
 	}
 	p, err := plan.Build(t.known.Schema, &t.req.Request)
+	if err == nil && t.id.Related != nil {
+		err = p.Related(func(n schema.Name) error { return t.id.Related(n.Schema, n.Name) })
+	}
 	if err != nil {
 		t.err = err
 		return nil

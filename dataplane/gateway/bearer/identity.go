@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -29,6 +30,8 @@ type Identity struct {
 	// Claims is the token's payload as it was signed: a JSON object without
 	// duplicate names. Of an API key it says tenant, role and sub.
 	Claims string
+	// Document is what holds for the tenant besides the fleet's; nil: nothing.
+	Document *access.Tenant
 	// IssuedAt is zero when the token does not say; Expires is zero of a key without an end.
 	IssuedAt time.Time
 	Expires  time.Time

@@ -108,6 +108,7 @@ func (v *Verifier) verifyToken(ctx context.Context, token string, named shardmap
 	if err != nil {
 		return none, false, err
 	}
+	id.Document = doc
 	if err := id.read(token, claims, is); err != nil {
 		return none, false, fmt.Errorf("%w: %w", ErrClaims, err)
 	}
@@ -120,7 +121,7 @@ func (v *Verifier) verifyToken(ctx context.Context, token string, named shardmap
 	if is.own != nil && doc != is.own {
 		return none, false, fmt.Errorf("%w: the tenant's issuers have just changed", access.ErrUnknown)
 	}
-	return verified{identity: id, keys: is.keys, by: set, tenant: doc}, chosen, nil
+	return verified{identity: id, keys: is.keys, by: set}, chosen, nil
 }
 
 // check verifies signature, times, audience and issuer, and returns what the token claims.

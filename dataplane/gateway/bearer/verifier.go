@@ -97,12 +97,12 @@ type cached struct {
 	named shardmap.TenantID
 }
 
-// verified is good as long as nothing that it was found good by has changed.
+// verified is good as long as nothing that it was found good by has changed:
+// the issuer's keys, and the identity's document.
 type verified struct {
 	identity *Identity
 	keys     *keyring // nil: none were asked
 	by       *keySet
-	tenant   *access.Tenant
 }
 
 // New checks the configuration. Nothing is fetched before [Verifier.Run].
@@ -226,7 +226,7 @@ func (v *Verifier) recall(ctx context.Context, part *lru.Cache[cached, verified]
 	}
 	if good {
 		t, err := v.cfg.Directory.Tenant(ctx, c.identity.Tenant)
-		good = err == nil && t == c.tenant
+		good = err == nil && t == c.identity.Document
 	}
 	if !good {
 		part.Remove(key)
@@ -263,7 +263,9 @@ func (v *Verifier) verifyKey(ctx context.Context, text string) (verified, error)
 	case !hasRole(doc, k.Role):
 		return verified{}, fmt.Errorf("%w: tenant %s has no role %q any more", ErrKey, tenant, k.Role)
 	}
-	return verified{identity: ofKey(tenant, k), tenant: doc}, nil
+	identity := ofKey(tenant, k)
+	identity.Document = doc
+	return verified{identity: identity}, nil
 }
 
 // hasRole tells whether a role is built in or one of the tenant's own.
