@@ -7,10 +7,16 @@ import (
 	"fmt"
 
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/policy"
 )
 
 // compile refuses policies that no node could work with.
-func compile([]access.Policy) error { return nil }
+func compile(policies []access.Policy) error {
+	if _, err := policy.Compile(policies); err != nil {
+		return invalid(err)
+	}
+	return nil
+}
 
 // digests say in the audit log which policies there are: by name, the SHA-256 of the text.
 func digests(policies []access.Policy) map[string]string {
