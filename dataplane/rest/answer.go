@@ -14,6 +14,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
+	"github.com/freehold-db/freehold/dataplane/rest/query"
 )
 
 // answer runs a request and writes what came of it. After an error nothing is written.
@@ -66,10 +67,7 @@ func number(text []byte, absent int64) (int64, error) {
 
 func writeRead(c *gin.Context, req *request, out *outcome, override override, rows, total int64) error {
 	offset := req.Page.Offset
-	switch {
-	case total >= 0 && offset > total:
-		return pgrst.OutOfRange(offset, total)
-	case out.plan.Answer.Singular && rows != 1:
+	if out.plan.Answer.Singular && rows != 1 {
 		return pgrst.NotSingular(rows)
 	}
 	body, err := out.body()
@@ -77,7 +75,13 @@ func writeRead(c *gin.Context, req *request, out *outcome, override override, ro
 		return err
 	}
 	status := http.StatusOK
-	if total > rows {
+	switch {
+	case total >= 0 && offset > total: // an error in the body only: its headers are of the page asked for
+		status = http.StatusRequestedRangeNotSatisfiable
+		if body, err = pgrst.OutOfRange(offset, total).MarshalJSON(); err != nil {
+			return fmt.Errorf("render the refusal: %w", err)
+		}
+	case total > rows:
 		status = http.StatusPartialContent
 	}
 	p := &req.prefer
@@ -243,11 +247,14 @@ func contentLocation(req *request) string {
 		return path
 	}
 	params := strings.Split(req.rawQuery, "&")
-	pairs := make([][2]string, 0, len(params))
+	var pairs [][2]string
 	for _, param := range params {
 		key, value, _ := strings.Cut(param, "=")
-		k, _ := url.QueryUnescape(key) // the query was parsed: what counts decodes
-		v, _ := url.QueryUnescape(value)
+		k, v := query.Unescape(key), query.Unescape(value)
+		if i := slices.IndexFunc(pairs, func(p [2]string) bool { return p[0] == k }); i >= 0 {
+			pairs[i][1] += "\x00" + v // one of a name: its values are a list
+			continue
+		}
 		pairs = append(pairs, [2]string{k, v})
 	}
 	slices.SortStableFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
@@ -257,7 +264,12 @@ func contentLocation(req *request) string {
 		b = append(b, "?&"[min(i, 1)])
 		b = appendEncoded(b, pair[0])
 		b = append(b, '=')
-		b = appendEncoded(b, pair[1])
+		for j, value := range strings.Split(pair[1], "\x00") {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = appendEncoded(b, value)
+		}
 	}
 	return string(b)
 }

@@ -101,11 +101,11 @@ func TestChangesWithoutAnError(t *testing.T) {
 	a.exec(`CREATE TABLE shelves (id int PRIMARY KEY); INSERT INTO shelves VALUES (1);
 		CREATE TABLE books (id int PRIMARY KEY, shelf int REFERENCES shelves, owner text DEFAULT 'alice'); INSERT INTO books VALUES (1, 1), (2, 1); UPDATE books SET owner = 'bob' WHERE id = 2`)
 	get := func(path string) string { return strings.ReplaceAll(a.get(path).Body.String(), ", \n ", ",") }
-	require.Equal(t, `[{"books":[{"id":1},{"id":2}]}]`, get("/shelves?select=books(id)"))
+	require.Equal(t, `[{"books":[{"id": 1}, {"id": 2}]}]`, get("/shelves?select=books(id)"))
 	a.exec("DELETE FROM books WHERE id = 2; ALTER TABLE books ADD CONSTRAINT one UNIQUE (shelf)")
-	require.Equal(t, `[{"books":{"id":1}}]`, get("/shelves?select=books(id)"))
+	require.Equal(t, `[{"books":{"id": 1}}]`, get("/shelves?select=books(id)"))
 	a.exec("ALTER TABLE books DROP CONSTRAINT one; INSERT INTO books VALUES (2, 1, 'bob')")
-	require.Equal(t, `[{"books":[{"id":1},{"id":2}]}]`, get("/shelves?select=books(id)"))
+	require.Equal(t, `[{"books":[{"id": 1}, {"id": 2}]}]`, get("/shelves?select=books(id)"))
 	a.exec("ALTER TABLE books ADD second int REFERENCES shelves")
 	require.Equal(t, 300, a.get("/shelves?select=books(id)").Code)
 	a.exec("BEGIN; ALTER TABLE books DROP second; NOTIFY pgrst, 'reload schema'; COMMIT")
@@ -115,7 +115,7 @@ func TestChangesWithoutAnError(t *testing.T) {
 	require.Equal(t, `[{"id":1},{"id":2}]`, get("/books?select=id&order=id"))
 	a.exec(`ALTER TABLE books ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON books USING (owner = current_setting('request.jwt.claims')::json->>'sub')`)
 	require.Equal(t, `[{"id":1}]`, get("/books?select=id&order=id"))
-	require.Equal(t, `[{"books":[{"id":1}]}]`, get("/shelves?select=books(id)"), "of an embedded table, too")
+	require.Equal(t, `[{"books":[{"id": 1}]}]`, get("/shelves?select=books(id)"), "of an embedded table, too")
 	a.exec("DROP POLICY own ON books; ALTER TABLE books DISABLE ROW LEVEL SECURITY")
 	require.Equal(t, `[{"id":1},{"id":2}]`, get("/books?select=id&order=id"))
 
@@ -170,8 +170,8 @@ func TestEveryRequestSeesTheCommittedSchema(t *testing.T) {
 	for range 8 {
 		more <- struct{}{}
 		a.exec("ALTER TABLE books ADD CONSTRAINT one UNIQUE (shelf)")
-		require.Equal(t, `[{"books":{"shelf":1}}]`, a.get("/shelves?select=books(*)").Body.String())
+		require.Equal(t, `[{"books":{"shelf": 1}}]`, a.get("/shelves?select=books(*)").Body.String())
 		a.exec("ALTER TABLE books DROP CONSTRAINT one")
-		require.Equal(t, `[{"books":[{"shelf":1}]}]`, a.get("/shelves?select=books(*)").Body.String())
+		require.Equal(t, `[{"books":[{"shelf": 1}]}]`, a.get("/shelves?select=books(*)").Body.String())
 	}
 }

@@ -59,9 +59,3 @@ func NoRelatedOrder(from, to string) *fault.Fault {
 	return fault.New(http.StatusBadRequest, "PGRST118", fmt.Sprintf("A related order on '%s' is not possible", to)).
 		WithDetails(fmt.Sprintf("'%s' and '%s' do not form a many-to-one or one-to-one relationship", from, to))
 }
-
-// OnlyNullOnEmbed is a filter on an embedded resource that asks for more than its existence.
-func OnlyNullOnEmbed(resource string) *fault.Fault {
-	return fault.New(http.StatusBadRequest, "PGRST120", fmt.Sprintf("Bad operator on the '%s' embedded resource", resource)).
-		WithDetails("Only is null or not is null filters are allowed on embedded resources")
-}

@@ -125,10 +125,14 @@ func UnknownColumn(relation, column string, suggestions []string) *fault.Fault {
 	return f
 }
 
-// UnknownType is a cast to a type that does not exist or is not allowed here.
+// UnknownType is a cast to a type that is not there for clients, in the words of Postgres.
 func UnknownType(name string) *fault.Fault {
-	return fault.New(http.StatusBadRequest, "42704", fmt.Sprintf(`type "%s" does not exist`, name)).
-		WithHint("Cast to a built-in scalar type such as text, int8, numeric, timestamptz or jsonb.")
+	return fault.New(http.StatusBadRequest, "42704", fmt.Sprintf(`type "%s" does not exist`, name))
+}
+
+// UnknownConflictColumn is a name in `on_conflict` that is no column, in the words of Postgres.
+func UnknownConflictColumn(column string) *fault.Fault {
+	return fault.New(http.StatusBadRequest, "42703", fmt.Sprintf("column %q does not exist", column))
 }
 
 // MethodNotAllowed is a verb that tables don't have.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/freehold-db/freehold/dataplane/rest/body"
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
@@ -96,7 +97,7 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	switch req.Action {
 	case ActionRead:
 		p.Read.Where, p.Read.Page = append(p.Read.Where, where...), t.bounded(req.Page)
-		return p, p.negotiate(s, req)
+		return p, cmp.Or(p.negotiate(s, req), t.missing)
 	case ActionInsert:
 		p.Write, err = b.insert()
 	case ActionUpdate:
@@ -109,7 +110,7 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = p.negotiate(s, req) // as long as it is known what was selected
+	err = cmp.Or(p.negotiate(s, req), t.missing) // as long as it is known what was selected
 	b.returning(p)
 	return p, err
 }
@@ -119,11 +120,19 @@ type tree struct {
 	schema *schema.Schema
 	req    *Request
 	reads  int
+	// missing says that a column does not exist. Postgres would have said so, after
+	// everything else that can be wrong with a request.
+	missing error
 }
 
 // build resolves what is selected, and what filters, orders and bounds the
 // embedded resources; the root's own filters and page are the caller's.
 func (t *tree) build(root builder) error {
+	for i := range t.req.Query.Embedded {
+		if err := embedded(t.req.Query.Select, t.req.Query.Embedded[i].Path); err != nil {
+			return err
+		}
+	}
 	var err error
 	if root.read.Output, err = root.output(t.req.Query.Select); err != nil {
 		return err
@@ -150,6 +159,7 @@ type builder struct {
 	*tree
 	relation *schema.Relation
 	read     *Read
+	depth    int
 }
 
 // returning fits what is read to what the write is to answer with. A bound on
@@ -168,17 +178,28 @@ func (b *builder) returning(p *Plan) {
 	}
 }
 
-func (b *builder) column(name string) (*schema.Column, error) {
-	if c := b.relation.Readable(name); c != nil {
-		return c, nil
+// column finds a column; one that is missing is remembered as that.
+func (b *builder) column(name string) *schema.Column {
+	c := b.relation.Readable(name)
+	if c == nil {
+		if b.missing == nil {
+			b.missing = pgrst.UnknownColumn(b.alias(), name, b.relation.SuggestColumns(name))
+		}
+		c = &schema.Column{Name: name}
 	}
-	return nil, pgrst.UnknownColumn(b.relation.Name.Name, name, b.relation.SuggestColumns(name))
+	return c
 }
 
-func (b *builder) expr(f query.Field) (Expr, error) {
-	c, err := b.column(f.Name)
-	return Expr{Column: c, Path: f.Path}, err
+// alias is what PostgREST calls the resource within its statement, and so
+// Postgres in its errors.
+func (b *builder) alias() string {
+	if b.depth == 0 || b.read.junction {
+		return b.relation.Name.Name
+	}
+	return b.relation.Name.Name + "_" + strconv.Itoa(b.depth)
 }
+
+func (b *builder) expr(f query.Field) Expr { return Expr{Column: b.column(f.Name), Path: f.Path} }
 
 func (b *builder) output(items []query.Item) ([]Output, error) {
 	if len(items) == 0 && b.read.ID == 0 {
@@ -227,20 +248,21 @@ func (b *builder) outputColumn(item *query.Column) (Output, error) {
 	if item.Aggregate != query.NoAggregate && !b.req.Aggregates {
 		return Output{}, pgrst.NoAggregates()
 	}
-	var err error
-	if o.AggregateCast, err = castTo(item.AggregateCast); err != nil {
+	var err, aggregateErr error
+	o.Cast, err = castTo(item.Cast)
+	o.AggregateCast, aggregateErr = castTo(item.AggregateCast)
+	if err := cmp.Or(err, aggregateErr); err != nil {
 		return Output{}, err
+	}
+	if item.Field.Name == "count" && len(item.Field.Path) == 0 && b.relation.Readable("count") == nil {
+		o.Aggregate, o.Name = query.Count, cmp.Or(o.Name, "count") // to Postgres, t.count is count(t)
+		return o, nil
 	}
 	if item.Field.Name == "" { // count()
 		o.Name = cmp.Or(o.Name, "count")
 		return o, nil
 	}
-	if o.Expr, err = b.expr(item.Field); err != nil {
-		return Output{}, err
-	}
-	if o.Cast, err = castTo(item.Cast); err != nil {
-		return Output{}, err
-	}
+	o.Expr = b.expr(item.Field)
 	switch {
 	case o.Name != "":
 	case o.Aggregate != query.NoAggregate:
@@ -249,16 +271,6 @@ func (b *builder) outputColumn(item *query.Column) (Output, error) {
 		o.Name = nameOf(item.Field)
 	}
 	return o, nil
-}
-
-func castTo(name string) (string, error) {
-	if name == "" {
-		return "", nil
-	}
-	if cast, ok := castTypes[name]; ok {
-		return cast, nil
-	}
-	return "", pgrst.UnknownType(name)
 }
 
 // nameOf is the last key of a path that can be a name, or else the column's name.
@@ -274,23 +286,37 @@ func nameOf(f query.Field) string {
 func (b *builder) order(terms []query.Order) ([]Order, error) {
 	var order []Order
 	for _, term := range terms {
-		of, from := (*Embed)(nil), b
-		if term.Relation != "" {
-			if of = b.read.embed(term.Relation); of == nil {
-				return nil, pgrst.NotEmbedded(term.Relation)
-			}
-			if !of.By.ToOne() {
-				return nil, pgrst.NoRelatedOrder(b.relation.Name.Name, term.Relation)
-			}
-			from = b.inside(of)
+		o := Order{Desc: term.Desc, Nulls: term.Nulls}
+		if term.Relation == "" {
+			o.Expr = b.expr(term.Field)
+			order = append(order, o)
+			continue
 		}
-		expr, err := from.expr(term.Field)
-		if err != nil {
-			return nil, err
+		if o.Of = b.read.named(term.Relation); o.Of == nil {
+			return nil, pgrst.NotEmbedded(term.Relation)
 		}
-		order = append(order, Order{Of: of, Expr: expr, Desc: term.Desc, Nulls: term.Nulls})
+		if !o.Of.By.ToOne() {
+			return nil, pgrst.NoRelatedOrder(b.relation.Name.Name, term.Relation)
+		}
+		if named := o.Of.Read.output(term.Field.Name); named != nil && len(term.Field.Path) == 0 {
+			o.Expr = named.Expr
+		} else {
+			o.Expr = b.inside(o.Of).expr(term.Field)
+		}
+		order = append(order, o)
 	}
 	return order, nil
+}
+
+// output finds what is selected under a name of the client's choice.
+func (r *Read) output(name string) *Output {
+	i := slices.IndexFunc(r.Output, func(o Output) bool {
+		return o.Name == name && o.Aggregate == query.NoAggregate && o.Cast == "" && o.Expr.Column != nil
+	})
+	if i < 0 {
+		return nil
+	}
+	return &r.Output[i]
 }
 
 func (b *builder) predicates(conditions []query.Condition) ([]Predicate, error) {
@@ -311,14 +337,10 @@ func (b *builder) predicate(condition query.Condition) (Predicate, error) {
 		terms, err := b.predicates(c.Terms)
 		return &Junction{Not: c.Not, Or: c.Or, Terms: terms}, err
 	case *query.Filter:
-		if of := b.read.embed(c.Field.Name); of != nil && len(c.Field.Path) == 0 {
-			if c.Op != query.Is || c.Is != query.Null && c.Is != query.NotNull {
-				return nil, pgrst.OnlyNullOnEmbed(c.Field.Name)
-			}
+		if of := b.read.named(c.Field.Name); of != nil && len(c.Field.Path) == 0 && c.Op == query.Is && (c.Is == query.Null || c.Is == query.NotNull) {
 			return &Existence{Not: c.Not == (c.Is == query.NotNull), Of: of}, nil
 		}
-		left, err := b.expr(c.Field)
-		return &Comparison{Left: left, Filter: c}, err
+		return &Comparison{Left: b.expr(c.Field), Filter: c}, nil
 	}
 	return nil, fmt.Errorf("plan: unknown condition %T", condition)
 }

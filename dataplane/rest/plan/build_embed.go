@@ -21,14 +21,18 @@ func (b *builder) embed(item *query.Embed) error {
 	if err != nil {
 		return err
 	}
-	e := &Embed{Name: cmp.Or(item.Alias, item.Relation), Target: item.Relation, By: by, Spread: item.Spread, Silent: len(item.Select) == 0}
-	e.Read = Read{From: by.To, ID: b.reads, Page: b.bounded(Page{Limit: -1})}
+	e := &Embed{Name: cmp.Or(item.Alias, item.Relation), Target: item.Relation, By: by, Spread: item.Spread}
+	e.Read = Read{From: by.To, ID: b.reads, Page: b.bounded(Page{Limit: -1}), junction: by.Junction != nil}
 	if by.ToOne() {
 		e.Read.Page.Limit = -1
 	}
 	if e.Read.Output, err = b.inside(e).output(item.Select); err != nil {
 		return err
 	}
+	if e.Spread && !by.ToOne() && e.Read.aggregated(e.Read.Output) {
+		return pgrst.NotImplemented("Aggregates are not implemented for one-to-many or many-to-many spreads.")
+	}
+	e.Silent = len(e.Read.Output) == 0 && !slices.ContainsFunc(e.Read.Embeds, func(inner *Embed) bool { return !inner.Silent })
 	b.read.Embeds = append(b.read.Embeds, e)
 	if item.Join == query.JoinInner {
 		b.read.Where = append(b.read.Where, &Existence{Of: e})
@@ -78,15 +82,39 @@ func ways(found []*schema.Relationship) []pgrst.Way {
 
 // inside is the builder of an embedded resource.
 func (b *builder) inside(e *Embed) *builder {
-	return &builder{tree: b.tree, relation: e.By.To, read: &e.Read}
+	return &builder{tree: b.tree, relation: e.By.To, read: &e.Read, depth: b.depth + 1}
 }
 
-// embed finds the resource embedded under a name.
-func (r *Read) embed(name string) *Embed {
+// embedded refuses a path that doesn't lead through the embeds of a selection.
+func embedded(items []query.Item, path []string) error {
+	for _, name := range path {
+		i := slices.IndexFunc(items, func(item query.Item) bool {
+			e, ok := item.(*query.Embed)
+			return ok && (e.Relation == name || e.Alias == name)
+		})
+		if i < 0 {
+			return pgrst.NotEmbedded(name)
+		}
+		items = items[i].(*query.Embed).Select
+	}
+	return nil
+}
+
+// named finds the resource embedded under the name that it has in the answer.
+func (r *Read) named(name string) *Embed {
 	i := slices.IndexFunc(r.Embeds, func(e *Embed) bool { return e.Name == name })
 	if i < 0 {
-		i = slices.IndexFunc(r.Embeds, func(e *Embed) bool { return e.Target == name })
+		return nil
 	}
+	return r.Embeds[i]
+}
+
+// embed finds the resource embedded under a name, or of a name.
+func (r *Read) embed(name string) *Embed {
+	if e := r.named(name); e != nil {
+		return e
+	}
+	i := slices.IndexFunc(r.Embeds, func(e *Embed) bool { return e.Target == name })
 	if i < 0 {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/freehold-db/freehold/dataplane/rest/body"
@@ -71,7 +72,7 @@ func (t *tree) call() (*Plan, error) {
 		return nil, err
 	}
 	p.Read.Where, p.Read.Page = append(p.Read.Where, where...), t.bounded(t.req.Page)
-	return p, p.negotiate(t.schema, t.req)
+	return p, cmp.Or(p.negotiate(t.schema, t.req), t.missing)
 }
 
 // function chooses among those of the name by what they are called with.

@@ -15,7 +15,7 @@ func (p *Plan) Plain() bool {
 }
 
 func (r *Read) plain() bool {
-	return r.From.Plain &&
+	return r.From.Plain && !r.casts() &&
 		!slices.ContainsFunc(r.Output, func(o Output) bool { return !o.Expr.storedOnly() }) &&
 		!slices.ContainsFunc(r.Order, func(o Order) bool { return !o.Expr.storedOnly() }) &&
 		allPlain(r.Where) &&

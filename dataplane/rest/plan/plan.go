@@ -88,6 +88,8 @@ type Read struct {
 	Where  []Predicate
 	Order  []Order
 	Page   Page
+	// junction: it is reached by one.
+	junction bool
 }
 
 // Embed is a related resource inside of each row of a Read.

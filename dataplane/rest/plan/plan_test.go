@@ -75,7 +75,7 @@ func TestRenderRead(t *testing.T) {
 		"select=id,n:name&id=eq.1&order=name.desc": {
 			`SELECT t."id", t."name" AS "n" FROM "public"."t" t WHERE (t."id" = $1) ORDER BY t."name" DESC`, params("1")},
 		"select=data->a->>0::int&raw->b=gt.1": {
-			`SELECT CAST((t."data"->$1::text->>$2::int4) AS pg_catalog.int4) AS "a" FROM "public"."t" t WHERE ((pg_catalog.to_jsonb(t."raw")->$3::text) > $4)`, params("a", "0", "b", "1")},
+			`SELECT CAST((t."data"->$1->>$2::int4) AS pg_catalog.int4) AS "a" FROM "public"."t" t WHERE ((pg_catalog.to_jsonb(t."raw")->$3) > $4)`, params("a", "0", "b", "1")},
 		"or=(id.in.(1,2),not.and(name.like.a*,name.not.is.null))": {
 			`SELECT t.* FROM "public"."t" t WHERE ((t."id" = ANY ($1)) OR NOT ((t."name" LIKE $2) AND NOT (t."name" IS NULL)))`, params(`{"1","2"}`, "a%")},
 		"name=fts(english).x&words=plfts.y": {
@@ -114,14 +114,14 @@ func TestRenderWrite(t *testing.T) {
 	req = request(t, "id=eq.1")
 	req.Action, req.Answer.Singular = plan.ActionDelete, true
 	require.Equal(t, `WITH w AS (DELETE FROM "public"."t" t WHERE (t."id" = $1) RETURNING 1) `+
-		`SELECT CASE WHEN pg_catalog.count(*) = 1 THEN 1 ELSE ('freehold:rows:' || pg_catalog.count(*))::int8 END, NULL, NULL, NULL, NULL, pg_catalog.current_setting('response.headers', true), pg_catalog.current_setting('response.status', true) FROM (SELECT 1 FROM w t) s`, render(t, req).SQL)
+		`SELECT CASE WHEN pg_catalog.count(*) = 1 THEN 1 ELSE ('freehold:rows:' || pg_catalog.count(*))::int8 END, NULL, NULL, NULL, NULL, pg_catalog.current_setting('response.headers', true), pg_catalog.current_setting('response.status', true) FROM (SELECT  FROM w t) s`, render(t, req).SQL)
 }
 
 func TestBuildRefuses(t *testing.T) {
 	for raw, code := range map[string]string{
 		"select=nope": "42703", "nope=eq.1": "42703", "order=nope": "42703", "or=(id.eq.1,nope.is.null)": "42703",
-		"select=id::nope": "42704", "select=id::text;drop": "PGRST100", "select=count()": "PGRST123",
-		"select=nope(*)": "PGRST200", "select=u(nope)": "42703", "select=u(id)&u.nope=eq.1": "42703", "select=u(id)&u=eq.1": "PGRST120",
+		"select=id::regrole": "42704", "select=id::_ACLitem": "42704", "select=id::text;drop": "PGRST100", "select=count()": "PGRST123",
+		"select=nope(*)": "PGRST200", "select=u(nope)": "42703", "select=u(id)&u.nope=eq.1": "42703", "select=u(id)&u=eq.1": "42703",
 		"u.id=eq.1": "PGRST108", "order=u(id)": "PGRST108",
 	} {
 		q, err := query.Parse(raw)

@@ -196,11 +196,8 @@ func (w *writer) selection(r *Read, plain bool) (grouping []int) {
 				next(c.Aggregate == query.NoAggregate).spreadColumn(e, c)
 			}
 		default:
-			next(true).embedded(e, aggregated)
+			next(true).embedded(e)
 		}
-	}
-	if n == 0 {
-		w.text("1")
 	}
 	return grouping
 }
@@ -276,7 +273,7 @@ func (w *writer) expr(e Expr, compared bool) *writer {
 		if step.IsIndex {
 			w.param(strconv.AppendInt(nil, int64(step.Index), 10)).text("::int4")
 		} else {
-			w.param([]byte(step.Key)).text("::text")
+			w.param([]byte(step.Key))
 		}
 	}
 	return w.text(")")

@@ -69,27 +69,20 @@ func (w *writer) rowsOfEmbed(e *Embed) *writer {
 	})
 }
 
-// embedded renders a related resource as one JSON value; groupable makes it one
-// that has an equality.
-func (w *writer) embedded(e *Embed, groupable bool) *writer {
-	if groupable {
-		w.text("pg_catalog.to_jsonb(")
-	}
+// embedded renders a related resource as one JSON value, as jsonb, which unlike
+// json can be grouped by.
+func (w *writer) embedded(e *Embed) *writer {
 	s := "s" + strconv.Itoa(e.Read.ID)
 	if e.By.ToOne() {
-		w.text("(SELECT pg_catalog.row_to_json(").text(s).text(".*)")
+		w.text("(SELECT pg_catalog.row_to_json(").text(s).text(".*)::jsonb")
 	} else {
-		w.text("(SELECT coalesce(pg_catalog.json_agg(").text(s).text(".*), '[]')")
+		w.text("(SELECT coalesce(pg_catalog.json_agg(").text(s).text(".*)::jsonb, '[]')")
 	}
 	w.text(" FROM (").rowsOfEmbed(e).text(") ").text(s)
 	if e.By.ToOne() {
 		w.text(" LIMIT 1")
 	}
-	w.text(")")
-	if groupable {
-		w.text(")")
-	}
-	return w.text(" AS ").ident(e.Name)
+	return w.text(") AS ").ident(e.Name)
 }
 
 // exists renders whether there is a related row.
@@ -122,7 +115,7 @@ func (w *writer) spreads(r *Read) *writer {
 				if i > 0 {
 					w.text(", ")
 				}
-				w.text("coalesce(pg_catalog.json_agg(s" + id + ".").ident(c.Name).text("), '[]') AS ").ident(c.Name)
+				w.text("coalesce(pg_catalog.json_agg(s" + id + ".").ident(c.Name).text("), '[]')::jsonb AS ").ident(c.Name)
 			}
 			w.text(" FROM (").rowsOfEmbed(e).text(") s" + id)
 		}

@@ -55,7 +55,11 @@ func drawSkeleton(t *rapid.T) skeleton {
 		embed := rapid.SampledFrom([]string{"", ",u(*)", `,v:u!inner(id,t("%s":name,id.count()))`, `,...u("%s":id)`, `,u!t_fk(id,...t!inner(data->"%s","%s":raw))`, ",u()"}).Draw(t, "embed")
 		s.query = append(s.query, `select=*,id::text,`+path()+`,"%s":`+path()+embed)
 		if strings.Contains(embed, "u") && rapid.Bool().Draw(t, "filter embed") {
-			s.query = append(s.query, "u.id="+operation()+".%s", "u.order=id.desc", "u=not.is.null", "order=u(id)")
+			name := "u"
+			if strings.Contains(embed, "v:u") {
+				name = "v"
+			}
+			s.query = append(s.query, "u.id="+operation()+".%s", "u.order=id.desc", name+"=not.is.null", "order="+name+"(id)")
 		}
 	}
 	if rapid.Bool().Draw(t, "order") {
@@ -166,7 +170,7 @@ var (
 	names      = []string{`"public"`, `"t"`, `"id"`, `"name"`, `"data"`, `"raw"`, `"tags"`, `"words"`, `"u"`, `"q""; DROP"`, `"?"`}
 	literals   = []string{`'[]'`, `'null'`, `'freehold:rows:'`, `'freehold.updated'`, `'freehold:bytes:'`, `'response.headers'`, `'response.status'`, `'0'`, `''`}
 	vocabulary = strings.Fields(`SELECT FROM WHERE AND OR NOT IS NULL ANY ALL AS CAST ORDER BY DESC NULLS LAST LIMIT OFFSET COALESCE CASE WHEN THEN ELSE END WITH
-		INSERT INTO UPDATE SET DELETE ON CONFLICT DO NOTHING EXCLUDED RETURNING LIKE ILIKE DISTINCT NULLIF TRUE TEXT INT4 INT8 REGCONFIG
+		INSERT INTO UPDATE SET DELETE ON CONFLICT DO NOTHING EXCLUDED RETURNING LIKE ILIKE DISTINCT NULLIF TRUE TEXT INT4 INT8 JSONB REGCONFIG
 		t w r s t. r. s. EXCLUDED. pg_catalog.count pg_catalog.json_agg pg_catalog.to_jsonb pg_catalog.text pg_catalog.to_tsvector pg_catalog.to_tsquery
 		EXISTS JOIN LEFT LATERAL GROUP t1. t2. s1. s2. e1. e2. t1 t2 s1 s2 e1 e2 pg_catalog.row_to_json
 		pg_catalog.websearch_to_tsquery pg_catalog.json_populate_record pg_catalog.current_setting pg_catalog.set_config`)

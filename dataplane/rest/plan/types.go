@@ -1,8 +1,13 @@
 package plan
 
-// castTypes are the types that `::type` may name. A type's name cannot be a
-// parameter nor, for many, be quoted, so the SQL comes from here and never from
-// the request.
+import (
+	"slices"
+	"strings"
+
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+)
+
+// castTypes are Postgres' own types by the names that `::type` may have.
 var castTypes = func() map[string]string {
 	types := map[string]string{
 		"int": "int4", "integer": "int4", "smallint": "int2", "bigint": "int8",
@@ -25,3 +30,30 @@ var castTypes = func() map[string]string {
 	}
 	return types
 }()
+
+// castTo is the SQL of a type. It is never what a client wrote: a name that is
+// not one of those above is quoted, and so can be that of a type only. Types
+// that show what else is on the server, such as its roles, are not there.
+func castTo(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	known := strings.Join(strings.Fields(strings.ToLower(name)), " ")
+	if cast, ok := castTypes[known]; ok {
+		return cast, nil
+	}
+	for _, hidden := range [...]string{"reg", "pg_", "aclitem"} {
+		if strings.HasPrefix(strings.TrimPrefix(known, "_"), hidden) {
+			return "", pgrst.UnknownType(name)
+		}
+	}
+	return `"` + strings.ReplaceAll(known, `"`, `""`) + `"`, nil
+}
+
+// ownCast tells whether a type is one of the tenant's.
+func ownCast(cast string) bool { return strings.HasPrefix(cast, `"`) }
+
+// casts tells whether r casts to a type of the tenant's.
+func (r *Read) casts() bool {
+	return slices.ContainsFunc(r.Output, func(o Output) bool { return ownCast(o.Cast) || ownCast(o.AggregateCast) })
+}

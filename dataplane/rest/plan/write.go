@@ -45,9 +45,9 @@ func (b *builder) insert() (*Insert, error) {
 	}
 	in.Conflict = &Conflict{Merge: b.req.Resolution == MergeDuplicates}
 	for _, name := range key {
-		c, err := b.column(name)
-		if err != nil {
-			return nil, err
+		c := b.relation.Column(name)
+		if c == nil {
+			return nil, pgrst.UnknownConflictColumn(name)
 		}
 		in.Conflict.Columns = append(in.Conflict.Columns, c)
 	}

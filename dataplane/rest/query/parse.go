@@ -1,7 +1,6 @@
 package query
 
 import (
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,16 +47,9 @@ func parse(raw string, q *Query) (*Query, error) {
 	return q, nil
 }
 
-// decode undoes URL encoding and refuses what is no text to Postgres. As with
-// PostgREST, a '%' without two hexadecimal digits is itself.
+// decode undoes URL encoding and refuses what is no text to Postgres.
 func decode(s string) (string, error) {
-	if strings.IndexByte(s, '%') >= 0 || strings.IndexByte(s, '+') >= 0 {
-		plain, err := url.QueryUnescape(s)
-		if err != nil {
-			plain = decodeLeniently(s)
-		}
-		s = plain
-	}
+	s = Unescape(s)
 	if at := strings.IndexByte(s, 0); at >= 0 || !utf8.ValidString(s) {
 		return "", &SyntaxError{What: "query string", Text: strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD"), Column: 1,
 			Unexpected: "NUL or invalid UTF-8", Expected: "valid UTF-8 text"}
@@ -65,7 +57,12 @@ func decode(s string) (string, error) {
 	return s, nil
 }
 
-func decodeLeniently(s string) string {
+// Unescape undoes URL encoding. As with PostgREST, a '%' without two
+// hexadecimal digits is itself.
+func Unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s
+	}
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; c {

@@ -1,0 +1,65 @@
+package rest_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/dataplane/rest"
+)
+
+// What an answer is beyond its rows: to the byte, as clients compare it.
+func TestExactAnswers(t *testing.T) {
+	a := fixture(t, rest.Options{Aggregates: true})
+	a.exec(orders)
+	a.exec("CREATE TYPE size AS ENUM ('s', 'm'); CREATE TABLE shirts (id int, size text); INSERT INTO shirts VALUES (1, 's')")
+	a.exec(`GRANT ALL ON ALL TABLES IN SCHEMA public TO "` + a.router.database + `_rw"`)
+	for _, c := range []struct {
+		path   string
+		status int
+		body   string
+	}{
+		// Embedded resources are jsonb, so with a space after each colon.
+		{"/orders?select=id,billing(id,city),deliveries(address_id)", 200, `[{"id":1,"billing":{"id": 1, "city": "Oslo"},"deliveries":[{"address_id": 2}]}]`},
+		{"/orders?select=id,...deliveries(address_id)", 200, `[{"id":1,"address_id":[2]}]`},
+		// Empty ones are not there, however deep.
+		{"/orders?select=id,deliveries(addresses(orders!billing()))", 200, `[{"id":1}]`},
+		{"/orders?select=deliveries()", 200, `[{}]`},
+		// To Postgres a.count is count(a).
+		{"/addresses?select=count", 200, `[{"count":2}]`},
+		{"/addresses?select=city,orders:orders!billing(count)&order=id", 200, `[{"city":"Oslo","orders":[{"count": 1}]}, ` + "\n" + ` {"city":"Rome","orders":[{"count": 0}]}]`},
+		// A related column under its name in the answer.
+		{"/orders?select=...billing(town:city)&order=billing(town)", 200, `[{"town":"Oslo"}]`},
+		{"/orders?select=b:billing(id)&order=billing(id)", 400, `{"code":"PGRST108","details":null,"hint":"Verify that 'billing' is included in the 'select' query parameter.","message":"'billing' is not an embedded resource in this request"}`},
+		{"/addresses?select=...deliveries(order_id.sum())", 400, `{"code":"PGRST127","details":"Aggregates are not implemented for one-to-many or many-to-many spreads.","hint":null,"message":"Feature not implemented"}`},
+		// Types of the tenant's, and those that are none.
+		{"/shirts?select=size::size", 200, `[{"size":"s"}]`},
+		{"/shirts?select=id::no_such", 400, `{"code":"42704","details":null,"hint":null,"message":"type \"no_such\" does not exist"}`},
+		{"/shirts?select=id::regrole", 400, `{"code":"42704","details":null,"hint":null,"message":"type \"regrole\" does not exist"}`},
+		// A missing column is the last thing to be said.
+		{"/orders?select=nope,nobody(id)", 400, `{"code":"PGRST200","details":"Searched for a foreign key relationship between 'orders' and 'nobody' in the schema 'public', but no matches were found.","hint":null,"message":"Could not find a relationship between 'orders' and 'nobody' in the schema cache"}`},
+		{"/orders?select=id,billing(nope)", 400, `{"code":"42703","details":null,"hint":null,"message":"column addresses_1.nope does not exist"}`},
+		{"/orders?select=id,nobody(id)&billing.id=eq.1", 400, `{"code":"PGRST108","details":null,"hint":"Verify that 'billing' is included in the 'select' query parameter.","message":"'billing' is not an embedded resource in this request"}`},
+		{"/projects?select=meta->>os->x", 404, `{"code":"42883","details":null,"hint":"No operator matches the given name and argument types. You might need to add explicit type casts.","message":"operator does not exist: text -> unknown"}`},
+	} {
+		w := a.get(c.path)
+		require.Equal(t, c.status, w.Code, "%s: %s", c.path, w.Body)
+		require.Equal(t, c.body, w.Body.String(), c.path)
+	}
+}
+
+// A page beyond the last row has the headers of a page.
+func TestOutOfRange(t *testing.T) {
+	a := fixture(t, rest.Options{})
+	w := a.get("/projects?offset=9&active=is.null&active=is.unknown", "Prefer: count=exact")
+	require.Equal(t, http.StatusRequestedRangeNotSatisfiable, w.Code)
+	require.Equal(t, `{"code":"PGRST103","details":"An offset of 9 was requested, but there are only 1 rows.","hint":null,"message":"Requested range not satisfiable"}`, w.Body.String())
+	for name, value := range map[string]string{
+		"Content-Range": "*/1", "Content-Location": "/projects?active=is.null,is.unknown&offset=9", "Preference-Applied": "count=exact",
+		"Content-Type": "application/json; charset=utf-8", "Proxy-Status": "",
+	} {
+		require.Equal(t, value, w.Header().Get(name), name)
+	}
+	require.Equal(t, "PostgREST; error=PGRST205", a.get("/nope").Header().Get("Proxy-Status"))
+}
