@@ -203,13 +203,13 @@ func (b *builder) expr(f query.Field) Expr { return Expr{Column: b.column(f.Name
 
 func (b *builder) output(items []query.Item) ([]Output, error) {
 	if len(items) == 0 && b.read.ID == 0 {
-		return []Output{{Star: true}}, nil
+		return b.star(), nil
 	}
 	out := make([]Output, 0, len(items))
 	for _, item := range items {
 		switch item := item.(type) {
 		case query.Star:
-			out = append(out, Output{Star: true})
+			out = append(out, b.star()...)
 		case *query.Embed:
 			if err := b.embed(item); err != nil {
 				return nil, err
@@ -223,6 +223,27 @@ func (b *builder) output(items []query.Item) ([]Output, error) {
 		}
 	}
 	return b.grouped(out), nil
+}
+
+// star is all columns: each by itself when some are represented by functions.
+func (b *builder) star() []Output {
+	if !b.relation.Represented() {
+		return []Output{{Star: true}}
+	}
+	out := make([]Output, len(b.relation.Columns))
+	for i := range b.relation.Columns {
+		out[i].Expr = Expr{Column: &b.relation.Columns[i]}
+		out[i].represent()
+	}
+	slices.SortFunc(out, func(a, b Output) int { return a.Expr.Column.Position - b.Expr.Column.Position })
+	return out
+}
+
+// represent makes o what clients see of a stored column.
+func (o *Output) represent() {
+	if r := o.Expr.Column.Representation; r != nil && r.ToJSON != nil && len(o.Expr.Path) == 0 {
+		o.Format, o.Name = r.ToJSON, cmp.Or(o.Name, o.Expr.Column.Name)
+	}
 }
 
 // grouped names every column of a star beside which something is aggregated.
@@ -263,6 +284,9 @@ func (b *builder) outputColumn(item *query.Column) (Output, error) {
 		return o, nil
 	}
 	o.Expr = b.expr(item.Field)
+	if o.Aggregate == query.NoAggregate {
+		o.represent()
+	}
 	switch {
 	case o.Name != "":
 	case o.Aggregate != query.NoAggregate:
@@ -311,7 +335,7 @@ func (b *builder) order(terms []query.Order) ([]Order, error) {
 // output finds what is selected under a name of the client's choice.
 func (r *Read) output(name string) *Output {
 	i := slices.IndexFunc(r.Output, func(o Output) bool {
-		return o.Name == name && o.Aggregate == query.NoAggregate && o.Cast == "" && o.Expr.Column != nil
+		return o.Name == name && o.Aggregate == query.NoAggregate && o.Cast == "" && o.Format == nil && o.Expr.Column != nil
 	})
 	if i < 0 {
 		return nil

@@ -16,7 +16,7 @@ func (p *Plan) Plain() bool {
 
 func (r *Read) plain() bool {
 	return r.From.Plain && !r.casts() &&
-		!slices.ContainsFunc(r.Output, func(o Output) bool { return !o.Expr.storedOnly() }) &&
+		!slices.ContainsFunc(r.Output, func(o Output) bool { return o.Format != nil || !o.Expr.storedOnly() }) &&
 		!slices.ContainsFunc(r.Order, func(o Order) bool { return !o.Expr.storedOnly() }) &&
 		allPlain(r.Where) &&
 		!slices.ContainsFunc(r.Embeds, func(e *Embed) bool { return !plainWay(e.By) || !e.Read.plain() })
@@ -40,7 +40,7 @@ func allPlain(predicates []Predicate) bool {
 	for _, p := range predicates {
 		switch p := p.(type) {
 		case *Comparison:
-			if !p.Left.storedOnly() || !slices.Contains(comparable, p.Left.Column.Base) || !slices.Contains(ordinary, p.Op) {
+			if !p.Left.storedOnly() || p.Left.Column.Representation != nil || !slices.Contains(comparable, p.Left.Column.Base) || !slices.Contains(ordinary, p.Op) {
 				return false
 			}
 		case *Junction:

@@ -113,7 +113,9 @@ type Page struct {
 type Output struct {
 	Star bool
 	Expr Expr
-	// Cast is a type's SQL from the allow-list, or "".
+	// Format is the function that represents the value, or nil; Cast is applied after it.
+	Format *schema.Name
+	// Cast is a type's SQL, or "".
 	Cast string
 	// Aggregate is applied after Cast, and AggregateCast after that. Without a column it counts rows.
 	Aggregate     query.Aggregate

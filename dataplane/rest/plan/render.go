@@ -127,9 +127,9 @@ func (w *writer) number(n int) *writer {
 	return w
 }
 
-func (w *writer) relation(r *schema.Relation) *writer {
-	return w.ident(r.Schema).text(".").ident(r.Name.Name)
-}
+func (w *writer) relation(r *schema.Relation) *writer { return w.name(&r.Name) }
+
+func (w *writer) name(n *schema.Name) *writer { return w.ident(n.Schema).text(".").ident(n.Name) }
 
 func (w *writer) column(alias string, c *schema.Column) *writer {
 	return w.text(alias).text(".").ident(c.Name)
@@ -218,15 +218,23 @@ func (w *writer) output(o Output) *writer {
 			return
 		}
 		if o.Cast != "" {
-			w.text("CAST(").expr(o.Expr, false).text(" AS ").text(o.Cast).text(")")
+			w.text("CAST(").formatted(o).text(" AS ").text(o.Cast).text(")")
 		} else {
-			w.expr(o.Expr, false)
+			w.formatted(o)
 		}
 	})
 	if o.Name != "" {
 		w.text(" AS ").ident(o.Name)
 	}
 	return w
+}
+
+// formatted renders a value as clients see it.
+func (w *writer) formatted(o Output) *writer {
+	if o.Format == nil {
+		return w.expr(o.Expr, false)
+	}
+	return w.name(o.Format).text("(").expr(o.Expr, false).text(")")
 }
 
 // aggregates names the functions.
@@ -296,9 +304,7 @@ func (w *writer) row() *writer {
 	return w
 }
 
-func (w *writer) function(f *schema.Function) *writer {
-	return w.ident(f.Schema).text(".").ident(f.Name.Name)
-}
+func (w *writer) function(f *schema.Function) *writer { return w.name(&f.Name) }
 
 func (w *writer) orderBy(r *Read) *writer {
 	aggregated := r.aggregated(r.Output)
@@ -356,7 +362,7 @@ func (r *Read) position(o Order) int {
 
 // is tells whether o is x and no more.
 func (o Output) is(x Expr) bool {
-	return o.Aggregate == query.NoAggregate && o.Cast == "" && o.Expr.Column == x.Column && slices.Equal(o.Expr.Path, x.Path)
+	return o.Aggregate == query.NoAggregate && o.Cast == "" && o.Format == nil && o.Expr.Column == x.Column && slices.Equal(o.Expr.Path, x.Path)
 }
 
 // arrayLiteral renders a list as Postgres reads an array, so that its elements

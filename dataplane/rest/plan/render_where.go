@@ -1,6 +1,9 @@
 package plan
 
-import "github.com/freehold-db/freehold/dataplane/rest/query"
+import (
+	"github.com/freehold-db/freehold/dataplane/rest/query"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
+)
 
 // operators is SQL between two operands.
 var operators = map[query.Op]string{
@@ -64,7 +67,11 @@ func (w *writer) not(not bool) *writer {
 func (w *writer) comparison(c *Comparison) *writer {
 	switch c.Op {
 	case query.In:
-		return w.expr(c.Left, true).text(" = ANY (").param(arrayLiteral(c.Values)).text(")")
+		w.expr(c.Left, true).text(" = ANY (")
+		if parse := c.Left.fromText(); parse != nil {
+			return w.text("SELECT ").name(parse).text("(pg_catalog.unnest(").param(arrayLiteral(c.Values)).text("::text[])))")
+		}
+		return w.param(arrayLiteral(c.Values)).text(")")
 	case query.Is:
 		return w.expr(c.Left, true).text(" IS ").text(isValues[c.Is])
 	case query.FTS, query.PlainFTS, query.PhraseFTS, query.WebFTS:
@@ -77,12 +84,28 @@ func (w *writer) comparison(c *Comparison) *writer {
 	w.expr(c.Left, true).text(" ").text(operators[c.Op]).text(" ")
 	switch c.Quant {
 	case query.Any:
-		return w.text("ANY (").param(value).text(")")
+		return w.text("ANY (").operand(c, value).text(")")
 	case query.All:
-		return w.text("ALL (").param(value).text(")")
+		return w.text("ALL (").operand(c, value).text(")")
 	case query.NoQuant:
 	}
-	return w.param(value)
+	return w.operand(c, value)
+}
+
+// operand renders what a column is compared with, read as its domain reads text.
+func (w *writer) operand(c *Comparison, value []byte) *writer {
+	parse := c.Left.fromText()
+	if parse == nil || c.Op == query.Like || c.Op == query.ILike || c.Op == query.IsDistinct {
+		return w.param(value)
+	}
+	return w.name(parse).text("(").param(value).text(")")
+}
+
+func (e Expr) fromText() *schema.Name {
+	if r := e.Column.Representation; r != nil && len(e.Path) == 0 {
+		return r.FromText
+	}
+	return nil
 }
 
 // search makes a tsvector of what isn't one.

@@ -83,7 +83,7 @@ func (w *writer) insert(in *Insert) *writer {
 	case in.Defaults:
 		w.text("(").names(in.Columns).text(") VALUES ").values(in)
 	default:
-		w.text("(").names(in.Columns).text(") SELECT ").each("r", in.Columns).text(" FROM ").rowsOf(in.Into, in.Columns, in.Rows.Array, w.bind(in.Rows.Text))
+		w.text("(").names(in.Columns).text(") SELECT ").each(in.Columns).text(" FROM ").rowsOf(in.Into, in.Columns, in.Rows.Array, w.bind(in.Rows.Text))
 		w.alias = "r"
 		w.where(in.Match)
 		w.alias = "t"
@@ -116,7 +116,7 @@ func (w *writer) update(u *Update) *writer {
 		if i > 0 {
 			w.text(", ")
 		}
-		w.ident(column.Name).text(" = ").column("r", column)
+		w.ident(column.Name).text(" = ").given(column)
 	}
 	for i, column := range u.Defaults {
 		if i > 0 || len(u.Columns) > 0 {
@@ -133,10 +133,10 @@ func (w *writer) update(u *Update) *writer {
 // rowsOf makes rows r of the body in a parameter, of one object or an array of
 // them. The relation's own row type reads the values, so that nothing about
 // types is taken from a cache; unless one of its columns refuses null even when
-// the body leaves it out.
+// the body leaves it out, or is read from JSON by a function.
 func (w *writer) rowsOf(relation *schema.Relation, columns []*schema.Column, array bool, param int) *writer {
 	into := "record"
-	populate := !slices.ContainsFunc(relation.Columns, func(c schema.Column) bool { return c.DomainNotNull })
+	populate := !slices.ContainsFunc(relation.Columns, func(c schema.Column) bool { return c.DomainNotNull }) && !slices.ContainsFunc(columns, readsJSON)
 	if array {
 		into = "recordset"
 	}
@@ -152,7 +152,12 @@ func (w *writer) record(columns []*schema.Column) *writer {
 		if i > 0 {
 			w.text(", ")
 		}
-		w.ident(c.Name).text(" ").text(c.Type) // the server's own words, by format_type
+		w.ident(c.Name).text(" ")
+		if readsJSON(c) {
+			w.text("pg_catalog.json")
+		} else {
+			w.text(c.Type) // the server's own words, by format_type
+		}
 	}
 	return w.text(")")
 }
@@ -176,7 +181,7 @@ func (w *writer) values(in *Insert) *writer {
 				continue
 			}
 			used = true
-			w.text("(SELECT ").column("r", column).text(" FROM ").rowsOf(in.Into, in.Columns, false, param).text(")")
+			w.text("(SELECT ").given(column).text(" FROM ").rowsOf(in.Into, in.Columns, false, param).text(")")
 		}
 		if !used { // Postgres wants every parameter to occur
 			w.params = w.params[:param-1]
@@ -196,12 +201,24 @@ func (w *writer) names(columns []*schema.Column) *writer {
 	return w
 }
 
-func (w *writer) each(alias string, columns []*schema.Column) *writer {
+func (w *writer) each(columns []*schema.Column) *writer {
 	for i, c := range columns {
 		if i > 0 {
 			w.text(", ")
 		}
-		w.column(alias, c)
+		w.given(c)
 	}
 	return w
+}
+
+// given renders a column of the body's rows r, read as its domain reads JSON.
+func (w *writer) given(c *schema.Column) *writer {
+	if !readsJSON(c) {
+		return w.column("r", c)
+	}
+	return w.name(c.Representation.FromJSON).text("(").column("r", c).text(")")
+}
+
+func readsJSON(c *schema.Column) bool {
+	return c.Representation != nil && c.Representation.FromJSON != nil
 }

@@ -28,6 +28,25 @@ exposed AS (
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition),
+-- What domains are made of, down to what is none.
+domain AS (
+  SELECT t.oid, t.typbasetype AS base FROM pg_catalog.pg_type t WHERE t.typtype = 'd'
+  UNION ALL
+  SELECT d.oid, t.typbasetype FROM domain d JOIN pg_catalog.pg_type t ON t.oid = d.base AND t.typtype = 'd'),
+base_type AS (
+  SELECT d.oid, d.base FROM domain d JOIN pg_catalog.pg_type t ON t.oid = d.base AND t.typtype <> 'd'),
+-- Functions by which a domain is represented: implicit casts to and from json, and from text.
+representation AS (
+  SELECT t.oid, json_object_agg(CASE WHEN k.castsource = t.oid THEN 'ToJSON' WHEN k.castsource = 'json'::pg_catalog.regtype THEN 'FromJSON' ELSE 'FromText' END,
+           json_build_object('Schema', n.nspname, 'Name', p.proname) ORDER BY k.castsource = t.oid, k.castsource = 'json'::pg_catalog.regtype) AS doc
+    FROM pg_catalog.pg_cast k
+    JOIN pg_catalog.pg_type t ON t.typtype = 'd'
+     AND (t.oid = k.castsource AND k.casttarget = 'json'::pg_catalog.regtype
+          OR t.oid = k.casttarget AND k.castsource IN ('json'::pg_catalog.regtype, 'text'::pg_catalog.regtype))
+    JOIN pg_catalog.pg_proc p ON p.oid = k.castfunc
+    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+   WHERE k.castcontext = 'i' AND k.castmethod = 'f'
+   GROUP BY t.oid),
 -- Tables that only show through views lend them their keys.
 relation AS (
   SELECT * FROM exposed
@@ -43,7 +62,7 @@ SELECT coalesce(json_agg(json_build_object(
          'Plain', c.relkind IN ('r', 'p') AND NOT (SELECT p.relrowsecurity FROM pg_catalog.pg_class p WHERE p.oid = c.oid) AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_attribute a
               JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-              LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+              LEFT JOIN base_type bt ON bt.oid = t.oid LEFT JOIN pg_catalog.pg_type b ON b.oid = bt.base
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                AND coalesce(b.typnamespace, t.typnamespace) <> 'pg_catalog'::pg_catalog.regnamespace),
          'Writable', CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_relation_is_updatable(c.oid, true) ELSE 28 END,
@@ -54,11 +73,14 @@ SELECT coalesce(json_agg(json_build_object(
        SELECT json_agg(json_build_object(
                 'Name', a.attname, 'Type', pg_catalog.format_type(a.atttypid, -1), 'Base', coalesce(b.typname, t.typname),
                 'Nullable', NOT a.attnotnull, 'HasDefault', a.atthasdef,
-                'Identity', a.attidentity <> '', 'Generated', a.attgenerated <> '', 'DomainNotNull', t.typtype = 'd' AND t.typnotnull)
+                'Identity', a.attidentity <> '', 'Generated', a.attgenerated <> '', 'DomainNotNull', t.typtype = 'd' AND t.typnotnull,
+                'Representation', rep.doc, 'Position', CASE WHEN any_rep.found THEN a.attnum ELSE 0 END)
               ORDER BY a.attname) AS doc
          FROM pg_catalog.pg_attribute a
          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-         LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+         LEFT JOIN representation rep ON rep.oid = a.atttypid
+         CROSS JOIN (SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute ra JOIN representation r ON r.oid = ra.atttypid WHERE ra.attrelid = c.oid) AS found) any_rep
+         LEFT JOIN base_type bt ON bt.oid = t.oid LEFT JOIN pg_catalog.pg_type b ON b.oid = bt.base
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT c.hidden) cols ON true
   LEFT JOIN LATERAL (
        SELECT json_agg(json_build_object(
@@ -94,7 +116,7 @@ SELECT coalesce(json_agg(json_build_object(
   FROM pg_catalog.pg_proc p
   JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   JOIN pg_catalog.pg_type t ON t.oid = p.prorettype
-  LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+  LEFT JOIN base_type bt ON bt.oid = t.oid LEFT JOIN pg_catalog.pg_type b ON b.oid = bt.base
   LEFT JOIN pg_catalog.pg_class rc ON rc.oid = coalesce(nullif(b.typrelid, 0), t.typrelid)
   LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace
   LEFT JOIN LATERAL (
@@ -112,7 +134,7 @@ SELECT coalesce(json_agg(json_build_object(
                 'Nullable', true) ORDER BY a.attname) AS doc
          FROM pg_catalog.pg_attribute a
          JOIN pg_catalog.pg_type ct ON ct.oid = a.atttypid
-         LEFT JOIN pg_catalog.pg_type cb ON ct.typtype = 'd' AND cb.oid = ct.typbasetype
+         LEFT JOIN base_type bt ON bt.oid = ct.oid LEFT JOIN pg_catalog.pg_type cb ON cb.oid = bt.base
         WHERE a.attrelid = rc.oid AND rc.oid NOT IN (SELECT e.oid FROM exposed e) AND a.attnum > 0 AND NOT a.attisdropped) cols ON true
  WHERE n.nspname = ANY ($1) AND p.prokind = 'f' AND t.typname NOT IN ('trigger', 'event_trigger', 'internal', 'language_handler'))
 ,

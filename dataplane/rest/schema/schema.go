@@ -89,6 +89,16 @@ type Column struct {
 	DomainNotNull bool
 	// Function makes the column of a row; nil for one that is stored.
 	Function *Function
+	// Representation is how the column's domain looks outside; nil when as it is stored.
+	Representation *Representation
+	// Position orders the columns of a relation that has representations; 0 elsewhere.
+	Position int
+}
+
+// Representation are a domain's functions to make and to read what clients see
+// of its values; each may be nil.
+type Representation struct {
+	ToJSON, FromJSON, FromText *Name
 }
 
 // ForeignKey points from columns of this relation to columns of another.
@@ -117,6 +127,11 @@ func (s *Schema) Relations(schema string) []*Relation {
 	}
 	slices.SortFunc(all, func(a, b *Relation) int { return strings.Compare(a.Name.Name, b.Name.Name) })
 	return all
+}
+
+// Represented tells whether a column looks otherwise in JSON than it is stored.
+func (r *Relation) Represented() bool {
+	return slices.ContainsFunc(r.Columns, func(c Column) bool { return c.Representation != nil && c.Representation.ToJSON != nil })
 }
 
 // Column finds a stored column, or nil.
