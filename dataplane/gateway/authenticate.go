@@ -91,7 +91,7 @@ func (g *Gateway) identify(c *gin.Context) (*bearer.Identity, error) {
 		return nil, g.crossing(c, id, string(id.Claimed), "The token's issuer speaks for one tenant, and the token claims another")
 	}
 	if name, found := called.against(id.Tenant); found {
-		return nil, g.crossing(c, id, name, "The token is of another tenant than the request names")
+		return nil, g.crossing(c, id, name, "The credential is of another tenant than the request names")
 	}
 	if g.cfg.Naming.unnamed(id, called) {
 		return nil, nameless()
@@ -103,7 +103,7 @@ func (g *Gateway) identify(c *gin.Context) (*bearer.Identity, error) {
 func (g *Gateway) crossing(c *gin.Context, id *bearer.Identity, other, message string) *fault.Fault {
 	g.report(c, access.ActionCrossTenant, id, other, message)
 	return fault.New(http.StatusForbidden, "tenant_mismatch", message).
-		WithHint("Leave the subdomain and " + g.cfg.Naming.Header + " out, or make them the token's tenant.")
+		WithHint("Leave the subdomain and " + g.cfg.Naming.Header + " out, or make them the credential's tenant.")
 }
 
 // report tells the audit log, and the node's own, what was refused to whom.

@@ -28,6 +28,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/issuer"
 	"github.com/freehold-db/freehold/internal/telemetry"
@@ -42,6 +43,19 @@ type door struct {
 	issuer *issuer.Server
 	log    *syncBuffer
 	ready  error
+	docs   *access.Directory
+
+	mu     sync.Mutex
+	events []access.Event
+}
+
+// reported returns what was reported for the audit log since it was asked last.
+func (d *door) reported() []access.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	events := d.events
+	d.events = nil
+	return events
 }
 
 type syncBuffer struct {
@@ -66,15 +80,24 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 	iss, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = iss.Stop(context.Background()) })
-	d := &door{issuer: iss, log: &syncBuffer{}}
+	d := &door{issuer: iss, log: &syncBuffer{}, docs: access.NewDirectory(func(context.Context, string) ([]byte, error) { return nil, nil })}
+	d.docs.Begin()
+	require.True(t, d.docs.Take(access.FleetKey, []byte(`{"version":1}`)))
+	d.docs.Whole()
 	log := slog.New(slog.NewTextHandler(d.log, nil))
 	v, err := bearer.New(bearer.Config{Issuers: []bearer.Issuer{{Issuer: access.Issuer{URL: iss.URL(), JWKSURL: iss.JWKSURL()}}},
 		Audience: issuer.Audience, Algorithms: []string{"EdDSA", "ES256", "RS256"}, Leeway: 5 * time.Second, MaxToken: 8 << 10, Log: log,
-		Directory: access.NewDirectory(func(context.Context, string) ([]byte, error) { return nil, nil })})
+		Directory: d.docs})
 	require.NoError(t, err)
 	require.NoError(t, v.Refresh(t.Context()))
 	cfg := gateway.Config{
 		Verifier: v, MaxBody: 1000, RequestFor: 30 * time.Second, Registry: telemetry.NewRegistry(), Log: log,
+		Policies: policy.New(d.docs, log),
+		Report: func(e access.Event) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.events = append(d.events, e)
+		},
 		Ready: func() error { return d.ready },
 		Bind: func(ctx context.Context, id *bearer.Identity) context.Context {
 			return context.WithValue(ctx, boundKey{}, string(id.Tenant))
