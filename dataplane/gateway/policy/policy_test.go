@@ -62,7 +62,6 @@ func TestFollowsDocuments(t *testing.T) {
 }
 
 func TestNoPoliciesCostNothing(t *testing.T) {
-	t.Parallel()
 	_, g := setUp(t, access.Fleet{Version: 1})
 	id := &bearer.Identity{Tenant: "acme", Role: "editor"}
 	require.Zero(t, testing.AllocsPerRun(100, func() { _ = g.Check(id, read, now) }))
