@@ -165,6 +165,7 @@ func (f *Fleet) newNode(name string) *served {
 		cfg := dataplane.Config{
 			Name: name, Listen: loopback(port), NATSURL: f.natsURL(), ControlURL: f.adminURL(), ControlTokenFile: f.nodeTokenFile(),
 			SecretsDir: f.dir.secrets(), Issuer: f.issuerURL(), JWKSURL: f.jwksURL.Load().(string), Audience: issuer.Audience,
+			Development: true, IssuerNetworks: []string{"127.0.0.0/8", "::1/128"}, // a tenant's own issuer may be tried here, too
 		}
 		cfg.Defaults()
 		if f.opts.DataPlane != nil {

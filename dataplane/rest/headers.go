@@ -12,7 +12,7 @@ func headersJSON(header http.Header) []byte {
 	plain := make(map[string]string, len(header))
 	for name, values := range header {
 		switch name {
-		case "Authorization", "Proxy-Authorization", "Cookie", "Apikey", "X-Api-Key":
+		case "Authorization", "Proxy-Authorization", "Cookie", "Apikey", "X-Api-Key", "Neon-Connection-String":
 		default:
 			plain[strings.ToLower(name)] = strings.Join(values, ", ")
 		}
