@@ -134,7 +134,7 @@ func (out *outcome) total() (int64, error) {
 	if err != nil || out.guess < 0 {
 		return total, err
 	}
-	if bound := out.plan.MaxRows; total >= 0 && (bound == 0 || total <= bound) {
+	if total >= 0 && total <= out.plan.MaxRows {
 		return total, nil
 	}
 	return max(total, out.guess), nil

@@ -262,13 +262,13 @@ func (w *writer) aggregate(o Output, of func()) {
 }
 
 // expr renders a column and the way into it. To be compared or sorted, json
-// (which has no operators) must become jsonb.
+// (which has no operators) must become jsonb, but for what is text in the end.
 func (w *writer) expr(e Expr, compared bool) *writer {
 	if len(e.Path) == 0 {
 		return w.value(e.Column)
 	}
 	w.text("(")
-	if isJSON := e.Column.Base == "jsonb" || e.Column.Base == "json" && !compared; isJSON {
+	if isJSON := e.Column.Base == "jsonb" || e.Column.Base == "json" && (!compared || e.Path[len(e.Path)-1].Text); isJSON {
 		w.value(e.Column)
 	} else {
 		w.text("pg_catalog.to_jsonb(").value(e.Column).text(")")

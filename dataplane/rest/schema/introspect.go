@@ -23,6 +23,10 @@ var documentSQL string
 // digestSQL is the fingerprint of exactly that document, computed where it is.
 var digestSQL = `SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(d.doc, 'UTF8')), 'hex') FROM (` + documentSQL + `) d`
 
+// qualified makes Postgres name types with their schemas, for the rest of the
+// transaction: what finds them later has another search path.
+const qualified = "SELECT pg_catalog.set_config('search_path', '', true)"
+
 // digest reads the fingerprint of the exposed schemas; literal is them as an array.
 func digest(ctx context.Context, conn *pgconn.PgConn, literal []byte) (Fingerprint, error) {
 	var f Fingerprint
@@ -47,6 +51,7 @@ func stamp(ctx context.Context, conn *pgconn.PgConn) ([]byte, error) {
 func stampAndDigest(ctx context.Context, conn *pgconn.PgConn, literal []byte) ([]byte, Fingerprint, error) {
 	var batch pgconn.Batch
 	batch.ExecParams(schemachange.Stamp, nil, nil, nil, nil)
+	batch.ExecParams(qualified, nil, nil, nil, nil)
 	batch.ExecParams(digestSQL, [][]byte{literal}, nil, nil, nil)
 	var f Fingerprint
 	results, err := conn.ExecBatch(ctx, &batch).ReadAll()
@@ -57,10 +62,10 @@ func stampAndDigest(ctx context.Context, conn *pgconn.PgConn, literal []byte) ([
 		return nil, f, err
 	case err != nil:
 		return nil, f, fmt.Errorf("read the schema's fingerprint: %w", err)
-	case len(results) != 2 || len(results[0].Rows) != 1 || len(results[1].Rows) != 1:
+	case len(results) != 3 || len(results[0].Rows) != 1 || len(results[2].Rows) != 1:
 		return nil, f, errors.New("read the schema's fingerprint: rows are missing")
 	}
-	err = f.parse(results[1].Rows[0][0])
+	err = f.parse(results[2].Rows[0][0])
 	return results[0].Rows[0][0], f, err
 }
 
@@ -86,12 +91,15 @@ func value(ctx context.Context, conn *pgconn.PgConn, sql string, param []byte) (
 	if param != nil {
 		params = [][]byte{param}
 	}
-	result := conn.ExecParams(ctx, sql, params, nil, nil, nil).Read()
-	if result.Err != nil {
-		return nil, result.Err
+	var batch pgconn.Batch
+	batch.ExecParams(qualified, nil, nil, nil, nil)
+	batch.ExecParams(sql, params, nil, nil, nil)
+	results, err := conn.ExecBatch(ctx, &batch).ReadAll()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the callers say what they did
 	}
-	if len(result.Rows) != 1 || len(result.Rows[0]) != 1 {
-		return nil, fmt.Errorf("%d rows where one was expected", len(result.Rows))
+	if len(results) != 2 || len(results[1].Rows) != 1 || len(results[1].Rows[0]) != 1 {
+		return nil, errors.New("one row was expected")
 	}
-	return result.Rows[0][0], nil
+	return results[1].Rows[0][0], nil
 }

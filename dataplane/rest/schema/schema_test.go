@@ -64,7 +64,7 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, []ForeignKey{{"to_b", []string{"by", "bx"}, Name{"public", "b"}, []string{"y", "x"}}}, a.ForeignKeys)
 	require.Equal(t, &Column{Name: "id", Type: "bigint", Base: "int8", Identity: true}, a.Column("id"))
 	require.Equal(t, &Column{Name: "d", Type: "numeric", Base: "numeric", HasDefault: true}, a.Column("d"))
-	require.Equal(t, &Column{Name: "h", Type: "handle", Base: "text", Nullable: true, DomainNotNull: true}, a.Column("h"))
+	require.Equal(t, &Column{Name: "h", Type: "public.handle", Base: "text", Nullable: true, DomainNotNull: true}, a.Column("h"))
 	require.Equal(t, &Column{Name: "g", Type: "integer", Base: "int4", Nullable: true, HasDefault: true, Generated: true}, a.Column("g"))
 	require.Equal(t, `"bit"`, a.Column("bits").Type, "a type's own name means bit(1)")
 	require.Nil(t, a.Column("nope"))
