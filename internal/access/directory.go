@@ -106,11 +106,15 @@ func (d *Directory) Ready(ctx context.Context) error { return d.fetch(ctx, Fleet
 // Synced tells whether everything was taken in at least once.
 func (d *Directory) Synced() bool { return d.whole.Load() }
 
-// Trusting appends to list the tenants that have an issuer of that URL, as far as they are known here.
-func (d *Directory) Trusting(list []shardmap.TenantID, url string) []shardmap.TenantID {
+// Trusting returns the one tenant that has an issuer of that URL; false when
+// there is none, or several, as far as they are known here.
+func (d *Directory) Trusting(url string) (shardmap.TenantID, bool) {
 	d.issuersMu.RLock()
 	defer d.issuersMu.RUnlock()
-	return append(list, d.issuers[url]...)
+	if who := d.issuers[url]; len(who) == 1 {
+		return who[0], true
+	}
+	return "", false
 }
 
 func (d *Directory) part(id shardmap.TenantID) *part {

@@ -2,7 +2,9 @@ package bearer
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/issuer"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 const leeway = 5 * time.Second
@@ -54,6 +57,46 @@ func TestCacheNeverOutlivesTheToken(t *testing.T) {
 	for _, part := range v.cache {
 		require.Zero(t, part.Len())
 	}
+}
+
+// What is remembered costs a hash and two look-ups.
+func TestRememberedAllocatesNothing(t *testing.T) {
+	iss, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
+	require.NoError(t, err)
+	defer iss.Stop(t.Context()) //nolint:errcheck // a test server
+	v := forIssuer(t, iss)
+	tok, err := iss.Mint(issuer.Claims{Tenant: "acme", Role: issuer.RoleViewer})
+	require.NoError(t, err)
+	text, key, err := access.NewKey("acme", access.RoleViewer, nil, time.Time{})
+	require.NoError(t, err)
+	doc, err := json.Marshal(access.Tenant{Tenant: "acme", Version: 1, Keys: []access.Key{key}})
+	require.NoError(t, err)
+	require.True(t, v.cfg.Directory.Take("acme", doc))
+	for _, credential := range []string{tok, text} {
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			if _, err := v.Verify(t.Context(), credential, "acme"); err != nil {
+				t.Error(err)
+			}
+		}))
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	iss, err := issuer.Start(f.Context(), f.TempDir(), "127.0.0.1:0")
+	require.NoError(f, err)
+	defer iss.Stop(f.Context()) //nolint:errcheck // a test server
+	v := forIssuer(f, iss)
+	tok, err := iss.Mint(issuer.Claims{Tenant: "acme", Role: issuer.RoleViewer})
+	require.NoError(f, err)
+	for _, s := range []string{tok, "", "..", "a.b.c", tok[:len(tok)-2], "fh_acme_000000000000_" + strings.Repeat("a", 52)} {
+		f.Add(s, "acme")
+	}
+	f.Fuzz(func(t *testing.T, credential, named string) {
+		id, err := v.Verify(t.Context(), credential, shardmap.TenantID(named))
+		if (err == nil) != (credential == tok) {
+			t.Fatalf("%q: %v, %v", credential, id, err)
+		}
+	})
 }
 
 func BenchmarkRemembered(b *testing.B) {

@@ -1,6 +1,9 @@
-// Package bearer decides who a bearer token speaks for: it keeps the issuer's
-// public keys, verifies tokens against them, and remembers what it verified.
-// It knows nothing of HTTP answers.
+// Package bearer decides who a bearer token or an API key speaks for: it keeps
+// issuers' public keys, verifies tokens against them, and remembers what it
+// verified. It knows nothing of HTTP answers.
+//
+// An issuer of the fleet speaks for the tenants that its tokens claim. A
+// tenant's own issuer, and its API keys, speak for that tenant and no other.
 //
 // Import law: of this module, bearer imports shardmap and internal/access only.
 package bearer

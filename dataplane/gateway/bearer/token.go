@@ -182,8 +182,8 @@ func (v *Verifier) issuerOf(ctx context.Context, token string, named shardmap.Te
 		}
 	}
 	// A token that does not say whose it is can be only one's.
-	if trusting := v.cfg.Directory.Trusting(nil, iss); len(trusting) == 1 {
-		doc, err := v.cfg.Directory.Tenant(ctx, trusting[0])
+	if only, ok := v.cfg.Directory.Trusting(iss); ok {
+		doc, err := v.cfg.Directory.Tenant(ctx, only)
 		if err != nil {
 			return nil, false, err
 		}
