@@ -55,7 +55,9 @@ func writeDocument(c *gin.Context, req *request, s *schema.Schema, out *outcome)
 	}
 	req.bodyHeaders(c.Writer.Header(), req.documentType)
 	if req.head {
-		text = nil
+		c.Writer.WriteHeader(http.StatusOK)
+		c.Writer.WriteHeaderNow()
+		return nil
 	}
 	send(c, http.StatusOK, text)
 	return nil

@@ -81,7 +81,11 @@ func (h *Handler) settings(database string, id Identity, req *request, p prologu
 		if claims == nil {
 			claims = noClaims
 		}
-		params = append(params, req.exposed.searchPath[req.profile], []byte(role), claims, []byte(req.method), []byte("/"+req.path), headersJSON(req.header))
+		searchPath := req.exposed.searchPath[req.profile]
+		if req.document != nil { // names types with their schemas
+			searchPath = []byte{}
+		}
+		params = append(params, searchPath, []byte(role), claims, []byte(req.method), []byte("/"+req.path), headersJSON(req.header))
 	}
 	if p.zoned = req.prefer.timezone != ""; p.zoned {
 		params = append(params, []byte(req.prefer.timezone))

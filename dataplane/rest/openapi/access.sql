@@ -1,4 +1,12 @@
 -- What the current role may use of a schema ($1), and what comments say of it.
+WITH RECURSIVE
+-- What domains are made of, down to what is none.
+domain AS (
+  SELECT t.oid, t.typbasetype AS base FROM pg_catalog.pg_type t WHERE t.typtype = 'd'
+  UNION ALL
+  SELECT d.oid, t.typbasetype FROM domain d JOIN pg_catalog.pg_type t ON t.oid = d.base AND t.typtype = 'd'),
+base_type AS (
+  SELECT d.oid, d.base FROM domain d JOIN pg_catalog.pg_type t ON t.oid = d.base AND t.typtype <> 'd')
 SELECT json_build_object(
   'Comment', (SELECT pg_catalog.obj_description(n.oid, 'pg_namespace') FROM pg_catalog.pg_namespace n WHERE n.nspname = $1),
   'Relations', (
@@ -6,12 +14,20 @@ SELECT json_build_object(
              'Comment', pg_catalog.obj_description(c.oid, 'pg_class'),
              'Columns', (
                SELECT json_agg(json_build_object(
-                        'Name', a.attname, 'Type', pg_catalog.format_type(a.atttypid, NULL), 'Comment', pg_catalog.col_description(c.oid, a.attnum),
-                        'Default', pg_catalog.pg_get_expr(d.adbin, d.adrelid),
-                        'MaxLength', CASE WHEN a.atttypid IN (1042, 1043) AND a.atttypmod > 4 THEN a.atttypmod - 4 END,
-                        'Enum', (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid))
+                        'Name', a.attname, 'Comment', pg_catalog.col_description(c.oid, a.attnum),
+                        'Type', CASE WHEN t.typtype = 'd' AND bt.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN pg_catalog.format_type(bt.oid, NULL)
+                                     WHEN t.typtype <> 'd' AND t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN pg_catalog.format_type(a.atttypid, NULL)
+                                     ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END,
+                        'Default', CASE WHEN t.typtype = 'd' AND d.adbin IS NULL THEN pg_catalog.pg_get_expr(t.typdefaultbin, 0)
+                                        WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
+                        'MaxLength', CASE WHEN coalesce(bt.oid, t.oid) IN (1042, 1043) THEN nullif(greatest(a.atttypmod, t.typtypmod), -1) - 4
+                                          WHEN coalesce(bt.oid, t.oid) IN (1560, 1562) THEN nullif(greatest(a.atttypmod, t.typtypmod), -1) END,
+                        'Enum', (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e WHERE e.enumtypid = coalesce(bt.oid, t.oid)))
                       ORDER BY a.attnum)
                  FROM pg_catalog.pg_attribute a
+                 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                 LEFT JOIN base_type b ON b.oid = t.oid
+                 LEFT JOIN pg_catalog.pg_type bt ON bt.oid = b.base
                  LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)))
       FROM pg_catalog.pg_class c

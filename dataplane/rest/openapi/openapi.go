@@ -47,7 +47,7 @@ func Document(s *schema.Schema, name, basePath string, accessText []byte) ([]byt
 	if description == "" {
 		description = "Generated from the database's schema"
 	}
-	d := document{schema: s, paths: object{"/": root()}, definitions: object{}, parameters: common()}
+	d := document{schema: s, name: name, paths: object{"/": root()}, definitions: object{}, parameters: common()}
 	for _, r := range s.Relations(name) {
 		if granted, ok := a.Relations[r.Name.Name]; ok {
 			d.relation(r, &granted)
@@ -60,7 +60,8 @@ func Document(s *schema.Schema, name, basePath string, accessText []byte) ([]byt
 	}
 	text, err := json.Marshal(object{
 		"swagger": "2.0", "info": object{"title": title, "description": description, "version": "1"},
-		"basePath": basePath, "schemes": []string{"https", "http"}, "consumes": forms, "produces": forms,
+		"externalDocs": object{"description": "PostgREST Documentation", "url": "https://postgrest.org/en/v14/references/api.html"},
+		"basePath":     basePath, "schemes": []string{"https", "http"}, "consumes": forms, "produces": forms,
 		"paths": d.paths, "definitions": d.definitions, "parameters": d.parameters,
 	})
 	if err != nil {
@@ -71,11 +72,10 @@ func Document(s *schema.Schema, name, basePath string, accessText []byte) ([]byt
 
 var forms = []string{"application/json", "application/vnd.pgrst.object+json;nulls=stripped", "application/vnd.pgrst.object+json", "text/csv"}
 
-// summary splits a comment into its first line and what follows; a comment of
-// one line is all description where there is no title, and all title here.
+// summary splits a comment into its first line and what follows.
 func summary(comment string) (first, rest string) {
 	first, rest, _ = strings.Cut(comment, "\n")
-	return strings.TrimSpace(first), strings.TrimSpace(rest)
+	return first, strings.TrimLeft(rest, "\n")
 }
 
 // described adds a comment to an operation: a summary when it has several lines.
@@ -103,6 +103,7 @@ func responses(status int, description string) object {
 
 type document struct {
 	schema                         *schema.Schema
+	name                           string // of the schema described
 	paths, definitions, parameters object
 }
 
@@ -127,12 +128,16 @@ func (d *document) relation(r *schema.Relation, granted *relationAccess) {
 		if known == nil { // newer than the schema
 			continue
 		}
-		properties[c.Name] = c.property(r)
+		properties[c.Name] = c.property(d.schema, r)
 		if !known.Nullable {
 			required = append(required, c.Name)
 		}
 		filter := "rowFilter." + name + "." + c.Name
-		d.parameters[filter] = object{"name": c.Name, "required": false, "in": "query", "type": "string"}
+		parameter := object{"name": c.Name, "required": false, "in": "query", "type": "string"}
+		if c.Comment != "" {
+			parameter["description"] = c.Comment
+		}
+		d.parameters[filter] = parameter
 		filters = append(filters, ref("parameters/"+filter))
 	}
 	definition := object{"type": "object", "properties": properties}
@@ -154,13 +159,9 @@ func (d *document) relation(r *schema.Relation, granted *relationAccess) {
 		"206": object{"description": "Partial Content"},
 	}
 	path := object{"get": verb(append(clone(filters), refs("select", "order", "range", "rangeUnit", "offset", "limit", "preferCount")...), rows)}
-	if r.Writable&(1<<3) != 0 {
+	if r.Writable&(1<<2|1<<3|1<<4) != 0 {
 		path["post"] = verb(refs(body, "select", "preferPost"), responses(201, "Created"))
-	}
-	if r.Writable&(1<<2) != 0 {
 		path["patch"] = verb(append(clone(filters), refs(body, "preferReturn")...), responses(204, "No Content"))
-	}
-	if r.Writable&(1<<4) != 0 {
 		path["delete"] = verb(append(clone(filters), refs("preferReturn")...), responses(204, "No Content"))
 	}
 	d.paths["/"+name] = path
@@ -170,21 +171,18 @@ func clone(all []object) []object { return append([]object{}, all...) }
 
 // function adds the path of a function; of overloads the last one counts.
 func (d *document) function(f *schema.Function, comment *string) {
-	properties, required, inQuery := object{}, []string{}, []object{}
-	for _, a := range f.Args {
+	properties, required, query := object{}, []string{}, []object{}
+	for i := range f.Args {
+		a := &f.Args[i]
 		if a.Name == "" {
 			continue
 		}
-		properties[a.Name] = typed(a.Type)
+		sql := a.TypeIn(d.name)
+		properties[a.Name] = typed(sql)
 		if !a.Optional {
 			required = append(required, a.Name)
 		}
-		p := typed(a.Type)
-		p["name"], p["in"], p["required"] = a.Name, "query", !a.Optional
-		if p["type"] == nil {
-			p["type"] = "string"
-		}
-		inQuery = append(inQuery, p)
+		query = append(query, inQuery(a, sql))
 	}
 	text := ""
 	if comment != nil {
@@ -194,14 +192,17 @@ func (d *document) function(f *schema.Function, comment *string) {
 	if len(required) > 0 {
 		args["required"] = required
 	}
+	if text != "" {
+		args["description"] = text
+	}
 	verb := func(parameters []object) object {
 		return described(object{
 			"tags": []string{"(rpc) " + f.Name.Name}, "produces": forms[:3], "responses": responses(200, "OK"), "parameters": parameters,
 		}, text)
 	}
-	path := object{"post": verb([]object{{"name": "args", "in": "body", "required": true, "schema": args}})}
+	path := object{"post": verb([]object{{"name": "args", "in": "body", "required": true, "schema": args}, ref("parameters/preferParams")})}
 	if !f.Volatile {
-		path["get"] = verb(inQuery)
+		path["get"] = verb(query)
 	}
 	d.paths["/rpc/"+f.Name.Name] = path
 }

@@ -28,6 +28,22 @@ type Arg struct {
 	Optional, Variadic bool
 }
 
+// TypeIn is the type for people to read, without the schema when that is schema or public.
+func (a *Arg) TypeIn(schema string) string {
+	element, array := strings.CutSuffix(a.Type, "[]")
+	switch element {
+	case "bpchar":
+		element = "character"
+	case `"bit"`:
+		element = "bit"
+	}
+	element = strings.TrimPrefix(strings.TrimPrefix(element, schema+"."), "public.")
+	if array {
+		element += "[]"
+	}
+	return element
+}
+
 // Void tells whether nothing is returned.
 func (f *Function) Void() bool { return f.Base == "void" }
 

@@ -64,6 +64,20 @@ func (r *Relationship) hinted(hint string) bool {
 	return r.Constraint == hint || r.single(true) == hint || r.single(false) == hint
 }
 
+// Referenced is the table (or else the view of it) and the column that a column
+// of a relation refers to by a foreign key of its own.
+func (s *Schema) Referenced(from *Relation, column string) (relation, to string, ok bool) {
+	for _, r := range s.relationships[from] {
+		if r.Holds && r.To.Schema == from.Schema && r.single(true) == column && (!ok || !r.To.isView()) {
+			relation, to, ok = r.To.Name.Name, r.single(false), true
+			if !r.To.isView() {
+				break
+			}
+		}
+	}
+	return relation, to, ok
+}
+
 // SuggestRelated gives the related relation whose name is nearest, or "" when
 // none is near, or one is of just that name.
 func (s *Schema) SuggestRelated(from *Relation, target string) string {
