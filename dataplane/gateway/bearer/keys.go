@@ -80,6 +80,11 @@ func (k *keyring) known() bool { return k.current.Load() != nil }
 // run fetches the keys until it has them, then keeps them fresh until ctx
 // ends. Failures are waited out with growing, jittered pauses.
 func (k *keyring) run(ctx context.Context) {
+	defer func() {
+		if c, err := k.client(nil); err == nil {
+			c.CloseIdleConnections()
+		}
+	}()
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
 	for {
