@@ -244,6 +244,49 @@ func TestDirectoryNewerWins(t *testing.T) {
 	})
 }
 
+// Readers and the watch do not get in each other's way: whoever reads sees versions only grow.
+func TestDirectoryIsReadWhileItIsFed(t *testing.T) {
+	t.Parallel()
+	d := access.NewDirectory((&outside{}).load)
+	ids := []shardmap.TenantID{"a", "b", "c", "d"}
+	fill := func(version int64) {
+		d.Begin()
+		for _, id := range ids {
+			d.Take(string(id), encode(t, access.Tenant{Tenant: id, Version: version, Issuers: []access.Issuer{{URL: "https://" + string(id) + ".example"}}}))
+		}
+		d.Take(access.FleetKey, encode(t, access.Fleet{Version: version}))
+		d.Whole()
+	}
+	fill(1)
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for _, id := range ids {
+		readers.Go(func() {
+			for last, fleet := int64(0), int64(0); ; {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				doc, err := d.Tenant(context.Background(), id)
+				if err != nil || doc == nil || doc.Version < last || d.Fleet().Version < fleet {
+					t.Errorf("%v, %v after version %d", doc, err, last)
+					return
+				}
+				last, fleet = doc.Version, d.Fleet().Version
+				if only, ok := d.Trusting("https://" + string(id) + ".example"); ok && only != id {
+					t.Errorf("%s trusts the issuer of %s", only, id)
+				}
+			}
+		})
+	}
+	for v := range int64(200) {
+		fill(v + 1)
+	}
+	close(done)
+	readers.Wait()
+}
+
 // Tenants without documents cost nothing, and a hit allocates nothing.
 func TestDirectoryCostsNothing(t *testing.T) {
 	o := &outside{}
