@@ -292,6 +292,32 @@ func TestRotationAndOutage(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A key that cannot verify anything does not take the others along.
+func TestOddKeysAreLeftOut(t *testing.T) {
+	t.Parallel()
+	p := newIDP(t)
+	key, jwk := edKey(t, "k")
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	require.NoError(t, err)
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	p.publish(map[string]string{"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA", "kid": "a"}, map[string]string{"kty": "XYZ", "kid": "b"},
+		map[string]string{"kty": "oct", "k": b64(secret), "kid": "oct"}, map[string]string{"kty": "OKP", "crv": "X25519", "x": jwk["x"], "kid": "c"},
+		map[string]string{"kty": "OKP", "crv": "Ed25519", "x": jwk["x"], "kid": "enc", "use": "enc"}, map[string]string{"kty": "RSA", "kid": "d"},
+		map[string]string{"kty": "RSA", "n": b64(weak.N.Bytes()), "e": b64(big.NewInt(int64(weak.E)).Bytes()), "kid": "weak"}, jwk)
+	v := verifier(t, config(t, p.URL))
+	require.NoError(t, v.Refresh(t.Context()))
+	_, err = v.Verify(t.Context(), sign(t, jwt.SigningMethodEdDSA, key, "k", claims(p.URL)), "")
+	require.NoError(t, err)
+	for name, tok := range map[string]string{
+		"for encryption": sign(t, jwt.SigningMethodEdDSA, key, "enc", claims(p.URL)),
+		"weak":           sign(t, jwt.SigningMethodRS256, weak, "weak", claims(p.URL)),
+		"secret":         sign(t, jwt.SigningMethodHS256, secret, "oct", claims(p.URL)),
+	} {
+		_, err = v.Verify(t.Context(), tok, "")
+		require.ErrorIs(t, err, bearer.ErrInvalid, name)
+	}
+}
+
 func TestSymmetricAlgorithmsCannotBePinned(t *testing.T) {
 	t.Parallel()
 	for _, algs := range [][]string{nil, {"HS256"}, {"EdDSA", "none"}, {"eddsa"}} {

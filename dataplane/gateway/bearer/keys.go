@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -166,18 +165,17 @@ func (k *keyring) fetch(ctx context.Context) error {
 	if s := k.current.Load(); s != nil && bytes.Equal(s.raw, raw) {
 		return nil
 	}
-	find, err := keyfunc.NewJWKSetJSON(raw)
+	find, keys, left, err := usable(ctx, raw)
 	if err != nil {
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	keys, err := find.Storage().KeyReadAll(ctx)
-	if err != nil || len(keys) == 0 {
+	if keys == 0 {
 		// An empty set would lock everybody out; a broken issuer must not.
-		return errors.Join(fmt.Errorf("%s has no key", where), err)
+		return fmt.Errorf("%s has no key that can verify a token", where)
 	}
 	k.current.Store(&keySet{raw: raw, find: find})
 	k.once.Do(func() { close(k.first) })
-	k.log.Info("token issuer's keys are known", "issuer", k.issuer, "url", where, "keys", len(keys))
+	k.log.Info("token issuer's keys are known", "issuer", k.issuer, "url", where, "keys", keys, "left_out", left)
 	return nil
 }
 
