@@ -39,9 +39,6 @@ const (
 	Root     Kind = typeRoot
 )
 
-// Kinds of resources, as they are called in policies.
-var Kinds = []Kind{Table, Function, SQL, Root}
-
 // Principal is who asks, as policies see it.
 type Principal struct{ entity cedar.Entity }
 

@@ -3,6 +3,7 @@ package bearer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -57,6 +58,41 @@ func TestCacheNeverOutlivesTheToken(t *testing.T) {
 	for _, part := range v.cache {
 		require.Zero(t, part.Len())
 	}
+}
+
+// Keys of a tenant's issuer that is in use are fetched again beside the
+// requests, so that a key that was withdrawn is withdrawn here, too.
+func TestTenantsKeysAreRenewed(t *testing.T) {
+	t.Parallel()
+	fleet, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
+	require.NoError(t, err)
+	defer fleet.Stop(context.Background()) //nolint:errcheck // a test server
+	sso, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
+	require.NoError(t, err)
+	tok, err := sso.Mint(issuer.Claims{Tenant: "acme", Role: issuer.RoleViewer})
+	require.NoError(t, err)
+	v := forIssuer(t, fleet)
+	v.guard = newGuard(prefixes("127.0.0.0/8"))
+	doc, err := json.Marshal(access.Tenant{Tenant: "acme", Version: 1, Issuers: []access.Issuer{{URL: sso.URL()}}})
+	require.NoError(t, err)
+	require.True(t, v.cfg.Directory.Take("acme", doc))
+	_, err = v.Verify(t.Context(), tok, "")
+	require.NoError(t, err)
+
+	// The same issuer, with another key.
+	require.NoError(t, sso.Stop(t.Context()))
+	again, err := issuer.Start(t.Context(), t.TempDir(), strings.TrimPrefix(sso.URL(), "http://"))
+	require.NoError(t, err)
+	defer again.Stop(context.Background()) //nolint:errcheck // a test server
+	_, err = v.Verify(t.Context(), tok, "")
+	require.NoError(t, err, "not due yet")
+	keys, ok := v.tenants.Get(tenantKeys{issuer: sso.URL()})
+	require.True(t, ok)
+	require.Eventually(t, func() bool {
+		keys.due.Store(1)
+		_, err = v.Verify(t.Context(), tok, "")
+		return errors.Is(err, ErrInvalid)
+	}, 20*time.Second, 10*time.Millisecond)
 }
 
 // What is remembered costs a hash and two look-ups.
