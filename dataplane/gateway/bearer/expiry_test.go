@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/issuer"
+	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -67,7 +69,9 @@ func TestTenantsKeysAreRenewed(t *testing.T) {
 	fleet, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
 	require.NoError(t, err)
 	defer fleet.Stop(context.Background()) //nolint:errcheck // a test server
-	sso, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
+	port, err := process.FreePort() // not one that the system gives to the next who asks for any
+	require.NoError(t, err)
+	sso, err := issuer.Start(t.Context(), t.TempDir(), fmt.Sprintf("127.0.0.1:%d", port))
 	require.NoError(t, err)
 	tok, err := sso.Mint(issuer.Claims{Tenant: "acme", Role: issuer.RoleViewer})
 	require.NoError(t, err)
