@@ -131,13 +131,13 @@ func (d *Directory) have(id shardmap.TenantID) *Tenant {
 
 // fetch asks outside for a document that is not here, unless a recent answer says that there is none.
 func (d *Directory) fetch(ctx context.Context, key string) error {
-	if key == FleetKey && d.fleet.Load() != nil {
-		return nil
-	}
-	if until, ok := d.none.Get(key); ok && time.Now().Before(until) {
+	if d.answered(key) {
 		return nil
 	}
 	done := d.flight.DoChan(key, func() (any, error) {
+		if d.answered(key) { // since we looked
+			return nil, nil //nolint:nilnil // the document is in the directory
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadFor)
 		defer cancel()
 		value, err := d.load(ctx, key)
@@ -157,6 +157,15 @@ func (d *Directory) fetch(ctx context.Context, key string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// answered tells whether a document is here, or was said not to exist a moment ago.
+func (d *Directory) answered(key string) bool {
+	if key == FleetKey && d.fleet.Load() != nil || key != FleetKey && d.have(shardmap.TenantID(key)) != nil {
+		return true
+	}
+	until, ok := d.none.Get(key)
+	return ok && time.Now().Before(until)
 }
 
 // Begin is called before everything that is in the bucket comes by [Directory.Take].

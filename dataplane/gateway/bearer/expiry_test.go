@@ -69,7 +69,7 @@ func TestTenantsKeysAreRenewed(t *testing.T) {
 	fleet, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
 	require.NoError(t, err)
 	defer fleet.Stop(context.Background()) //nolint:errcheck // a test server
-	port, err := process.FreePort() // not one that the system gives to the next who asks for any
+	port, err := process.FreePort()        // not one that the system gives to the next who asks for any
 	require.NoError(t, err)
 	sso, err := issuer.Start(t.Context(), t.TempDir(), fmt.Sprintf("127.0.0.1:%d", port))
 	require.NoError(t, err)
