@@ -15,7 +15,7 @@ func allow(s *schema.Schema, req *request) (string, error) {
 	if req.Args != nil {
 		functions := s.Functions(req.Relation)
 		if len(functions) == 0 {
-			return "", pgrst.UnknownFunction(req.Relation.Schema, req.Relation.Name, nil, "", true, "")
+			return "", pgrst.UnknownFunction(req.Relation.Schema, req.Relation.Name, nil, "", false, "")
 		}
 		for _, f := range functions {
 			if !f.Volatile {

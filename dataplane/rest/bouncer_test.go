@@ -74,7 +74,7 @@ func TestThroughPgBouncer(t *testing.T) {
 				twice := a.do(http.MethodPost, "/tasks", fmt.Sprintf(`[{"id":%d},{"id":1}]`, id+250))
 				guarded := a.do(http.MethodDelete, "/tasks", "", singular)
 				bad := a.get("/tasks?id=eq.x")
-				zone := a.get("/settings?select=who,sub", "Prefer: timezone=Nowhere")
+				zone := a.get("/settings?select=who,sub", "Prefer: handling=strict, timezone=Nowhere")
 				who := a.get("/settings?select=who,sub,method")
 				for name, got := range map[string]bool{
 					"insert": insert.Code == 201, "single": dup.Code == 201, "duplicate": twice.Code == 409, "guarded": guarded.Code == 406,

@@ -86,6 +86,8 @@ func TestCallByPost(t *testing.T) {
 		{"/rpc/bad_status", ``, nil, 500, `{"code":"PGRST112","details":null,"hint":null,"message":"response.status guc must be a valid status code"}`},
 		{"/rpc/add_them", `{"a":1,"c":2}`, nil, 404, `{"code":"PGRST202","details":"Searched for the function public.add_them with parameters a, c or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache.","hint":"Perhaps you meant to call the function public.add_them(a, b)","message":"Could not find the function public.add_them(a, c) in the schema cache"}`},
 		{"/rpc/ad_them", ``, nil, 404, `{"code":"PGRST202","details":"Searched for the function public.ad_them without parameters or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache.","hint":"Perhaps you meant to call the function public.add_them","message":"Could not find the function public.ad_them without parameters in the schema cache"}`},
+		{"/rpc/add_them", `[{"a":1,"b":2},{"a":4,"b":5}]`, nil, 200, `3`},
+		{"/rpc/add_them", `{"a":1,"b":2}`, []string{"Prefer: handling=strict, max-affected=1"}, 400, `{"code":"PGRST128","details":null,"hint":null,"message":"Function must return SETOF or TABLE when max-affected preference is used with handling=strict"}`},
 		{"/rpc/same", `{"a":1}`, nil, 300, `{"code":"PGRST203","details":null,"hint":"Try renaming the parameters or the function itself in the database so function overloading can be resolved","message":"Could not choose the best candidate function between: public.same(a => integer), public.same(a => text)"}`},
 		{"/rpc/add_them", `{"a":`, nil, 400, ``},
 		{"/rpc/add_them", `<x/>`, []string{"Content-Type: image/png"}, 400, ``},

@@ -63,3 +63,25 @@ func TestOutOfRange(t *testing.T) {
 	}
 	require.Equal(t, "PostgREST; error=PGRST205", a.get("/nope").Header().Get("Proxy-Status"))
 }
+
+// Paths and verbs that there are none of.
+func TestNoSuchPath(t *testing.T) {
+	a := fixture(t, rest.Options{})
+	for _, c := range []struct {
+		method, path string
+		status       int
+		body         string
+	}{
+		{"GET", "/projects/1", 404, `{"code":"PGRST125","details":null,"hint":null,"message":"Invalid path specified in request URL"}`},
+		{"POST", "/rpc/f/g", 404, `{"code":"PGRST125","details":null,"hint":null,"message":"Invalid path specified in request URL"}`},
+		{"GET", "/rpc", 404, `{"code":"PGRST205","details":null,"hint":null,"message":"Could not find the table 'public.rpc' in the schema cache"}`},
+		{"GET", "/projects/", 404, `{"code":"PGRST125","details":null,"hint":null,"message":"Invalid path specified in request URL"}`},
+		{"TRACE", "/projects", 405, `{"code":"PGRST117","details":null,"hint":null,"message":"Unsupported HTTP method: TRACE"}`},
+		{"POST", "/", 405, `{"code":"PGRST117","details":null,"hint":null,"message":"Unsupported HTTP method: POST"}`},
+		{"PUT", "/rpc/f", 405, `{"code":"PGRST101","details":null,"hint":null,"message":"Cannot use the PUT method on RPC"}`},
+	} {
+		w := a.do(c.method, c.path, "")
+		require.Equal(t, c.status, w.Code, c)
+		require.Equal(t, c.body, w.Body.String(), c)
+	}
+}

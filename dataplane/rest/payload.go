@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -38,11 +38,9 @@ func (h *Handler) readBody(c *gin.Context, req *request) error {
 		return nil
 	}
 	mediaType := typeJSON
-	if header := c.GetHeader("Content-Type"); header != "" {
-		var err error
-		if mediaType, _, err = mime.ParseMediaType(header); err != nil {
-			return notReadable(header)
-		}
+	if header := c.GetHeader("Content-Type"); header != "" { // whatever its parameters are
+		mediaType, _, _ = strings.Cut(header, ";")
+		mediaType = strings.ToLower(strings.TrimSpace(mediaType))
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, h.opts.MaxBody))
 	if err != nil {
@@ -65,7 +63,7 @@ func (h *Handler) readBody(c *gin.Context, req *request) error {
 	default:
 		return notReadable(mediaType)
 	}
-	return invalid(err, mediaType, text)
+	return invalid(err, mediaType)
 }
 
 func notReadable(contentType string) error {
@@ -77,6 +75,7 @@ func (req *request) readArgs(mediaType string, text []byte) error {
 	var err error
 	switch mediaType {
 	case typeJSON:
+		req.Args.JSON = true
 		if len(text) == 0 { // nothing given
 			return nil
 		}
@@ -86,7 +85,7 @@ func (req *request) readArgs(mediaType string, text []byte) error {
 	case typeForm:
 		values, formErr := parseForm(text)
 		if formErr != nil {
-			return invalid(formErr, mediaType, text)
+			return invalid(formErr, mediaType)
 		}
 		req.Args.Named = values
 	default:
@@ -96,7 +95,7 @@ func (req *request) readArgs(mediaType string, text []byte) error {
 		}
 		req.Args.RawType, req.Args.Raw = rawType, append([]byte{}, text...)
 	}
-	return invalid(err, mediaType, text)
+	return invalid(err, mediaType)
 }
 
 func parseForm(text []byte) ([]query.Arg, error) {
@@ -114,21 +113,17 @@ func parseForm(text []byte) ([]query.Arg, error) {
 }
 
 // invalid is err in the dialect's words, or nil.
-func invalid(err error, mediaType string, text []byte) error {
+func invalid(err error, mediaType string) error {
 	var e *body.Error
 	switch {
 	case err == nil:
 		return nil
 	case !errors.As(err, &e):
 		return err
-	case mediaType != typeJSON:
+	case mediaType != typeJSON || e.Keys:
 		return pgrst.InvalidBody(e.Reason)
 	}
-	f := pgrst.InvalidBody("Empty or invalid json")
-	if len(text) > 0 {
-		f.Details = fmt.Sprintf("At byte %d: %s", e.Offset, e.Reason)
-	}
-	return f
+	return pgrst.InvalidBody("Empty or invalid json").WithCause(err)
 }
 
 func clip(s string) string { return s[:min(len(s), 100)] }

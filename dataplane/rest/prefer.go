@@ -3,8 +3,8 @@ package rest
 import (
 	"strconv"
 	"strings"
-
-	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"time"
+	_ "time/tzdata" // so that all nodes know the same zones
 )
 
 // preferences are those of the Prefer headers that are known, as written; of
@@ -20,7 +20,7 @@ type preferences struct {
 
 func (p *preferences) strict() bool { return p.handling == "handling=strict" }
 
-func parsePreferences(headers []string) (preferences, error) {
+func parsePreferences(headers []string) preferences {
 	p := preferences{maxAffected: -1}
 	for _, header := range headers {
 		for preference := range strings.SplitSeq(header, ",") {
@@ -29,18 +29,17 @@ func parsePreferences(headers []string) (preferences, error) {
 			}
 		}
 	}
-	if strings.ContainsFunc(p.timezone, func(r rune) bool { return !zoneRune(r) }) || len(p.timezone) > 64 {
-		return p, pgrst.InvalidTimezone(p.timezone)
-	}
-	if p.strict() && len(p.unknown) > 0 {
-		return p, pgrst.InvalidPreferences(p.unknown)
-	}
-	return p, nil
+	return p
 }
 
-// zoneRune are the characters of time zones' names and offsets.
-func zoneRune(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_+-/:.", r)
+// isZone tells whether a time zone is known by just that name. The names are
+// those of the tz database, which Postgres has, too.
+func isZone(name string) bool {
+	if name == "" || name == "Local" || len(name) > 64 {
+		return false
+	}
+	_, err := time.LoadLocation(name)
+	return err == nil
 }
 
 func (p *preferences) take(preference string) {
@@ -71,7 +70,9 @@ func (p *preferences) takeValue(preference string) {
 	name, value, _ := strings.Cut(preference, "=")
 	switch name {
 	case "timezone":
-		if p.timezone == "" {
+		if !isZone(value) {
+			p.unknown = append(p.unknown, preference)
+		} else if p.timezone == "" {
 			p.timezone = value
 		}
 	case "max-affected":

@@ -132,7 +132,11 @@ func TestReadAnswers(t *testing.T) {
 		{"/projects", []string{"Accept-Profile: secret"}, 406, nil},
 		{"/projects", []string{"Prefer: handling=strict, foo"}, 400, nil},
 		{"/projects", []string{"Prefer: handling=lenient, foo"}, 200, map[string]string{"Preference-Applied": "handling=lenient"}},
-		{"/settings", []string{"Prefer: timezone=Jupiter/Red_Spot"}, 400, nil},
+		{"/settings", []string{"Prefer: timezone=Jupiter/Red_Spot"}, 200, map[string]string{"Preference-Applied": ""}},
+		{"/settings", []string{"Prefer: handling=strict, timezone=Jupiter/Red_Spot"}, 400, nil},
+		{"/settings", []string{"Prefer: handling=strict, timezone=Local"}, 400, nil},
+		{"/nope", []string{"Prefer: handling=strict, foo"}, 404, nil},
+		{"/settings", []string{"Prefer: handling=strict, timezone=America/Los_Angeles"}, 200, map[string]string{"Preference-Applied": "handling=strict, timezone=America/Los_Angeles"}},
 		{"/counted", nil, 405, nil},
 	} {
 		w := a.get(c.path, c.headers...)

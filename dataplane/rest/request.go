@@ -36,11 +36,11 @@ func (h *Handler) read(c *gin.Context, exposed *exposure) (*request, error) {
 	r := c.Request
 	req := &request{method: r.Method, head: r.Method == http.MethodHead, rawQuery: r.URL.RawQuery, header: r.Header, path: c.Param("table"), exposed: exposed}
 	function, called := c.Params.Get("function")
-	var err error
-	if req.Action, err = action(r.Method, called); err != nil {
+	if err := req.chooseSchema(); err != nil {
 		return nil, err
 	}
-	if err := req.chooseSchema(); err != nil {
+	var err error
+	if req.Action, err = action(r.Method, called); err != nil {
 		return nil, err
 	}
 	req.Relation = schema.Name{Schema: req.profile, Name: req.path}
@@ -56,16 +56,16 @@ func (h *Handler) read(c *gin.Context, exposed *exposure) (*request, error) {
 		return nil, syntax(err)
 	}
 	req.Accept, req.Plans = accepted(r.Header["Accept"]), h.opts.Plans
-	if req.prefer, err = parsePreferences(r.Header.Values("Prefer")); err != nil {
-		return nil, err
+	if req.prefer = parsePreferences(r.Header.Values("Prefer")); req.prefer.strict() && len(req.prefer.unknown) > 0 {
+		req.Objection = pgrst.InvalidPreferences(req.prefer.unknown)
 	}
 	if req.Page, err = page(&req.Query.Root, r); err != nil {
 		return nil, err
 	}
-	if err := h.readBody(c, req); err != nil {
-		return nil, err
+	if req.Action == plan.ActionPut && (req.Page.Limit >= 0 || req.Page.Offset > 0) {
+		return nil, pgrst.PagedPut()
 	}
-	if err := bounded(req); err != nil {
+	if err := h.readBody(c, req); err != nil {
 		return nil, err
 	}
 	h.fill(req)
@@ -106,20 +106,6 @@ func syntax(err error) error {
 		return pgrst.Syntax(e)
 	}
 	return err
-}
-
-// bounded refuses a write with a limit: which rows it would take is not said,
-// and to ignore it would change more than was asked for.
-func bounded(req *request) error {
-	root := &req.Query.Root
-	if req.Action == plan.ActionPut && (root.Limit != nil || root.Offset != nil) {
-		return pgrst.PagedPut()
-	}
-	if (req.Action == plan.ActionUpdate || req.Action == plan.ActionDelete) && (root.Limit != nil || root.Offset != nil) {
-		return pgrst.NotImplemented("limit and offset do not apply to " + req.method).
-			WithHint("Filter the rows to change, and bound them by Prefer: handling=strict, max-affected=N.")
-	}
-	return nil
 }
 
 // fill takes over what the plan follows from.

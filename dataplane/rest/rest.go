@@ -4,13 +4,10 @@
 // the transaction has ended, so that a deferred constraint can still refuse it
 // and a slow client holds no connection; MaxRows and MaxAnswer bound what is held.
 //
-// Where it differs from PostgREST on purpose: a PATCH or DELETE with limit or
-// offset is refused, not run without; a body that is no object or array of
-// objects is refused, not taken for an empty one; a null filter on an embedded
-// resource narrows a write itself, and not only its representation;
-// request.headers has no credentials.
-//
-// Not served: GeoJSON, media types that a tenant's own aggregates make of tables.
+// Where it differs from PostgREST on purpose: request.headers has no credentials
+// and there is no request.cookies, for the tenant's SQL is not to see what would
+// let it act as its users; types that show the server (`::regrole`) can't be cast
+// to; a null filter on an embedded resource narrows a write itself.
 //
 // Import law: of this module, rest imports shardmap, router, dataplane/fault, its own
 // sub-packages and internal packages only.
@@ -24,6 +21,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
+	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 	"github.com/freehold-db/freehold/router"
 	"github.com/freehold-db/freehold/shardmap"
@@ -119,15 +117,26 @@ func New(r Router, opts Options) *Handler {
 	return &Handler{router: r, opts: opts, schemas: schema.NewCache(opts.Cache), exposed: newExposures(opts.Schemas, opts.ExtraSearchPath)}
 }
 
-// Register mounts the verbs of tables and functions, and the description of both.
+// Register mounts the verbs of tables and functions, the description of both,
+// and refusals of what there is besides.
 func (h *Handler) Register(routes gin.IRoutes) {
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodPut, http.MethodDelete, http.MethodOptions} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodTrace} {
 		routes.Handle(method, root+"/:table", h.serve(h.read))
 		routes.Handle(method, root+"/rpc/:function", h.serve(h.read))
+		document := h.readDocument
+		if !reads(method) {
+			document = refuse(pgrst.MethodNotAllowed(method))
+		}
+		routes.Handle(method, root+"/", h.serve(document))
+		for _, path := range []string{"/:table/*rest", "/rpc/:function/*rest"} {
+			routes.Handle(method, root+path, h.serve(refuse(pgrst.NoSuchPath())))
+		}
 	}
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodOptions} {
-		routes.Handle(method, root+"/", h.serve(h.readDocument))
-	}
+}
+
+// refuse reads nothing of a request.
+func refuse(f *fault.Fault) func(*gin.Context, *exposure) (*request, error) {
+	return func(*gin.Context, *exposure) (*request, error) { return nil, f }
 }
 
 // serve answers a request of a kind that read understands.

@@ -67,7 +67,11 @@ func TestInsert(t *testing.T) {
 		{"/people", `{"id":3,"nick":"x"}`, []string{full}, 400, ``, nil},
 		{"/pairs", `[{"a":1},{"b":"x"}]`, nil, 400, `{"code":"PGRST102","details":null,"hint":null,"message":"All object keys must match"}`, nil},
 		{"/pairs", ``, nil, 400, `{"code":"PGRST102","details":null,"hint":null,"message":"Empty or invalid json"}`, nil},
-		{"/pairs", `{"a":1,"a":2}`, nil, 400, `{"code":"PGRST102","details":"At byte 13: an object has the key \"a\" more than once","hint":null,"message":"Empty or invalid json"}`, nil},
+		{"/pairs", `}{`, nil, 400, `{"code":"PGRST102","details":null,"hint":null,"message":"Empty or invalid json"}`, nil},
+		{"/pairs", `[{"a":1,"b":"x"},2]`, nil, 400, `{"code":"PGRST102","details":null,"hint":null,"message":"All object keys must match"}`, nil},
+		{"/pairs?select=a", `{"a":8,"a":9,"b":"twice"}`, []string{full}, 201, `[{"a":9}]`, nil},
+		{"/pairs", `3`, []string{full}, 201, `[]`, nil},
+		{"/pairs?select=a", `{"a":10,"b":"x"}`, []string{full, "Content-Type: application/json; $ what=ever"}, 201, `[{"a":10}]`, nil},
 		{"/pairs", `{"c":1}`, nil, 400, `{"code":"PGRST204","details":null,"hint":null,"message":"Could not find the 'c' column of 'pairs' in the schema cache"}`, nil},
 		{"/pairs?columns=q%22%20--", `{"a":1}`, nil, 400, ``, nil},
 		{"/pairs", `a,b`, []string{"Content-Type: image/png"}, 400, ``, nil},
@@ -129,7 +133,9 @@ func TestUpdate(t *testing.T) {
 		{"/projects?id=eq.1&columns=state,name&select=state,name", `{"name":"C","id":77}`, []string{full, "Prefer: missing=default"}, 200, `[{"state":"open","name":"C"}]`, nil},
 		{"/projects?id=eq.1&columns=state&select=state", `{"name":"C"}`, []string{full}, 200, `[{"state":null}]`, nil},
 		{"/projects?id=eq.1", `{"nope":1}`, nil, 400, ``, nil},
-		{"/projects?limit=1", `{"name":"N"}`, nil, 400, ``, nil},
+		{"/projects?id=in.(4,5)&limit=1&order=id&select=id,budget", `{"budget":3}`, []string{full}, 200, `[{"id":4,"budget":3.00},{"id":5,"budget":3.00}]`, nil}, // a limit is of reads
+		{"/projects?id=eq.4&limit=-1", `{"budget":3}`, nil, 416, ``, nil},
+		{"/projects?id=eq.4", `"x"`, []string{full}, 200, `[]`, nil},
 		{"/projects?meta->>os=eq.ios&select=id", `{"meta":{"os":"x"}}`, []string{full}, 200, `[{"id":3}]`, nil},
 		{"/people?id=eq.1", `{"nick":"@a"}`, nil, 204, ``, nil},
 		{"/names?s=eq.1&r=eq.3", `{"r":9,"t":null}`, []string{full}, 200, `[{"s":1,"t":null,"r":9,"w":4}]`, nil},
@@ -151,8 +157,10 @@ func TestDelete(t *testing.T) {
 	w = a.do(http.MethodDelete, "/tasks", "", singular)
 	require.Equal(t, 406, w.Code)
 	require.Equal(t, "2", a.value("SELECT count(*)::text FROM tasks"))
-	w = a.do(http.MethodDelete, "/tasks?offset=1", "")
-	require.Equal(t, 400, w.Code)
+	w = a.do(http.MethodDelete, "/tasks?id=eq.2&offset=1", "")
+	require.Equal(t, 204, w.Code)
+	require.Equal(t, "1", a.value("SELECT count(*)::text FROM tasks"), "an offset is of reads")
+	a.exec("UPDATE tasks SET project_id = 1")
 	w = a.do(http.MethodDelete, "/projects?id=eq.1", "")
 	require.Equal(t, 409, w.Code, "referenced")
 }

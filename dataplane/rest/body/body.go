@@ -24,6 +24,8 @@ type Error struct {
 	// Offset is the byte at which reading stopped.
 	Offset int
 	Reason string
+	// Keys: it is JSON, but of values that are not rows.
+	Keys bool
 }
 
 // ErrInvalid is wrapped by every refusal.
@@ -68,34 +70,51 @@ func (b *Body) AllKeys() []string {
 	return slices.Compact(all)
 }
 
-// Parse reads a body. Its error is an [*Error].
+// Parse reads a body. Its error is an [*Error]. As with PostgREST, a value that
+// is neither an object nor an array is the same as no rows.
 func Parse(text []byte) (*Body, error) {
 	r := reader{text: text}
 	b := &Body{Text: text}
 	r.space()
+	mixed := false
 	switch r.peek() {
 	case '{':
 		b.row(&r)
 	case '[':
 		b.Array = true
 		r.list(']', func() {
-			if r.peek() != '{' {
-				r.fail("an array of rows must hold objects only")
+			if r.peek() == '{' {
+				b.row(&r)
 				return
 			}
-			b.row(&r)
+			mixed = true
+			r.value()
 		})
 	default:
-		r.fail("a body is an object or an array of objects")
+		b.Array, b.Text = true, []byte("[]")
+		r.value()
 	}
+	if err := r.ends(); err != nil {
+		return nil, err
+	}
+	if mixed {
+		return nil, &Error{Reason: keysMustMatch, Keys: true}
+	}
+	return b, nil
+}
+
+const keysMustMatch = "All object keys must match"
+
+// ends refuses what follows the value that was read.
+func (r *reader) ends() error {
 	r.space()
-	if r.err == nil && r.pos < len(text) {
+	if r.err == nil && r.pos < len(r.text) {
 		r.fail("there is more after the end of the JSON value")
 	}
 	if r.err != nil {
-		return nil, r.err
+		return r.err
 	}
-	return b, nil
+	return nil
 }
 
 func (b *Body) row(r *reader) {

@@ -13,18 +13,15 @@ import (
 // Value reads any JSON value. One that is no row or list of rows has no keys.
 // Its error is an [*Error].
 func Value(text []byte) (*Body, error) {
-	if b, err := Parse(text); err == nil {
-		return b, nil
-	}
 	r := reader{text: text}
-	r.space()
-	r.value()
-	r.space()
-	if r.err == nil && r.pos < len(text) {
-		r.fail("there is more after the end of the JSON value")
+	if r.space(); r.peek() == '{' || r.peek() == '[' {
+		if b, err := Parse(text); err == nil {
+			return b, nil
+		}
 	}
-	if r.err != nil {
-		return nil, r.err
+	r.value()
+	if err := r.ends(); err != nil {
+		return nil, err
 	}
 	return &Body{Text: text, Array: true}, nil
 }

@@ -20,7 +20,7 @@ func TestFormats(t *testing.T) {
 		require.NoError(t, err, text)
 		require.JSONEq(t, want, string(b.Text))
 	}
-	for _, text := range []string{"", "a,a\n1,2", "a,b\n1", "a\n\"", "a\n\xff", "a\n\x00"} {
+	for _, text := range []string{"", "a,b\n1", "a\n\"", "a\n\xff", "a\n\x00"} {
 		b, err := body.ParseCSV([]byte(text))
 		require.ErrorIs(t, err, body.ErrInvalid, "%q: %v", text, b)
 	}

@@ -82,15 +82,8 @@ func (r *reader) object() []string {
 		r.value()
 	})
 	slices.Sort(keys)
-	for i := 1; i < len(keys) && r.err == nil; i++ {
-		if keys[i] == keys[i-1] {
-			r.fail("an object has the key " + strconv.Quote(clip(keys[i])) + " more than once")
-		}
-	}
-	return keys
+	return slices.Compact(keys) // of several of one name Postgres takes the last
 }
-
-func clip(s string) string { return s[:min(len(s), 64)] }
 
 func (r *reader) value() {
 	switch c := r.peek(); {

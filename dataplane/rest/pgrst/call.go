@@ -19,8 +19,8 @@ func Signature(f *schema.Function) string {
 }
 
 // UnknownFunction is a call that no function takes. RawType is the type of a
-// body that is no JSON; signature, which may be empty, is of one that is near.
-func UnknownFunction(schema, name string, keys []string, rawType string, readOnly bool, signature string) *fault.Fault {
+// body that is one value of it, and json tells that it could be one of JSON; signature, which may be empty, is of one that is near.
+func UnknownFunction(schema, name string, keys []string, rawType string, json bool, signature string) *fault.Fault {
 	qualified := schema + "." + name
 	called, with := Columns(qualified, keys), "with parameters "+strings.Join(keys, ", ")
 	switch len(keys) {
@@ -32,7 +32,7 @@ func UnknownFunction(schema, name string, keys []string, rawType string, readOnl
 	switch {
 	case rawType != "":
 		called, with = qualified, "with a single unnamed "+rawType+" parameter"
-	case !readOnly:
+	case json:
 		with += " or with a single unnamed json/jsonb parameter"
 	}
 	f := fault.New(http.StatusNotFound, "PGRST202", fmt.Sprintf("Could not find the function %s in the schema cache", called)).

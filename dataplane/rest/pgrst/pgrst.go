@@ -69,12 +69,6 @@ func InvalidPreferences(preferences []string) *fault.Fault {
 		WithDetails("Invalid preferences: " + strings.Join(preferences, ", "))
 }
 
-// InvalidTimezone is a preferred time zone that can be none, in the words of
-// Postgres, which says so of the others that it doesn't know.
-func InvalidTimezone(zone string) *fault.Fault {
-	return fault.New(http.StatusBadRequest, "22023", fmt.Sprintf("invalid value for parameter \"TimeZone\": %.64q", zone))
-}
-
 // NoAggregates is an aggregate where they are not enabled.
 func NoAggregates() *fault.Fault {
 	return fault.New(http.StatusBadRequest, "PGRST123", "Use of aggregate functions is not allowed")
@@ -84,6 +78,11 @@ func NoAggregates() *fault.Fault {
 func TooManyAffected(rows int64) *fault.Fault {
 	return fault.New(http.StatusBadRequest, "PGRST124", "Query result exceeds max-affected preference constraint").
 		WithDetails(fmt.Sprintf("The query affects %d rows", rows))
+}
+
+// MaxAffectedOfOne is max-affected for a function that returns no rows to be counted.
+func MaxAffectedOfOne() *fault.Fault {
+	return fault.New(http.StatusBadRequest, "PGRST128", "Function must return SETOF or TABLE when max-affected preference is used with handling=strict")
 }
 
 // AnswerTooLarge is a body of more bytes than an answer may have. Nothing was changed.
@@ -133,6 +132,11 @@ func UnknownType(name string) *fault.Fault {
 // UnknownConflictColumn is a name in `on_conflict` that is no column, in the words of Postgres.
 func UnknownConflictColumn(column string) *fault.Fault {
 	return fault.New(http.StatusBadRequest, "42703", fmt.Sprintf("column %q does not exist", column))
+}
+
+// NoSuchPath is one that is of no table and no function.
+func NoSuchPath() *fault.Fault {
+	return fault.New(http.StatusNotFound, "PGRST125", "Invalid path specified in request URL")
 }
 
 // MethodNotAllowed is a verb that tables don't have.

@@ -66,6 +66,8 @@ type Request struct {
 	MissingDefaults bool
 	// Aggregates are refused unless enabled.
 	Aggregates bool
+	// Objection is what to say of a request that could otherwise be answered, or nil.
+	Objection error
 	// Answer is taken over but for its form, which Accept decides, and Body and
 	// Location of a write, which Return decides.
 	Answer Answer
@@ -97,7 +99,7 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	switch req.Action {
 	case ActionRead:
 		p.Read.Where, p.Read.Page = append(p.Read.Where, where...), t.bounded(req.Page)
-		return p, cmp.Or(p.negotiate(s, req), t.missing)
+		return p, cmp.Or(p.negotiate(s, req), req.Objection, t.missing)
 	case ActionInsert:
 		p.Write, err = b.insert()
 	case ActionUpdate:
@@ -110,7 +112,7 @@ func Build(s *schema.Schema, req *Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = cmp.Or(p.negotiate(s, req), t.missing) // as long as it is known what was selected
+	err = cmp.Or(req.Objection, p.negotiate(s, req), t.missing) // as long as it is known what was selected
 	b.returning(p)
 	return p, err
 }

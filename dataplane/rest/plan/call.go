@@ -18,6 +18,8 @@ type CallArgs struct {
 	Body    *body.Body
 	Raw     []byte
 	RawType string
+	// JSON: it came, or would have come, as JSON, and so can be one whole argument.
+	JSON bool
 	// ReadOnly: the verb changes nothing, whatever the function would.
 	ReadOnly bool
 }
@@ -29,6 +31,8 @@ type Call struct {
 	Args  []*schema.Arg
 	Texts [][]byte
 	Body  []byte
+	// Array: the body is one of records, of which the first counts.
+	Array bool
 	// Whole: the body is the one argument.
 	Whole bool
 }
@@ -50,7 +54,7 @@ func (t *tree) call() (*Plan, error) {
 	case whole:
 		c.Body = args.Raw
 	case args.Body != nil && len(args.keys(t.req.Query.Columns)) > 0:
-		c.Body = args.Body.Text
+		c.Body, c.Array = args.Body.Text, args.Body.Array
 	}
 	for i := range f.Args {
 		if a := &f.Args[i]; !whole && slices.Contains(args.keys(t.req.Query.Columns), a.Name) {
@@ -72,7 +76,13 @@ func (t *tree) call() (*Plan, error) {
 		return nil, err
 	}
 	p.Read.Where, p.Read.Page = append(p.Read.Where, where...), t.bounded(t.req.Page)
-	return p, cmp.Or(p.negotiate(t.schema, t.req), t.missing)
+	if err := cmp.Or(p.negotiate(t.schema, t.req), t.req.Objection); err != nil {
+		return nil, err
+	}
+	if t.req.Answer.MaxAffected >= 0 && !f.SetOf {
+		return nil, pgrst.MaxAffectedOfOne()
+	}
+	return p, t.missing
 }
 
 // function chooses among those of the name by what they are called with.
@@ -118,7 +128,7 @@ func (t *tree) noFunction(all []*schema.Function, keys []string) error {
 			hint = schema.Name{Schema: name.Schema, Name: suggestion}.String()
 		}
 	}
-	return pgrst.UnknownFunction(t.req.Relation.Schema, t.req.Relation.Name, keys, t.req.Args.RawType, t.req.Args.ReadOnly, hint)
+	return pgrst.UnknownFunction(t.req.Relation.Schema, t.req.Relation.Name, keys, t.req.Args.RawType, t.req.Args.JSON, hint)
 }
 
 // keys are the sorted names of what is given.
@@ -163,7 +173,7 @@ func (a *CallArgs) takenWhole(f *schema.Function) bool {
 	}
 	base := f.Args[0].Base
 	if a.Body != nil {
-		return base == "json" || base == "jsonb"
+		return a.JSON && (base == "json" || base == "jsonb")
 	}
 	return a.Raw != nil && base == a.RawType
 }

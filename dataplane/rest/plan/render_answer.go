@@ -70,6 +70,8 @@ func (p *Plan) bodySQL() string {
 		return p.customBody()
 	case p.Answer.Format == Raw && p.Binary():
 		return "pg_catalog.encode(pg_catalog.string_agg(s.pgrst_scalar, ''), 'hex')"
+	case p.Answer.Format == Raw && p.Call.Function.Base == "xml": // written as xml is, which unlike its cast to text leaves out an empty first line
+		return "pg_catalog.string_agg(pg_catalog.concat(s.pgrst_scalar), '')"
 	case p.Answer.Format == Raw: // the value itself
 		return "pg_catalog.string_agg(s.pgrst_scalar::text, '')"
 	}
@@ -101,8 +103,8 @@ func (w *writer) location(p *Plan) *writer {
 }
 
 // csvBody is rows as Postgres writes a row's text, which is CSV but for the parentheses.
-const csvBody = `coalesce((SELECT pg_catalog.string_agg(CASE WHEN k ~ '[",\n\r]' THEN '"' || pg_catalog.replace(k, '"', '""') || '"' ELSE k END, ',') FROM pg_catalog.json_object_keys(pg_catalog.json_agg(s.*)->0) k)` +
-	` || E'\n' || pg_catalog.string_agg(pg_catalog.substr(s::text, 2, pg_catalog.length(s::text) - 2), E'\n'), '')`
+const csvBody = `coalesce((SELECT pg_catalog.string_agg(CASE WHEN k ~ '[",\n\r]' THEN '"' || pg_catalog.replace(k, '"', '""') || '"' ELSE k END, ',') FROM pg_catalog.json_object_keys(pg_catalog.json_agg(s.*)->0) k), '')` +
+	` || E'\n' || coalesce(pg_catalog.string_agg(pg_catalog.substr(s::text, 2, pg_catalog.length(s::text) - 2), E'\n'), '')`
 
 // Binary tells whether the body of the answer is hexadecimal.
 func (p *Plan) Binary() bool {

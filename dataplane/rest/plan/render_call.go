@@ -24,15 +24,22 @@ func (w *writer) callSource(c *Call) *writer {
 // record tells whether arguments come out of a body, as r.
 func (c *Call) record() bool { return c.Body != nil && !c.Whole }
 
+// arguments renders the record that the body is, or the first one of its array.
 func (w *writer) arguments(c *Call) *writer {
-	w.text("pg_catalog.json_to_record(").param(c.Body).text(") AS r(")
+	if c.Array {
+		return w.text("(SELECT * FROM pg_catalog.json_to_recordset(").param(c.Body).text(") AS r(").argumentTypes(c).text(") LIMIT 1) r")
+	}
+	return w.text("pg_catalog.json_to_record(").param(c.Body).text(") AS r(").argumentTypes(c).text(")")
+}
+
+func (w *writer) argumentTypes(c *Call) *writer {
 	for i, a := range c.Args {
 		if i > 0 {
 			w.text(", ")
 		}
 		w.ident(a.Name).text(" ").text(a.Type)
 	}
-	return w.text(")")
+	return w
 }
 
 func (w *writer) invocation(c *Call) *writer {

@@ -129,6 +129,7 @@ func call(t *rapid.T, sch *schema.Schema, way int, count plan.Count) plan.Statem
 	case 2:
 		args.Raw, args.RawType, name = []byte(draw()), "bytea", "whole"
 	case 3:
+		args.JSON = true
 		args.Body, err = body.Value([]byte(fmt.Sprintf(`["%s"]`, draw())))
 		name = "json whole"
 	}

@@ -54,7 +54,8 @@ func (b *builder) insert() (*Insert, error) {
 	return in, nil
 }
 
-// put is an upsert of the one row that the filters name by its primary key.
+// put is an upsert of the one row that the filters name by its primary key; other
+// rows of the body are left out.
 func (b *builder) put(where []Predicate) (*Insert, error) {
 	var named []string
 	for _, p := range where {
@@ -70,7 +71,9 @@ func (b *builder) put(where []Predicate) (*Insert, error) {
 	switch {
 	case len(key) == 0 || !slices.Equal(key, named):
 		return nil, pgrst.NotByKey()
-	case len(b.req.Body.Rows) != 1 || len(intersect(key, b.req.Body.Keys[0])) != len(key):
+	case !b.req.Body.Uniform():
+		return nil, pgrst.InvalidBody("All object keys must match")
+	case len(b.req.Body.Rows) == 0 || len(intersect(key, b.req.Body.Keys[0])) != len(key):
 		return nil, pgrst.OtherKey()
 	}
 	columns, err := b.written(b.req.Body.AllKeys())

@@ -73,6 +73,9 @@ func Parse(text []byte) (*Schema, error) {
 	if d.GeoJSON != nil {
 		s.GeoJSON = &Name{*d.GeoJSON, "st_asgeojson"}
 	}
+	for _, overloads := range s.functions {
+		slices.SortStableFunc(overloads, byArguments)
+	}
 	for _, r := range s.relations {
 		slices.SortFunc(r.Computed, byName)
 	}

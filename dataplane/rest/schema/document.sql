@@ -65,7 +65,7 @@ SELECT coalesce(json_agg(json_build_object(
               LEFT JOIN base_type bt ON bt.oid = t.oid LEFT JOIN pg_catalog.pg_type b ON b.oid = bt.base
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                AND coalesce(b.typnamespace, t.typnamespace) <> 'pg_catalog'::pg_catalog.regnamespace),
-         'Writable', CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_relation_is_updatable(c.oid, true) ELSE 28 END,
+         'Writable', CASE WHEN c.relkind IN ('v', 'f') THEN pg_catalog.pg_relation_is_updatable(c.oid, true) WHEN c.relkind = 'm' THEN 0 ELSE 28 END,
          'Columns', coalesce(cols.doc, '[]'), 'Keys', coalesce(keys.doc, '[]'), 'Origins', origins.doc)
        ORDER BY c.nspname, c.relname), '[]')
   FROM relation c

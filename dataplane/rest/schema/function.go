@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -84,10 +85,33 @@ func (s *Schema) addFunction(d *documentFunction) {
 	if f.Rows != nil {
 		slices.SortFunc(f.Rows.Columns, byName)
 	}
-	s.functions[f.Name] = append(s.functions[f.Name], f)
+	if f.callable() {
+		s.functions[f.Name] = append(s.functions[f.Name], f)
+	}
 	if len(d.Args) == 1 {
 		s.addComputed(f, Name{d.Args[0].TableSchema, d.Args[0].Table})
 	}
+}
+
+// callable tells whether all arguments have names, but for one that can be a body.
+func (f *Function) callable() bool {
+	unnamed := 0
+	for _, a := range f.Args {
+		if a.Name != "" {
+			continue
+		}
+		if unnamed++; unnamed > 1 || !slices.Contains([]string{"bytea", "json", "jsonb", "text", "xml"}, a.Base) {
+			return false
+		}
+	}
+	return true
+}
+
+// byArguments is the order in which functions of one name are looked at.
+func byArguments(a, b *Function) int {
+	return cmp.Or(len(a.Args)-len(b.Args), slices.CompareFunc(a.Args, b.Args, func(x, y Arg) int {
+		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Type, y.Type))
+	}))
 }
 
 // addComputed makes a function of one row a column of its relation, or a
