@@ -28,6 +28,8 @@ type Naming struct {
 	From []string
 	// Domain, when set, makes `<tenant>.<Domain>` a name. Header is the one that may name a tenant; default X-Tenant-ID.
 	Domain, Header string
+
+	canonical string // Header as net/http calls it
 }
 
 // Check refuses sources that do not exist or come twice, and a header that is none.
@@ -50,7 +52,7 @@ func (n Naming) withDefaults() Naming {
 	if n.Header == "" {
 		n.Header = "X-Tenant-ID"
 	}
-	n.Header = textproto.CanonicalMIMEHeaderKey(n.Header)
+	n.canonical = textproto.CanonicalMIMEHeaderKey(n.Header)
 	n.Domain = strings.ToLower(strings.Trim(n.Domain, "."))
 	return n
 }
@@ -67,7 +69,7 @@ func (n Naming) of(r *http.Request) (all names) {
 		ok := false
 		switch source {
 		case FromHeader:
-			if values := r.Header[n.Header]; len(values) == 1 {
+			if values := r.Header[n.canonical]; len(values) == 1 {
 				name, ok = values[0], true
 			} else if len(values) > 1 {
 				name, ok = strings.Join(values, ","), true // no tenant's
