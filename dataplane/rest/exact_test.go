@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"testing"
 
@@ -83,5 +84,31 @@ func TestNoSuchPath(t *testing.T) {
 		w := a.do(c.method, c.path, "")
 		require.Equal(t, c.status, w.Code, c)
 		require.Equal(t, c.body, w.Body.String(), c)
+	}
+}
+
+// Rows without an order come as they are met, and inner or not, limited or
+// not, a related resource narrows its parents alike with an order and without.
+func TestMetAndOrdered(t *testing.T) {
+	a := films(t, rest.Options{})
+	for _, query := range []string{
+		"select=title,directors!inner(last_name)&directors.last_name=eq.Kubrick",
+		"select=title,directors!inner()&directors.last_name=eq.Kubrick",
+		"select=title,...directors!inner(last_name)&directors.last_name=eq.Kubrick",
+		"select=title,directors()&directors=is.null",
+		"select=title,directors(last_name)&directors=not.is.null",
+		"select=title,actors!inner(last_name)&actors.last_name=like.*a*",
+		"select=title,actors()&actors=is.null",
+		"select=title,actors(last_name)&or=(actors.is.null,year.lt.1970)",
+		"select=title,...actors!inner(last_name)&actors.last_name=like.*a*",
+	} {
+		met := a.get("/films?"+query, "Prefer: count=exact")
+		require.Equal(t, 200, met.Code, "%s: %s", query, met.Body)
+		ordered := a.get("/films?order=id&"+query, "Prefer: count=exact")
+		var one, other []any
+		require.NoError(t, json.Unmarshal(met.Body.Bytes(), &one))
+		require.NoError(t, json.Unmarshal(ordered.Body.Bytes(), &other))
+		require.ElementsMatch(t, one, other, query)
+		require.Equal(t, met.Header().Get("Content-Range"), ordered.Header().Get("Content-Range"), query)
 	}
 }

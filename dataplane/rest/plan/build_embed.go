@@ -35,7 +35,8 @@ func (b *builder) embed(item *query.Embed) error {
 	e.Silent = len(e.Read.Output) == 0 && !slices.ContainsFunc(e.Read.Embeds, func(inner *Embed) bool { return !inner.Silent })
 	b.read.Embeds = append(b.read.Embeds, e)
 	if item.Join == query.JoinInner {
-		b.read.Where = append(b.read.Where, &Existence{Of: e})
+		e.Inner = true
+		b.read.Where = append(b.read.Where, &Existence{Of: e, Inner: true})
 	}
 	return nil
 }

@@ -98,6 +98,8 @@ type Embed struct {
 	Name, Target string
 	By           *schema.Relationship
 	Read         Read
+	// Inner: a parent without related rows is left out; see also [Existence].
+	Inner bool
 	// Spread: its columns are the parent's. Silent: it is there to be filtered by only.
 	Spread, Silent bool
 }
@@ -149,6 +151,8 @@ type Junction struct {
 type Existence struct {
 	Not bool
 	Of  *Embed
+	// Inner: it is that of an embed which is inner.
+	Inner bool
 }
 
 func (*Existence) predicate()  {}

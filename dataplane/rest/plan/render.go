@@ -94,6 +94,8 @@ type writer struct {
 	written *schema.Relation
 	// call is the function that makes the root's rows, or nil.
 	call *Call
+	// met: the rows are joined with those of their embeds.
+	met bool
 }
 
 func (w *writer) text(s string) *writer { w.sql = append(w.sql, s...); return w }
@@ -138,7 +140,8 @@ func (w *writer) column(alias string, c *schema.Column) *writer {
 // read renders a selection, from the rows written when there are any.
 func (w *writer) read(r *Read) *writer {
 	grouping := w.text("SELECT ").selection(r, false)
-	w.text(" FROM ").source(r).spreads(r).where(r.Where)
+	w.text(" FROM ").source(r).joins(r).where(r.Where)
+	w.met = false
 	for i, n := range grouping {
 		w.text([]string{" GROUP BY ", ", "}[min(i, 1)]).number(n)
 	}
@@ -196,7 +199,7 @@ func (w *writer) selection(r *Read, plain bool) (grouping []int) {
 				next(c.Aggregate == query.NoAggregate).spreadColumn(e, c)
 			}
 		default:
-			next(true).embedded(e)
+			next(true).embedded(e, r.meets())
 		}
 	}
 	return grouping

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/freehold-db/freehold/dataplane/rest/query"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
@@ -25,10 +27,22 @@ var isValues = map[query.IsValue]string{
 }
 
 func (w *writer) where(predicates []Predicate) *writer {
-	if len(predicates) == 0 {
+	if predicates = w.remaining(predicates); len(predicates) == 0 {
 		return w
 	}
 	return w.text(" WHERE ").joined(predicates, " AND ")
+}
+
+// remaining are the predicates that the joins leave to be rendered.
+func (w *writer) remaining(predicates []Predicate) []Predicate {
+	byJoin := func(p Predicate) bool {
+		existence, ok := p.(*Existence)
+		return ok && existence.Inner
+	}
+	if !w.met || !slices.ContainsFunc(predicates, byJoin) {
+		return predicates
+	}
+	return slices.DeleteFunc(slices.Clone(predicates), byJoin)
 }
 
 func (w *writer) joined(predicates []Predicate, by string) *writer {

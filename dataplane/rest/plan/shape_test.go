@@ -173,7 +173,7 @@ var (
 	vocabulary = strings.Fields(`SELECT FROM WHERE AND OR NOT IS NULL ANY ALL AS CAST ORDER BY DESC NULLS LAST LIMIT OFFSET COALESCE CASE WHEN THEN ELSE END WITH
 		INSERT INTO UPDATE SET DELETE ON CONFLICT DO NOTHING EXCLUDED RETURNING LIKE ILIKE DISTINCT NULLIF TRUE TEXT INT4 INT8 JSONB REGCONFIG
 		t w r s t. r. s. EXCLUDED. pg_catalog.count pg_catalog.json_agg pg_catalog.to_jsonb pg_catalog.text pg_catalog.to_tsvector pg_catalog.to_tsquery
-		EXISTS JOIN LEFT LATERAL GROUP t1. t2. s1. s2. e1. e2. t1 t2 s1 s2 e1 e2 pg_catalog.row_to_json
+		EXISTS JOIN LEFT INNER LATERAL pg_catalog.bool_or GROUP t1. t2. s1. s2. e1. e2. t1 t2 s1 s2 e1 e2 pg_catalog.row_to_json
 		pg_catalog.websearch_to_tsquery pg_catalog.json_populate_record pg_catalog.current_setting pg_catalog.set_config`)
 )
 
