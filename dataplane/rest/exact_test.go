@@ -112,3 +112,15 @@ func TestMetAndOrdered(t *testing.T) {
 		require.Equal(t, met.Header().Get("Content-Range"), ordered.Header().Get("Content-Range"), query)
 	}
 }
+
+// A handler's jsonb is sent as Postgres' protocol has it.
+func TestHandlerOfJSONB(t *testing.T) {
+	a := fixture(t, rest.Options{})
+	a.exec(`CREATE DOMAIN "application/vnd.names+json" AS jsonb;
+		CREATE FUNCTION add_name("application/vnd.names+json", tasks) RETURNS "application/vnd.names+json" IMMUTABLE LANGUAGE sql AS $$ SELECT ($1 || to_jsonb($2.title))::"application/vnd.names+json" $$;
+		CREATE AGGREGATE names(tasks) (sfunc = add_name, stype = "application/vnd.names+json", initcond = '[]')`)
+	w := a.get("/tasks?id=lt.3", "Accept: application/vnd.names+json")
+	require.Equal(t, 200, w.Code, w.Body)
+	require.Equal(t, "\x01"+`["design", "code"]`, w.Body.String())
+	require.Equal(t, "application/vnd.names+json", w.Header().Get("Content-Type"))
+}

@@ -189,6 +189,9 @@ func (p *Plan) customBody() string {
 	if h.Binary {
 		w.text("pg_catalog.encode(")
 	}
+	if h.JSONB {
+		w.text("pg_catalog.chr(1) || ")
+	}
 	w.ident(h.Schema).text(".").ident(h.Name.Name).text("(s")
 	switch {
 	case p.values():

@@ -15,6 +15,9 @@ type Handler struct {
 	ContentType string
 	// Binary: what it returns are bytes, not text.
 	Binary bool
+	// JSONB: it returns jsonb, which PostgREST sends as Postgres' protocol has it,
+	// with a byte for its version in front.
+	JSONB bool
 }
 
 type documentHandler struct {
@@ -24,7 +27,7 @@ type documentHandler struct {
 }
 
 func (s *Schema) addHandler(d *documentHandler) {
-	h := &Handler{Name: Name{d.Schema, d.Name}, ContentType: ContentType(d.Domain), Binary: d.Base == "bytea"}
+	h := &Handler{Name: Name{d.Schema, d.Name}, ContentType: ContentType(d.Domain), Binary: d.Base == "bytea", JSONB: d.Base == "jsonb"}
 	media := strings.ToLower(d.Domain)
 	if d.Any {
 		put(&s.handlers, media, h)
