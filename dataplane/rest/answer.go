@@ -127,10 +127,14 @@ func writeWrite(c *gin.Context, req *request, out *outcome, override override, r
 		switch {
 		case put && rows != 1:
 			return pgrst.OtherKey()
+		case put && !full: // says nothing, even of a new row
 		case inserted > 0:
 			status = http.StatusCreated
 		case !put: // an upsert that only updated
 			status = http.StatusOK
+		}
+		if put {
+			missing = ""
 		}
 		if op.Conflict != nil && !put {
 			resolution = p.resolution

@@ -18,8 +18,8 @@ func TestPut(t *testing.T) {
 		status     int
 		want       string
 	}{
-		{"/pairs?a=eq.1&b=eq.x", `{"a":1,"b":"x","v":1}`, nil, 201, ``},
-		{"/pairs?a=eq.1&b=eq.x", `{"a":1,"b":"x","v":2}`, nil, 204, ``},
+		{"/pairs?a=eq.1&b=eq.x", `{"a":1,"b":"x","v":1}`, nil, 204, ``},
+		{"/pairs?a=eq.1&b=eq.x", `[{"a":1,"b":"x","v":2},{"a":1,"b":"y","v":2}]`, nil, 204, ``},
 		{"/pairs?a=eq.1&b=eq.x", `[{"a":1,"b":"x","v":3}]`, []string{full}, 200, `[{"a":1,"b":"x","v":3}]`},
 		{"/pairs?a=eq.2&b=eq.x&select=v", `{"a":2,"b":"x"}`, []string{full, singular}, 201, `{"v":7}`},
 		{"/pairs?a=eq.1&b=eq.x", `{"a":1,"b":"y","v":3}`, nil, 400, `{"code":"PGRST115","details":null,"hint":null,"message":"Payload values do not match URL in primary key column(s)"}`},

@@ -149,7 +149,8 @@ func (req *request) chooseSchema() error {
 	}
 	x := req.exposed
 	req.profile, req.negotiated = x.names[0], len(x.names) > 1
-	if profile := req.header.Get(name); profile != "" {
+	if profiles := req.header[name]; len(profiles) > 0 {
+		profile := profiles[0]
 		if _, ok := x.searchPath[profile]; !ok {
 			return pgrst.UnknownSchema(profile, x.names)
 		}

@@ -109,7 +109,7 @@ func compare(a, b *Relationship) int {
 		if r.Junction == nil {
 			return ""
 		}
-		return r.Junction.Relation.Name.String() + " " + r.Junction.FromConstraint + " " + r.Junction.ToConstraint
+		return r.Junction.Relation.String() + " " + r.Junction.FromConstraint + " " + r.Junction.ToConstraint
 	}
 	return cmp.Or(strings.Compare(a.To.Schema, b.To.Schema), strings.Compare(a.To.Name.Name, b.To.Name.Name),
 		slices.Index(byCardinality, a.Cardinality)-slices.Index(byCardinality, b.Cardinality), strings.Compare(a.Constraint, b.Constraint),
