@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/dataplane/gateway"
+	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/router"
 )
@@ -61,6 +62,12 @@ type Config struct {
 	MaxBody   int64 `yaml:"max_body" env:"FREEHOLD_MAX_BODY"`
 	MaxRows   int   `yaml:"max_rows" env:"FREEHOLD_MAX_ROWS"`
 	MaxAnswer int64 `yaml:"max_answer" env:"FREEHOLD_MAX_ANSWER"`
+	// Schemas are exposed to tenants without a list of their own, the first is the
+	// default; ExtraSearchPath is where SQL finds things besides, [""] is nowhere.
+	Schemas         []string `yaml:"schemas" env:"FREEHOLD_SCHEMAS"`
+	ExtraSearchPath []string `yaml:"extra_search_path" env:"FREEHOLD_EXTRA_SEARCH_PATH"`
+	// OpenAPI says whose privileges the document at the root follows, see rest.Options.
+	OpenAPI string `yaml:"openapi" env:"FREEHOLD_OPENAPI"`
 	// Aggregates lets clients aggregate rows, Plans see execution plans, Rollback ask for what they wrote to be undone.
 	Aggregates bool `yaml:"aggregates" env:"FREEHOLD_AGGREGATES"`
 	Plans      bool `yaml:"plans" env:"FREEHOLD_PLANS"`
@@ -96,6 +103,13 @@ func (c *Config) Defaults() {
 	config.Default(&c.MaxBody, 1<<20)
 	config.Default(&c.MaxRows, 10_000)
 	config.Default(&c.MaxAnswer, 16<<20)
+	config.Default(&c.OpenAPI, rest.OpenAPIFollow)
+	if len(c.Schemas) == 0 {
+		c.Schemas = []string{"public"}
+	}
+	if len(c.ExtraSearchPath) == 0 {
+		c.ExtraSearchPath = []string{"public"}
+	}
 	config.Default(&c.RequestFor, 30*time.Second)
 	config.Default(&c.DrainFor, 10*time.Second)
 	config.Default(&c.Router.MaxMessage, int(c.MaxAnswer)+schemaRoom)

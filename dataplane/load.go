@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/config"
 )
 
@@ -31,6 +32,10 @@ func (c *Config) Validate() error {
 	}
 	check(c.RatePerTenant >= 0 && c.Burst >= 0, "rate_per_tenant, burst: must not be negative")
 	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MaxAnswer > 0 && c.MapSize > 0, "max_body, max_rows, max_answer, map_size: must be positive")
+	for _, name := range c.Schemas {
+		check(rest.Exposable(name), "schemas: %q: is Postgres' own or the platform's, and never exposed", name)
+	}
+	check(slices.Contains(rest.OpenAPIModes, c.OpenAPI), "openapi: %q: want one of %s", c.OpenAPI, strings.Join(rest.OpenAPIModes, ", "))
 	r := c.Router
 	check(int64(r.MaxMessage) > c.MaxAnswer, "router: max_message: must be more than max_answer")
 	check(min(r.NodeConns, r.ShardConns, r.TenantConns, r.HeldMax, r.WaitingMax, r.MaxMessage) > 0, "router: node_conns, shard_conns, tenant_conns, held_max, waiting_max, max_message: must be positive")

@@ -140,6 +140,7 @@ func (s *Server) build(secrets secret.Store) (err error) {
 		return err
 	}
 	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer,
+		Schemas: s.cfg.Schemas, ExtraSearchPath: s.cfg.ExtraSearchPath, OpenAPI: s.cfg.OpenAPI,
 		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback}).Register(s.gate.API())
 	s.http = gateway.NewServer(s.gate, s.cfg.RequestFor)
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)

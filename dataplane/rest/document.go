@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 
@@ -13,6 +14,19 @@ import (
 
 // root is where the dialect is served.
 const root = "/rest/v1"
+
+// What the description at the root shows.
+const (
+	// OpenAPIFollow shows what the caller's role may use.
+	OpenAPIFollow = "follow-privileges"
+	// OpenAPIIgnore shows all that is exposed.
+	OpenAPIIgnore = "ignore-privileges"
+	// OpenAPIDisabled shows nothing.
+	OpenAPIDisabled = "disabled"
+)
+
+// OpenAPIModes are all of them.
+var OpenAPIModes = []string{OpenAPIFollow, OpenAPIIgnore, OpenAPIDisabled}
 
 const openAPI = "application/openapi+json"
 
@@ -38,12 +52,15 @@ func (h *Handler) readDocument(c *gin.Context, exposed *exposure) (*request, err
 	if err := req.chooseSchema(); err != nil {
 		return nil, err
 	}
+	if h.opts.OpenAPI == OpenAPIDisabled && req.Action == plan.ActionRead {
+		return nil, pgrst.NoDocument()
+	}
 	contentType := documentType(r.Header.Values("Accept"))
 	if contentType == "" {
 		return nil, pgrst.NotAcceptable(clip(r.Header.Get("Accept")))
 	}
 	req.documentType = contentType + utf8
-	req.document = &plan.Statement{SQL: openapi.AccessSQL, Params: [][]byte{[]byte(req.profile)}}
+	req.document = &plan.Statement{SQL: openapi.AccessSQL, Params: [][]byte{[]byte(req.profile), []byte(strconv.FormatBool(h.opts.OpenAPI == OpenAPIIgnore))}}
 	return req, nil
 }
 

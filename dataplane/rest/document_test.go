@@ -124,3 +124,16 @@ func TestDocumentOfColumns(t *testing.T) {
 	require.Contains(t, d.Paths["/shown"], "post", "what can be written at all has all verbs")
 	require.NotContains(t, a.do(http.MethodHead, "/", "").Header(), "Content-Length")
 }
+
+func TestDocumentModes(t *testing.T) {
+	a := fixture(t, rest.Options{OpenAPI: rest.OpenAPIIgnore})
+	a.exec(`CREATE TABLE secret (id int); REVOKE ALL ON secret FROM "` + a.router.database + `_rw"`)
+	require.Contains(t, a.get("/").Body.String(), `"/secret"`)
+	a.use(rest.Options{OpenAPI: rest.OpenAPIFollow})
+	require.NotContains(t, a.get("/").Body.String(), `"/secret"`)
+	a.use(rest.Options{OpenAPI: rest.OpenAPIDisabled})
+	w := a.get("/")
+	require.Equal(t, 404, w.Code)
+	require.JSONEq(t, `{"code":"PGRST126","details":null,"hint":null,"message":"Root endpoint metadata is disabled"}`, w.Body.String())
+	require.Equal(t, 200, a.get("/tasks").Code)
+}

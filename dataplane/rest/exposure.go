@@ -68,7 +68,7 @@ func (e *exposures) expose(names []string) *exposure {
 	for _, name := range names {
 		path := []string{quote(name)}
 		for _, extra := range e.extra {
-			if extra != name {
+			if extra != name && extra != "" {
 				path = append(path, quote(extra))
 			}
 		}

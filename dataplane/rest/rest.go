@@ -65,7 +65,7 @@ type Options struct {
 	// default. Default: public. Those that can't be exposed ([Exposable]) are left out.
 	Schemas []string
 	// ExtraSearchPath are schemas that SQL finds things in besides the one of the
-	// request, without being exposed. Default: public; empty but not nil for none.
+	// request, without being exposed. Default: public; an empty name is none.
 	ExtraSearchPath []string
 	// MaxRows bounds the rows of one answer; default 1000, negative for no bound.
 	MaxRows int
@@ -74,6 +74,8 @@ type Options struct {
 	// MaxAnswer bounds an answer's body in bytes; default 16 MiB. A write whose
 	// answer would be longer is refused by Postgres, within the statement.
 	MaxAnswer int64
+	// OpenAPI is one of [OpenAPIModes]; default OpenAPIFollow.
+	OpenAPI string
 	// Aggregates lets clients aggregate rows.
 	Aggregates bool
 	// Plans lets clients see execution plans.

@@ -1,4 +1,4 @@
--- What the current role may use of a schema ($1), and what comments say of it.
+-- What the current role may use of a schema ($1), or all of it ($2), and what comments say of it.
 WITH RECURSIVE
 -- What domains are made of, down to what is none.
 domain AS (
@@ -33,11 +33,11 @@ SELECT json_build_object(
       FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
-       AND (pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE') OR pg_catalog.has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE'))),
+       AND ($2::bool OR pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE') OR pg_catalog.has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE'))),
   'Functions', (
     SELECT json_object_agg(f.proname, f.comment)
       FROM (SELECT DISTINCT ON (p.proname) p.proname, pg_catalog.obj_description(p.oid, 'pg_proc') AS comment
               FROM pg_catalog.pg_proc p
               JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-             WHERE n.nspname = $1 AND p.prokind = 'f' AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
+             WHERE n.nspname = $1 AND p.prokind = 'f' AND ($2::bool OR pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))
              ORDER BY p.proname, p.pronargs DESC) f))

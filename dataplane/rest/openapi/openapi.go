@@ -14,7 +14,8 @@ import (
 )
 
 // AccessSQL returns as one text what the current role may use of the schema
-// named by its parameter; it is what [Document] takes.
+// named by its first parameter, or all of it if the second is true; it is what
+// [Document] takes.
 //
 //go:embed access.sql
 var AccessSQL string

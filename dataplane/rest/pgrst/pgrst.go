@@ -92,6 +92,11 @@ func AnswerTooLarge(bytes, most int64) *fault.Fault {
 		WithHint("Nothing was changed. Ask for fewer rows (limit, offset) or columns (select); when writing, send fewer rows or leave return=representation out.")
 }
 
+// NoDocument is a request for the description of the API where that is switched off.
+func NoDocument() *fault.Fault {
+	return fault.New(http.StatusNotFound, "PGRST126", "Root endpoint metadata is disabled")
+}
+
 // NotImplemented is a part of the dialect that is not served yet.
 func NotImplemented(details string) *fault.Fault {
 	return fault.New(http.StatusBadRequest, "PGRST127", "Feature not implemented").WithDetails(details)
