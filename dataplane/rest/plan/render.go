@@ -61,13 +61,15 @@ func Render(p *Plan) Statement {
 	for bytes.HasSuffix(w.sql, []byte(", NULL")) {
 		w.sql = w.sql[:len(w.sql)-len(", NULL")]
 	}
-	w.text(" FROM (")
-	if p.values() {
-		w.valueSelection(&p.Read)
-	} else {
-		w.read(&p.Read)
+	switch {
+	case p.direct():
+		w.alias = "s"
+		w.text(" FROM ").relation(p.Read.From).text(" s").where(p.Read.Where)
+	case p.values():
+		w.text(" FROM (").valueSelection(&p.Read).text(") s")
+	default:
+		w.text(" FROM (").read(&p.Read).text(") s")
 	}
-	w.text(") s")
 	return Statement{SQL: string(w.sql), Params: w.params}
 }
 
