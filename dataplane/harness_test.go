@@ -25,6 +25,7 @@ import (
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/problem"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -155,7 +156,7 @@ func (w *world) tenant(id shardmap.TenantID, rows int) {
 		CREATE FUNCTION freehold.lookup(name text, OUT usename text, OUT passwd text) LANGUAGE sql SECURITY DEFINER
 		AS 'SELECT rolname::text, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin
 			AND pg_catalog.pg_has_role(oid, pg_catalog.current_database()::name, ''MEMBER'')';
-		REVOKE ALL ON FUNCTION freehold.lookup FROM PUBLIC; GRANT EXECUTE ON FUNCTION freehold.lookup TO freehold_bouncer`)
+		REVOKE ALL ON FUNCTION freehold.lookup FROM PUBLIC; GRANT EXECUTE ON FUNCTION freehold.lookup TO freehold_bouncer;`+schemachange.SQL)
 	exec(db, fmt.Sprintf(`CREATE TABLE notes (id bigint PRIMARY KEY, owner text NOT NULL, body text NOT NULL);
 		INSERT INTO notes SELECT i, '%s', repeat('x', 100) FROM generate_series(1, %d) i; ANALYZE notes;
 		GRANT USAGE ON SCHEMA public TO {X}_rw, {X}_ro; GRANT SELECT ON notes TO {X}_rw, {X}_ro; GRANT INSERT, UPDATE, DELETE ON notes TO {X}_rw`, id, rows))
