@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/adminapi"
 	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/catalog"
@@ -108,8 +109,9 @@ func (s *Server) assemble(ctx context.Context) error {
 		Limits: shard.Limits{Connections: s.cfg.TenantConnections, StatementTimeout: s.cfg.StatementTimeout, IdleInTx: s.cfg.IdleInTxTimeout},
 	})
 	moves := move.New(s.store, engine, fleet, publisher, move.Options{PGBinDir: bin, Grace: s.cfg.MoveGrace, Logger: s.log})
+	tenantAccess := access.New(s.store, engine, fleet, s.log)
 	s.http = adminapi.New(adminapi.Deps{
-		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Audit: s.audit,
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Access: tenantAccess, Audit: s.audit,
 		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 
@@ -117,8 +119,12 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.end = end
 	s.run(life, "publishing", publisher.Run)
 	s.run(life, "audit relay", func(ctx context.Context) error { return audit.Relay(ctx, s.store, s.audit, s.log) })
+	s.run(life, "audit events", func(ctx context.Context) error {
+		return audit.Events(ctx, s.store, s.nats, audit.EventsOptions{Replicas: s.cfg.NATSReplicas, Logger: s.log})
+	})
 	s.run(life, "operations", engine.Run)
 	s.run(life, "provisioning", tenants.Run)
+	s.run(life, "access", tenantAccess.Run)
 	go func() {
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("admin API: %w", err))

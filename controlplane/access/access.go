@@ -33,6 +33,8 @@ var (
 	ErrChanged = errors.New("changed meanwhile")
 	// ErrInUse: others depend on what is to go; the text names them.
 	ErrInUse = errors.New("in use")
+	// ErrExists: there is one of that name.
+	ErrExists = errors.New("exists already")
 	// ErrShard: the tenant's server did not do what was asked, or did not answer. Nothing was changed.
 	ErrShard = errors.New("the tenant's shard does not answer")
 )

@@ -73,7 +73,7 @@ func (s *Service) CreateRole(ctx context.Context, id shardmap.TenantID, name, de
 	}
 	err = s.changeRole(ctx, id, roleDoc{Role: name}, actor, requestKey, func(ctx context.Context, tx pgx.Tx, p shardmap.Placement, t *access.Tenant) error {
 		if slices.Contains(t.Roles, name) {
-			return fmt.Errorf("role %s of tenant %s: %w", name, id, catalog.ErrExists)
+			return fmt.Errorf("role %s of tenant %s: %w", name, id, ErrExists)
 		}
 		if len(t.Roles) == access.MaxRoles {
 			return invalid(fmt.Errorf("a tenant has at most %d roles", access.MaxRoles))

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
 
+	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -40,6 +41,8 @@ type Deps struct {
 	Shards  Shards
 	// Moves starts online moves (*move.Service).
 	Moves Moves
+	// Access keeps plans, settings, keys and roles.
+	Access *access.Service
 	// Audit is the audit log that is listed (*audit.Log); records are written through Catalog.
 	Audit Audit
 	// Tokens tells who a bearer token belongs to; see [OpenTokens].

@@ -25,7 +25,7 @@ const (
 	RoleOperator Role = "operator"
 	// RoleAdmin also does what can't be undone or opens tenants' data: delete, add a shard, hand out logins.
 	RoleAdmin Role = "admin"
-	// RoleNode is a data-plane node: placements and addresses, nothing else.
+	// RoleNode is a data-plane node: placements, addresses and access documents, nothing else.
 	RoleNode Role = "node"
 )
 

@@ -71,6 +71,24 @@ func decode(body []byte, v any) error {
 	return invalidBody().At("", "does not fit the documented shape")
 }
 
+// decodePatch is decode for a body whose members replace what they name. None
+// may be null, which would look like a removal and be none.
+func (c *call) decodePatch(v any) error {
+	if err := decode(c.body, v); err != nil {
+		return err
+	}
+	var members map[string]jsontext.Value
+	if err := json.Unmarshal(c.body, &members); err != nil && len(c.body) > 0 {
+		return invalidBody()
+	}
+	for name, value := range members {
+		if value.Kind() == 'n' {
+			return invalidBody().At("/"+name, "must not be null")
+		}
+	}
+	return nil
+}
+
 // syntax checks that body is exactly one JSON value.
 func syntax(body []byte) error {
 	d := jsontext.NewDecoder(bytes.NewReader(body))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
@@ -26,7 +27,12 @@ type translation struct {
 var translations = []translation{
 	{shardmap.ErrInvalidID, http.StatusBadRequest, "invalid_id", "IDs are lower-case: a letter, then letters, digits and '-'"},
 	{provision.ErrInvalid, http.StatusBadRequest, "invalid_request", "change what the detail names and send it again"},
-	{catalog.ErrNotFound, http.StatusNotFound, "not_found", "list what there is (tenant-ops tenant list, shard list, op list) and check the spelling"},
+	{access.ErrInvalid, http.StatusBadRequest, "invalid_request", "change what the detail names and send it again"},
+	{access.ErrChanged, http.StatusPreconditionFailed, "changed_meanwhile", "read it again, and ask for the change of the version it has now"},
+	{access.ErrInUse, http.StatusConflict, "in_use", "take it away first from those that the detail names"},
+	{access.ErrExists, http.StatusConflict, "already_exists", "choose another name, or go on with the one that is there"},
+	{access.ErrShard, http.StatusServiceUnavailable, "shard_unavailable", "see whether the shard's Postgres answers, then try again; nothing was changed"},
+	{catalog.ErrNotFound, http.StatusNotFound, "not_found", "list what there is (tenant-ops tenant list, shard list, op list, plan list) and check the spelling"},
 	{catalog.ErrExists, http.StatusConflict, "already_exists", "choose another ID; IDs are never used twice, not even after a delete"},
 	{catalog.ErrBusy, http.StatusConflict, "operation_under_way", "wait for the tenant's unfinished operation or cancel it (tenant-ops op list --unfinished), then try again"},
 	{catalog.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency_key_reused", "use a new Idempotency-Key for a different request"},

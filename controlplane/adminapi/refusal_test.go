@@ -231,7 +231,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			}
 		}
 	})
-	require.Len(t, nodeVerbs(), 2)
+	require.Len(t, nodeVerbs(), 4)
 }
 
 func nodeVerbs() (paths []string) {

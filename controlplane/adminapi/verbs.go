@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -33,7 +34,7 @@ type verb struct {
 	// action names a mutation in the audit log; empty: the verb only reads.
 	action string
 	// unkeyed verbs give an answer that must not be stored (it holds a
-	// password), so an Idempotency-Key is refused.
+	// secret), so an Idempotency-Key is refused.
 	unkeyed bool
 	do      func(a *API, ctx context.Context, c *call) (answer, error)
 }
@@ -53,6 +54,22 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/tenants/:tenant/move", need: RoleOperator, action: "tenant.move", do: (*API).moveTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/access", need: RoleAdmin, action: "tenant.access", unkeyed: true, do: (*API).grantAccess},
 
+	{method: "GET", path: "/v1/tenants/:tenant/access", need: RoleViewer, do: (*API).getTenantAccess},
+	{method: "PATCH", path: "/v1/tenants/:tenant/access", need: RoleOperator, action: "access.set", do: (*API).patchTenantAccess},
+	{method: "GET", path: "/v1/tenants/:tenant/keys", need: RoleViewer, do: (*API).listKeys},
+	{method: "POST", path: "/v1/tenants/:tenant/keys", need: RoleAdmin, action: "key.create", unkeyed: true, do: (*API).createKey},
+	{method: "DELETE", path: "/v1/tenants/:tenant/keys/:key", need: RoleOperator, action: "key.revoke", do: (*API).revokeKey},
+	{method: "POST", path: "/v1/tenants/:tenant/tokens/revoke", need: RoleOperator, action: "token.revoke", do: (*API).revokeTokens},
+	{method: "GET", path: "/v1/tenants/:tenant/roles", need: RoleViewer, do: (*API).listRoles},
+	{method: "POST", path: "/v1/tenants/:tenant/roles", need: RoleOperator, action: "role.create", do: (*API).createRole},
+	{method: "DELETE", path: "/v1/tenants/:tenant/roles/:role", need: RoleAdmin, action: "role.drop", do: (*API).dropRole},
+
+	{method: "GET", path: "/v1/plans", need: RoleViewer, do: (*API).listPlans},
+	{method: "PUT", path: "/v1/plans/:plan", need: RoleOperator, action: "plan.set", do: (*API).setPlan},
+	{method: "DELETE", path: "/v1/plans/:plan", need: RoleOperator, action: "plan.delete", do: (*API).deletePlan},
+	{method: "GET", path: "/v1/fleet/access", need: RoleViewer, do: (*API).getFleetAccess},
+	{method: "PATCH", path: "/v1/fleet/access", need: RoleAdmin, action: "fleet.access", do: (*API).patchFleetAccess},
+
 	{method: "GET", path: "/v1/shards", need: RoleViewer, do: (*API).listShards},
 	{method: "POST", path: "/v1/shards", need: RoleAdmin, action: "shard.add", do: (*API).addShard},
 	{method: "GET", path: "/v1/shards/:shard", need: RoleViewer, do: (*API).getShard},
@@ -61,6 +78,8 @@ var verbs = []verb{
 
 	{method: "GET", path: "/v1/shards/:shard/address", need: RoleViewer, nodes: true, do: (*API).shardAddress},
 	{method: "GET", path: "/v1/placements/:tenant", need: RoleViewer, nodes: true, do: (*API).placement},
+	{method: "GET", path: "/v1/access/_fleet", need: RoleAdmin, nodes: true, do: (*API).fleetDocument},
+	{method: "GET", path: "/v1/access/:tenant", need: RoleAdmin, nodes: true, do: (*API).accessDocument},
 
 	{method: "GET", path: "/v1/operations", need: RoleViewer, do: (*API).listOperations},
 	{method: "GET", path: "/v1/operations/:operation", need: RoleViewer, do: (*API).getOperation},
@@ -77,7 +96,9 @@ type call struct {
 	query url.Values
 	body  []byte
 	// key is the caller's Idempotency-Key, empty if there is none.
-	key    string
+	key string
+	// expect is the version that If-Match names; nil: whichever.
+	expect *int64
 	params gin.Params
 	// object is what the audit log says a refused mutation was about.
 	object string
@@ -97,7 +118,9 @@ func (c *call) about(kind, id string) {
 type answer struct {
 	status int
 	doc    any
-	stream func(ctx context.Context, w gin.ResponseWriter)
+	// version of the document, for a later If-Match; nil: it has none.
+	version *int64
+	stream  func(ctx context.Context, w gin.ResponseWriter)
 }
 
 func ok(doc any) (answer, error) { return answer{status: http.StatusOK, doc: doc}, nil }
@@ -138,6 +161,9 @@ func (a *API) handler(v verb) gin.HandlerFunc {
 			if err != nil {
 				a.fail(g, err)
 				return
+			}
+			if ans.version != nil {
+				g.Header("ETag", strconv.Quote(strconv.FormatInt(*ans.version, 10)))
 			}
 			a.send(g, ans.status, body)
 		}
@@ -235,15 +261,31 @@ func (c *call) read(g *gin.Context, v verb) error {
 	}
 	if keys := g.Request.Header.Values(api.HeaderIdempotencyKey); len(keys) > 0 {
 		if v.unkeyed {
-			return invalidParameter(api.HeaderIdempotencyKey, "is not taken here: the answer holds a password and is kept nowhere")
+			return invalidParameter(api.HeaderIdempotencyKey, "is not taken here: the answer holds a secret and is kept nowhere")
 		}
 		if len(keys) != 1 || !keyPattern.MatchString(keys[0]) {
 			return invalidParameter(api.HeaderIdempotencyKey, "is not 1 to 128 printable ASCII characters without spaces")
 		}
 		c.key = keys[0]
 	}
+	if c.expect, err = readVersion(g.Request.Header.Values(api.HeaderIfMatch)); err != nil {
+		return err
+	}
 	c.body, err = readBody(g.Writer, g.Request)
 	return err
+}
+
+// readVersion takes the version that a change is made for.
+func readVersion(ifMatch []string) (*int64, error) {
+	if len(ifMatch) == 0 || len(ifMatch) == 1 && ifMatch[0] == "*" {
+		return nil, nil
+	}
+	text, err := strconv.Unquote(ifMatch[0])
+	version, nerr := strconv.ParseInt(text, 10, 64)
+	if len(ifMatch) > 1 || err != nil || nerr != nil || version < 0 {
+		return nil, invalidParameter(api.HeaderIfMatch, `is not one ETag of this API, like "7"`)
+	}
+	return &version, nil
 }
 
 func printable(s string) bool {

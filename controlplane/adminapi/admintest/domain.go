@@ -34,7 +34,7 @@ type Domain struct {
 	Creates atomic.Int64
 	// Gate lets moves end; until it is closed their first step waits.
 	Gate chan struct{}
-	// Fail is what Suspend does instead.
+	// Fail is what Suspend, and making and dropping roles, do instead.
 	Fail func() error
 }
 
@@ -213,6 +213,19 @@ func (d *Domain) DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.S
 		return plan[:1], fmt.Errorf("preflight: %w", &move.RefusedError{})
 	}
 	return plan, err
+}
+
+// CreateCustomRole makes none.
+func (d *Domain) CreateCustomRole(context.Context, shardmap.ShardID, string, string) error {
+	if d.Fail != nil {
+		return d.Fail()
+	}
+	return nil
+}
+
+// DropCustomRole drops none.
+func (d *Domain) DropCustomRole(ctx context.Context, on shardmap.ShardID, database, name string) error {
+	return d.CreateCustomRole(ctx, on, database, name)
 }
 
 // Outbox shows the records that are on their way to the audit log.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/adminapi"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
@@ -29,6 +30,7 @@ type Fleet struct {
 	URL    string
 	Store  *catalog.Store
 	Domain *Domain
+	Access *access.Service
 	API    *adminapi.API
 	// Log is what the API and the engine logged.
 	Log *Log
@@ -61,6 +63,7 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	f := &Fleet{t: t, Store: store, Log: &Log{}, TokensFile: filepath.Join(t.TempDir(), "tokens.json")}
 	log := slog.New(slog.NewTextHandler(f.Log, nil))
 	f.Domain = newDomain(store, operation.Options{LeaseFor: 2 * time.Second, Worker: "w1", Logger: log})
+	f.Access = access.New(store, f.Domain.engine, f.Domain, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- f.Domain.engine.Run(ctx) }()
@@ -74,6 +77,7 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	registry := prometheus.NewRegistry()
 	f.API = adminapi.New(adminapi.Deps{
 		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Audit: Outbox{store}, Tokens: tokens,
+		Access:  f.Access,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: log,
 	})
 	catalogtest.AddShard(t, store, "s1")

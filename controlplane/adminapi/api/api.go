@@ -234,6 +234,8 @@ const (
 	HeaderIdempotencyKey = "Idempotency-Key"
 	// HeaderReason says why, for the audit log.
 	HeaderReason = "X-Freehold-Reason"
+	// HeaderIfMatch makes a change only if the document is still at the version that its ETag had.
+	HeaderIfMatch = "If-Match"
 	// HeaderRequestID names a request in logs, the audit log and problems; made by the server unless sent.
 	HeaderRequestID = "X-Request-ID"
 	// HeaderReplayed is "true" on an answer that was given before under the same idempotency key.
