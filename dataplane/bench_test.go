@@ -83,6 +83,11 @@ func BenchmarkAgainstBare(b *testing.B) {
 				b.ReportMetric(theirs.rate(), "bare-req/s")
 				b.ReportMetric(ours.rate()/theirs.rate(), "×throughput")
 				p99, bareP99 := percentile(ours.latencies, 99), percentile(theirs.latencies, 99)
+				p50, bareP50 := percentile(ours.latencies, 50), percentile(theirs.latencies, 50)
+				b.ReportMetric(p50.Seconds()*1000, "p50-ms")
+				b.ReportMetric(bareP50.Seconds()*1000, "bare-p50-ms")
+				b.ReportMetric(float64(ours.mallocs)/float64(len(ours.latencies)), "allocs/req")
+				b.ReportMetric(float64(theirs.mallocs)/float64(len(theirs.latencies)), "bare-allocs/req")
 				b.ReportMetric(p99.Seconds()*1000, "p99-ms")
 				b.ReportMetric(bareP99.Seconds()*1000, "bare-p99-ms")
 				b.ReportMetric(p99.Seconds()/bareP99.Seconds(), "×p99")
@@ -98,6 +103,7 @@ type side struct {
 	next      func() (path, body string) // an empty body: GET
 	latencies []time.Duration
 	took      time.Duration
+	mallocs   uint64 // of the whole process, the small client included
 }
 
 func (s *side) rate() float64 { return float64(len(s.latencies)) / s.took.Seconds() }
@@ -113,6 +119,7 @@ func (s *side) fire(b *testing.B, token string, clients int) {
 	b.Helper()
 	var mu sync.Mutex
 	var all sync.WaitGroup
+	before := mallocs()
 	start := time.Now()
 	for range clients {
 		all.Go(func() {
@@ -127,6 +134,30 @@ func (s *side) fire(b *testing.B, token string, clients int) {
 	}
 	all.Wait()
 	s.took += time.Since(start)
+	s.mallocs += mallocs() - before
+}
+
+func mallocs() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
+}
+
+// BenchmarkAlone is the time of one GET by key at a time through a whole node:
+// what the shares of its parts are of.
+func BenchmarkAlone(b *testing.B) {
+	w := newWorld(b)
+	w.tenant("acme", benchRows)
+	node := w.node(func(c *dataplane.Config) { c.RatePerTenant = 1e9 })
+	s := &side{url: node.URL(), next: func() (string, string) { return fmt.Sprintf("/rest/v1/notes?id=eq.%d", 1+rand.IntN(benchRows)), "" }}
+	tok := w.token("acme", "editor")
+	s.fire(b, tok, 1) // warm
+	s.latencies = nil
+	for range 10 {
+		s.fire(b, tok, 1)
+	}
+	b.ReportMetric(float64(percentile(s.latencies, 50).Nanoseconds()), "p50-ns")
+	b.ReportMetric(0, "ns/op")
 }
 
 func (s *side) client(token string, until time.Time) (latencies []time.Duration, err error) {

@@ -82,7 +82,7 @@ func (b *bench) shardMap(ctx context.Context, _ *fleet) error {
 
 // node reports a data-plane node against a bare handler, and what idle tenants cost it.
 func (b *bench) node(ctx context.Context, _ *fleet) error {
-	m, err := goBench(ctx, "./dataplane", "^Benchmark(AgainstBare|IdleTenants)$", "1x")
+	m, err := goBench(ctx, "./dataplane", "^Benchmark(AgainstBare|IdleTenants|Alone)$", "1x")
 	if err != nil {
 		return err
 	}
@@ -105,6 +105,7 @@ func (b *bench) node(ctx context.Context, _ *fleet) error {
 			} else {
 				r.plain(what, figure(v["×throughput"], "×"), rates)
 			}
+			r.plain("  median", figure(v["p50-ms"], "ms"), fmt.Sprintf("bare %.1f", v["bare-p50-ms"]))
 			if of.name == "key" {
 				r.atMost("  99th percentile", "×", v["×p99"], 1.25, times)
 			} else {
@@ -112,10 +113,51 @@ func (b *bench) node(ctx context.Context, _ *fleet) error {
 			}
 		}
 	}
+	key := m["AgainstBare/key/c=16"]
+	r.plain("allocations of a GET by key", figure(key["allocs/req"], ""), fmt.Sprintf("bare %.0f; with the client's few", key["bare-allocs/req"]))
+	if err := b.shares(ctx, m["Alone"]["p50-ns"]); err != nil {
+		return err
+	}
 	idle := m["IdleTenants"]
 	r.title("10,000 tenants that were served once and are idle")
 	r.atMost("memory", "MB", idle["MB"], 20, "of the whole node: heap and stacks, after a collection, above a node without tenants")
 	r.atMost("goroutines", "", idle["goroutines"], 0, "")
 	r.atMost("connections", "", idle["connections"], 0, "")
+	return nil
+}
+
+// shares reports what parts of a request a node spends on what, of the time of
+// one GET by key alone.
+func (b *bench) shares(ctx context.Context, whole float64) error {
+	r := &b.report
+	r.title("The node's own work on a GET by key, and its share of the time until the answer")
+	for _, part := range []struct{ what, pkg, name, note string }{
+		{"authentication", "./dataplane/gateway/bearer", "Remembered", "a token that was verified before"},
+		{"limits", "./dataplane/gateway/limit", "Pass", "rate, concurrency and queue, let pass at once"},
+		{"parse", "./dataplane/rest/plan", "Parse/key", "the query string"},
+		{"plan", "./dataplane/rest/plan", "Plan/key", "names resolved, SQL written"},
+	} {
+		top, _, _ := strings.Cut(part.name, "/")
+		m, err := goBench(ctx, part.pkg, "^Benchmark"+top+"$", "200ms")
+		if err != nil {
+			return err
+		}
+		v := m[part.name]
+		r.plain(part.what, figure(v["ns/op"]/1000, "µs"), fmt.Sprintf("%.1f %% of %.0f µs, %.0f allocations; %s", 100*v["ns/op"]/whole, whole/1000, v["allocs/op"], part.note))
+	}
+	return nil
+}
+
+// schemas reports what remembering tenants' schemas takes.
+func (b *bench) schemas(ctx context.Context, _ *fleet) error {
+	m, err := goBench(ctx, "./dataplane/rest/schema", "^Benchmark(CacheMemory|Lookup)$", "200ms")
+	if err != nil {
+		return err
+	}
+	v := m["CacheMemory"]
+	r := &b.report
+	r.title("The schemas of 10,000 tenants on 3 versions")
+	r.plain("memory", figure(v["MB"], "MB"), fmt.Sprintf("%.0f bytes a tenant, %.0f KB a version of 20 to 30 tables", v["B/tenant"], v["KB/version"]))
+	r.plain("  lookup", figure(m["Lookup"]["ns/op"], "ns"), figure(m["Lookup"]["allocs/op"], "allocations"))
 	return nil
 }

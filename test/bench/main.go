@@ -53,6 +53,7 @@ type section struct {
 var sections = []section{
 	{"map", false, (*bench).shardMap},
 	{"node", false, (*bench).node},
+	{"schemas", false, (*bench).schemas},
 	{"provision", true, (*bench).provision},
 	{"copy", true, (*bench).copy},
 	{"pause", true, (*bench).pause},
