@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/dataplane/gateway"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/router"
@@ -72,13 +73,15 @@ type Config struct {
 	Aggregates bool `yaml:"aggregates" env:"FREEHOLD_AGGREGATES"`
 	Plans      bool `yaml:"plans" env:"FREEHOLD_PLANS"`
 	Rollback   bool `yaml:"rollback" env:"FREEHOLD_ROLLBACK"`
-	// RatePerTenant is requests per second per tenant at this node (0: unlimited), Burst its bucket.
+	// RatePerTenant is requests per second per tenant over all nodes (0: unlimited), Burst its
+	// bucket. Like MaxBody, MaxRows and MaxAnswer, they are for tenants of whom neither plan nor tenant says more.
 	RatePerTenant float64       `yaml:"rate_per_tenant" env:"FREEHOLD_RATE_PER_TENANT"`
 	Burst         int           `yaml:"burst" env:"FREEHOLD_BURST"`
 	RequestFor    time.Duration `yaml:"request_for" env:"FREEHOLD_REQUEST_FOR"`
 	DrainFor      time.Duration `yaml:"drain_for" env:"FREEHOLD_DRAIN_FOR"`
 
 	Router router.Config `yaml:"router"`
+	Limits limit.Config  `yaml:"limits"`
 
 	// Log takes this server's log lines; nil: [slog.Default]. The development
 	// fleet runs several servers in one process, each with a log of its own.
@@ -114,6 +117,8 @@ func (c *Config) Defaults() {
 	config.Default(&c.DrainFor, 10*time.Second)
 	config.Default(&c.Router.MaxMessage, int(c.MaxAnswer)+schemaRoom)
 	c.Router.Defaults()
+	config.Default(&c.Limits.TenantConcurrency, 2*c.Router.TenantConns)
+	c.Limits.Defaults()
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"EdDSA", "ES256", "RS256"}
 	}

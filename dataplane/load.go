@@ -41,6 +41,8 @@ func (c *Config) Validate() error {
 	check(min(r.NodeConns, r.ShardConns, r.TenantConns, r.HeldMax, r.WaitingMax, r.MaxMessage) > 0, "router: node_conns, shard_conns, tenant_conns, held_max, waiting_max, max_message: must be positive")
 	check(min(r.IdleAfter, r.AcquireFor, r.HoldFor, r.RetryFor, r.ConnectFor, r.LeaseFor) > 0,
 		"router: idle_after, acquire_for, hold_for, retry_for, connect_for, lease_for: must be positive")
+	err = c.Limits.Validate()
+	check(err == nil, "%w", err)
 	check(c.RequestFor > 0 && c.DrainFor > 0, "request_for, drain_for: must be positive")
 	return faults.Err(what)
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit/share"
 	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/access"
@@ -20,6 +22,7 @@ import (
 	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/telemetry"
 	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/shardmap"
 	"github.com/freehold-db/freehold/shardmap/feed"
 )
 
@@ -40,6 +43,7 @@ type Server struct {
 	http     *http.Server
 	listener *listener
 	router   *router.Router
+	limits   *limit.Limiter
 	source   *source
 	verify   *bearer.Verifier
 	reporter *access.Reporter
@@ -94,6 +98,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 	s.side.Go(func() { s.verify.Run(life) })
 	s.side.Go(func() { s.reporter.Run(life) })
+	s.side.Go(func() { s.limits.Run(life, share.NewLink(s.source.NATS(), s.log)) })
 	s.side.Go(func() { s.source.Run(life, s.source.places, s.router) })
 	s.side.Go(func() {
 		d := s.source.directory
@@ -125,9 +130,11 @@ func (s *Server) build(secrets secret.Store) (err error) {
 		condition("feed_synced", "Whether all placements were taken in since the start.", s.source.Synced),
 		condition("access_synced", "Whether all access documents were taken in since the start.", s.source.directory.Synced),
 		condition("token_keys_known", "Whether a token issuer's keys are known.", s.verify.Known))
+	s.limits = limit.New(limit.Options{Config: s.cfg.Limits, Node: s.cfg.Name, Of: s.limitsOf, Log: s.log,
+		Defaults: access.Limits{Rate: s.cfg.RatePerTenant, Burst: s.cfg.Burst}})
 	s.gate, err = gateway.New(gateway.Config{
 		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Policies: policy.New(s.source.directory, s.log), MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
-		RatePerTenant: s.cfg.RatePerTenant, Burst: s.cfg.Burst, Registry: registry, Log: s.log,
+		Limits: s.limits, Registry: registry, Log: s.log,
 		Bind: bind,
 		Ready: func() error {
 			if !s.verify.Known() {
@@ -157,12 +164,32 @@ func bind(ctx context.Context, id *bearer.Identity) context.Context {
 	if id.Role == access.RoleEditor || id.Role == access.RoleOwner {
 		may = router.ReadWrite
 	}
-	who := rest.Identity{Tenant: id.Tenant, Access: may, Claims: json.RawMessage(id.Claims), Related: gateway.Related(ctx)}
+	who := rest.Identity{Tenant: id.Tenant, Access: may, Claims: json.RawMessage(id.Claims), Related: gateway.Related(ctx), Limits: gateway.Limits(ctx)}
 	if id.Document != nil {
 		who.Schemas = id.Document.Schemas
 	}
 	return rest.WithIdentity(ctx, who)
 }
+
+// limitsOf is what is known here of a tenant's limits. A request's tenant was
+// looked up before it was authenticated; nobody waits here for one that was not.
+func (s *Server) limitsOf(id shardmap.TenantID) access.Limits {
+	t, err := s.source.directory.Tenant(over, id)
+	if err != nil {
+		return access.Limits{}
+	}
+	l := s.source.directory.Fleet().Limits(t)
+	// What the router can't take in one message would break the connection in the middle of a write.
+	l.MaxAnswer = min(l.MaxAnswer, max(s.cfg.MaxAnswer, int64(s.cfg.Router.MaxMessage)-schemaRoom))
+	return l
+}
+
+// over is a context that nobody waits under.
+var over = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // URL is where the node serves.
 func (s *Server) URL() string { return s.url }

@@ -112,6 +112,7 @@ func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID, until *time
 	r.mu.Unlock()
 	r.stats.held.Add(1)
 	defer r.stats.held.Add(-1)
+	yield(ctx)
 
 	if until.IsZero() {
 		*until = time.Now().Add(r.cfg.HoldFor)

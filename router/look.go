@@ -56,6 +56,7 @@ func (l *looker) again(ctx context.Context, r *Router, place shardmap.Placement,
 			return fmt.Errorf("tenant %s: %w (%s): %w", place.Tenant, ErrNoLogin, l.login, cause)
 		}
 	}
+	yield(ctx)
 	news, forget := r.shards.Newer(place.Tenant, place.Epoch)
 	defer forget()
 	pause := time.NewTimer(l.pause/2 + rand.N(l.pause/2)) //nolint:gosec // jitter

@@ -12,6 +12,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/router"
 )
 
 // asked is a request's context with who asks; one small layer rather than gin's map.
@@ -20,6 +21,8 @@ type asked struct {
 	id *bearer.Identity
 	// related asks the policies about a further table; nil when there are none.
 	related func(schema, table string) error
+	// turn is the request's part in what its tenant may have; nil before that is known.
+	turn *turn
 }
 
 type identityKey struct{}
@@ -30,6 +33,13 @@ func (a asked) Value(key any) any {
 		return a.id
 	case relatedKey{}:
 		return a.related
+	case turnKey{}:
+		return a.turn
+	case router.YieldKey{}:
+		if a.turn != nil {
+			return a.turn
+		}
+		return nil
 	}
 	return a.Context.Value(key)
 }
@@ -60,7 +70,9 @@ func (g *Gateway) authenticate(c *gin.Context) {
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), g.cfg.RequestFor)
 	defer cancel()
-	c.Request = c.Request.WithContext(g.cfg.Bind(asked{ctx, id, g.related(c, id)}, id))
+	t := &turn{}
+	g.cfg.Limits.Look(&t.Pass, id.Tenant)
+	c.Request = c.Request.WithContext(g.cfg.Bind(asked{ctx, id, g.related(c, id), t}, id))
 	c.Next()
 }
 
@@ -77,7 +89,7 @@ func (g *Gateway) identify(c *gin.Context) (*bearer.Identity, error) {
 		return nil, g.refusal(c, shown.main, err)
 	}
 	// From here on the log knows whose request it is, refused or not.
-	c.Request = r.WithContext(asked{r.Context(), id, nil})
+	c.Request = r.WithContext(asked{r.Context(), id, nil, nil})
 	if shown.beside != "" {
 		key, err := g.cfg.Verifier.Verify(r.Context(), shown.beside, "")
 		if err != nil {

@@ -10,7 +10,7 @@
 // attempt to cross tenants.
 //
 // Import law: of this module, gateway imports its own sub-packages,
-// dataplane/fault, shardmap and internal packages only.
+// dataplane/fault, router (for a key), shardmap and internal packages only.
 package gateway
 
 import (
@@ -28,6 +28,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/internal/access"
 )
@@ -43,13 +44,12 @@ type Config struct {
 	// what a request without a profile is for, of tenants without schemas of their own; default public.
 	Policies *policy.Guard
 	Schema   string
-	// MaxBody bounds a request's body in bytes.
+	// MaxBody bounds a request's body in bytes, where the tenant's plan says nothing.
 	MaxBody int64
 	// RequestFor bounds a request from its head to the end of its answer.
 	RequestFor time.Duration
-	// RatePerTenant is requests per second (0: unlimited), Burst how many at once.
-	RatePerTenant float64
-	Burst         int
+	// Limits bounds tenants; nil: one with defaults.
+	Limits *limit.Limiter
 	// Ready returns why the node cannot serve, or nil. It is asked by /readyz.
 	Ready func() error
 	// Bind attaches an identity to the context that handlers get.
@@ -64,7 +64,6 @@ type Gateway struct {
 	cfg     Config
 	engine  *gin.Engine
 	api     *gin.RouterGroup
-	limits  *limiter
 	watch   *observer
 	leaving atomic.Bool
 	parting atomic.Bool
@@ -82,11 +81,11 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Schema == "" {
 		cfg.Schema = "public"
 	}
-	limits, err := newLimiter(cfg.RatePerTenant, cfg.Burst)
-	if err != nil {
-		return nil, err
+	if cfg.Limits == nil {
+		cfg.Limits = limit.New(limit.Options{Log: cfg.Log})
 	}
-	g := &Gateway{cfg: cfg, limits: limits, watch: newObserver(cfg.Registry, cfg.Log)}
+	cfg.Registry.MustRegister(cfg.Limits)
+	g := &Gateway{cfg: cfg, watch: newObserver(cfg.Registry, cfg.Log)}
 
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()

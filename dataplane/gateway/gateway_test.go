@@ -28,6 +28,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/issuer"
@@ -243,7 +244,9 @@ func TestTokenIsNeeded(t *testing.T) {
 
 func TestRateLimitIsPerTenant(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(c *gateway.Config) { c.RatePerTenant, c.Burst = 0.01, 3 })
+	d := open(t, func(c *gateway.Config) {
+		c.Limits = limit.New(limit.Options{Defaults: access.Limits{Rate: 0.01, Burst: 3}})
+	})
 	acme, rival := with("Authorization", "Bearer "+d.token(t, "acme")), with("Authorization", "Bearer "+d.token(t, "rival"))
 	for left := 2; left >= 0; left-- {
 		a := d.get(t, "/rest/v1/t", acme)

@@ -1,86 +1,104 @@
 package gateway
 
 import (
-	"fmt"
-	"math"
+	"context"
+	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/gin-gonic/gin"
-	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/time/rate"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
-	"github.com/freehold-db/freehold/shardmap"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit"
+	"github.com/freehold-db/freehold/internal/access"
 )
 
-// buckets bounds the tenants whose rate is remembered at a node. One forgotten
-// under that pressure starts with a full bucket again.
-const buckets = 50_000
+// measuredBody is the largest body with which the time of a request still says
+// how busy the node is: a longer one takes as long as its client sends.
+const measuredBody = 64 << 10
 
-// limiter is a token bucket per tenant; nil limits nothing.
-type limiter struct {
-	limit   rate.Limit
-	burst   int
-	policy  string
-	tenants *lru.Cache[shardmap.TenantID, *rate.Limiter]
+// turn is a request's part in what its tenant may have. It stands before the
+// answer's writer, because a place is given back when an answer begins: how
+// fast a client reads it is no business of others.
+type turn struct {
+	limit.Pass
+	gin.ResponseWriter
 }
 
-func newLimiter(perSecond float64, burst int) (*limiter, error) {
-	if perSecond <= 0 {
-		return nil, nil //nolint:nilnil // no limit asked for
-	}
-	if burst <= 0 {
-		burst = max(1, int(math.Ceil(perSecond)))
-	}
-	tenants, err := lru.New[shardmap.TenantID, *rate.Limiter](buckets)
-	if err != nil {
-		return nil, err
-	}
-	window := int(math.Ceil(float64(burst) / perSecond))
-	return &limiter{
-		limit: rate.Limit(perSecond), burst: burst, tenants: tenants,
-		policy: fmt.Sprintf(`"tenant";q=%d;w=%d`, burst, window),
-	}, nil
+type turnKey struct{}
+
+// Write implements [http.ResponseWriter].
+func (t *turn) Write(p []byte) (int, error) {
+	t.Leave()
+	return t.ResponseWriter.Write(p)
 }
 
-// take asks for one request now. left is what remains; wait, when refused, how long until one is there.
-func (l *limiter) take(tenant shardmap.TenantID, now time.Time) (ok bool, left int, wait time.Duration) {
-	bucket, found := l.tenants.Get(tenant)
-	if !found {
-		fresh := rate.NewLimiter(l.limit, l.burst)
-		if raced, there, _ := l.tenants.PeekOrAdd(tenant, fresh); there {
-			fresh = raced
-		}
-		bucket = fresh
-	}
-	ok = bucket.AllowN(now, 1)
-	tokens := bucket.TokensAt(now)
-	if !ok {
-		wait = time.Duration((1 - tokens) / float64(l.limit) * float64(time.Second))
-	}
-	return ok, max(0, int(tokens)), wait
+// WriteString implements [gin.ResponseWriter].
+func (t *turn) WriteString(s string) (int, error) {
+	t.Leave()
+	return t.ResponseWriter.WriteString(s)
 }
 
-// limit refuses what is beyond a tenant's rate at this node, and tells every
-// answer what is left (draft-ietf-httpapi-ratelimit-headers).
+// Limits is what holds for the tenant of a request, whose context or one made
+// of it this is; zero where neither tenant, plan nor node says anything.
+func Limits(ctx context.Context) access.Limits {
+	if t, _ := ctx.Value(turnKey{}).(*turn); t != nil {
+		return t.Pass.Limits
+	}
+	return access.Limits{}
+}
+
+// limit refuses what is beyond a tenant's limits and what the node cannot
+// serve, and tells every answer what is left
+// (draft-ietf-httpapi-ratelimit-headers).
 func (g *Gateway) limit(c *gin.Context) {
-	if g.limits == nil {
+	r := c.Request
+	t, _ := r.Context().Value(turnKey{}).(*turn)
+	if r.Body != nil && r.Body != http.NoBody {
+		most := g.cfg.MaxBody
+		if own := t.Pass.Limits.MaxBody; own > 0 {
+			most = min(own, max(g.cfg.MaxBody, bodyCeiling))
+		}
+		if r.ContentLength > most {
+			c.Header("Connection", "close")
+			fault.Write(c, &http.MaxBytesError{Limit: most})
+			return
+		}
+		r.Body = http.MaxBytesReader(c.Writer, r.Body, most)
+	}
+	err := g.cfg.Limits.Enter(r.Context(), &t.Pass, r.ContentLength >= 0 && r.ContentLength <= measuredBody)
+	if t.Policy != nil {
+		h := c.Writer.Header()
+		h["Ratelimit-Policy"] = t.Policy
+		h["Ratelimit"] = []string{`"tenant";r=` + strconv.Itoa(t.Left) + `;t=` + strconv.Itoa(t.Reset)}
+	}
+	if err != nil {
+		f := limitFault(err)
+		g.watch.refused.WithLabelValues(f.Code).Inc()
+		fault.Write(c, f)
 		return
 	}
-	ok, left, wait := g.limits.take(identity(c).Tenant, time.Now())
-	reset := math.Ceil(wait.Seconds())
-	if ok {
-		reset = math.Ceil(float64(g.limits.burst-left) / float64(g.limits.limit))
+	defer t.Leave()
+	t.ResponseWriter = c.Writer
+	c.Writer = t
+	c.Next()
+}
+
+// limitFault words a refusal.
+func limitFault(err error) *fault.Fault {
+	var refused *limit.Refused
+	if !errors.As(err, &refused) {
+		return fault.From(err)
 	}
-	c.Header("RateLimit-Policy", g.limits.policy)
-	c.Header("RateLimit", `"tenant";r=`+strconv.Itoa(left)+`;t=`+strconv.Itoa(int(reset)))
-	if !ok {
-		g.watch.refused.WithLabelValues("rate_limited").Inc()
-		f := fault.New(http.StatusTooManyRequests, "rate_limited", "The tenant's request rate at this node is used up").
-			WithHint("Nothing was executed: wait as long as Retry-After says, then try again.")
-		f.RetryAfter = max(wait, time.Second)
-		fault.Write(c, f)
+	var f *fault.Fault
+	switch refused.Reason {
+	case limit.RateLimited:
+		f = fault.New(http.StatusTooManyRequests, string(refused.Reason), "The tenant's request rate is used up")
+	case limit.TooManyConcurrent:
+		f = fault.New(http.StatusTooManyRequests, string(refused.Reason), "The tenant has as many requests under way as it may")
+	default:
+		f = fault.New(http.StatusServiceUnavailable, string(refused.Reason), "This node has more requests than it can serve")
 	}
+	f.RetryAfter = refused.RetryAfter
+	return f.WithHint("Nothing was executed: wait as long as Retry-After says, then try again.")
 }

@@ -22,6 +22,8 @@ const (
 	writeFor  = 5 * time.Second
 	idleFor   = 60 * time.Second
 	maxHeader = 16 << 10
+	// bodyCeiling is the largest body that a plan can allow.
+	bodyCeiling = 64 << 20
 	// drainMax is how much of a body that is too large is taken in after its refusal, within bodyFor.
 	drainMax = 256 << 20
 )
@@ -61,14 +63,17 @@ func (g *Gateway) strict(c *gin.Context) {
 	if body == nil || body == http.NoBody {
 		return
 	}
-	if r.ContentLength > g.cfg.MaxBody {
+	// A tenant's own bound comes when the tenant is known; see limit.
+	if most := max(g.cfg.MaxBody, bodyCeiling); r.ContentLength > most {
 		c.Header("Connection", "close")
-		fault.Write(c, &http.MaxBytesError{Limit: g.cfg.MaxBody})
+		fault.Write(c, &http.MaxBytesError{Limit: most})
 	} else {
-		r.Body = http.MaxBytesReader(c.Writer, body, g.cfg.MaxBody)
+		r.Body = http.MaxBytesReader(c.Writer, body, most)
 		c.Next()
 	}
-	if c.Writer.Status() == http.StatusRequestEntityTooLarge && r.Header.Get("Expect") == "" {
+	status := c.Writer.Status()
+	unread := status == http.StatusRequestEntityTooLarge || r.ContentLength > g.cfg.MaxBody && status >= http.StatusBadRequest
+	if unread && r.Header.Get("Expect") == "" {
 		drain(c.Writer, body)
 	}
 }

@@ -63,7 +63,7 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	}
 	rows := 0
 	if ready && results.NextResult() {
-		rows = out.take(results.ResultReader(), explained, h.opts.MaxAnswer)
+		rows = out.take(results.ResultReader(), explained, h.maxAnswer(id))
 	}
 	if count.SQL != "" && ready && results.NextResult() {
 		out.takeGuess(results.ResultReader())
@@ -84,7 +84,7 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	case rows != 1 && !explained:
 		return fmt.Errorf("the statement returned %d rows", rows)
 	case out.tooLarge > 0:
-		return pgrst.AnswerTooLarge(out.tooLarge, h.opts.MaxAnswer)
+		return pgrst.AnswerTooLarge(out.tooLarge, h.maxAnswer(id))
 	}
 	return nil
 }

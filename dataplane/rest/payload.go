@@ -42,7 +42,8 @@ func (h *Handler) readBody(c *gin.Context, req *request) error {
 		mediaType, _, _ = strings.Cut(header, ";")
 		mediaType = strings.ToLower(strings.TrimSpace(mediaType))
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, h.opts.MaxBody))
+	id, _ := IdentityFrom(c.Request.Context())
+	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, h.maxBody(id)))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if gone := c.Request.Context().Err(); gone != nil || errors.As(err, &tooLarge) {

@@ -23,6 +23,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/router"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -44,6 +45,8 @@ type Identity struct {
 	Schemas []string
 	// Related, when set, is asked about each relation that a request embeds: an error refuses the request.
 	Related func(schema, relation string) error
+	// Limits go before [Options] where they are set, and bound a statement's time.
+	Limits access.Limits
 }
 
 type identityKey struct{}
@@ -151,6 +154,7 @@ func (h *Handler) serve(read func(*gin.Context, *exposure) (*request, error)) gi
 		}
 		req, err := read(c, h.exposed.of(id.Schemas))
 		if err == nil {
+			h.bound(req, id)
 			err = h.answer(c, id, req)
 		}
 		if err != nil {

@@ -20,10 +20,11 @@ type prologue struct {
 	plain   bool // none of the tenant's SQL runs, so that nobody could see more than the role
 	zoned   bool // a time zone is preferred
 	reads   bool // the transaction may not write
+	timed   bool // the plan bounds a statement's time
 }
 
 func (p prologue) index() (i int) {
-	for bit, set := range []bool{p.stamped, p.plain, p.zoned, p.reads} {
+	for bit, set := range []bool{p.stamped, p.plain, p.zoned, p.reads, p.timed} {
 		if set {
 			i |= 1 << bit
 		}
@@ -31,15 +32,15 @@ func (p prologue) index() (i int) {
 	return i
 }
 
-var prologues = func() (sql [16]string) {
+var prologues = func() (sql [32]string) {
 	for i := range sql {
-		p := prologue{stamped: i&1 != 0, plain: i&2 != 0, zoned: i&4 != 0, reads: i&8 != 0}
+		p := prologue{stamped: i&1 != 0, plain: i&2 != 0, zoned: i&4 != 0, reads: i&8 != 0, timed: i&16 != 0}
 		sql[i] = p.sql()
 	}
 	return sql
 }()
 
-// sql is the statement; its parameters are the stamp, the settings in this order, the time zone.
+// sql is the statement; its parameters are the stamp, the settings in this order, the time zone, the statement's time.
 func (p prologue) sql() string {
 	names := []string{"role"}
 	if !p.plain {
@@ -47,6 +48,9 @@ func (p prologue) sql() string {
 	}
 	if p.zoned {
 		names = append(names, "timezone")
+	}
+	if p.timed {
+		names = append(names, "statement_timeout")
 	}
 	var calls []string
 	if p.stamped {
@@ -70,7 +74,7 @@ func (h *Handler) settings(database string, id Identity, req *request, p prologu
 	if id.Access == router.ReadWrite {
 		role = database + "_rw"
 	}
-	params := make([][]byte, 0, 8)
+	params := make([][]byte, 0, 9)
 	if p.stamped {
 		params = append(params, stamp)
 	}
@@ -89,6 +93,9 @@ func (h *Handler) settings(database string, id Identity, req *request, p prologu
 	}
 	if p.zoned = req.prefer.timezone != ""; p.zoned {
 		params = append(params, []byte(req.prefer.timezone))
+	}
+	if p.timed = id.Limits.StatementFor > 0; p.timed { // in milliseconds; 0 would be no bound
+		params = append(params, strconv.AppendInt(nil, max(1, id.Limits.StatementFor.Milliseconds()), 10))
 	}
 	return prologues[p.index()], params
 }

@@ -144,6 +144,9 @@ func (f *Feed) Synced() bool { return f.placements.synced.Load() && f.shards.syn
 // Connected tells whether NATS can be heard right now.
 func (f *Feed) Connected() bool { return f.nc.IsConnected() }
 
+// NATS is the feed's connection, for others to use as long as the feed is not closed.
+func (f *Feed) NATS() *nats.Conn { return f.nc }
+
 // Close ends the connection to NATS; end Run first.
 func (f *Feed) Close() {
 	f.nc.Close()
