@@ -30,7 +30,7 @@ const exitHelp = `Exit status:
   0  it is done
   1  it failed
   2  the command line is wrong, or an ID or value on it
-  3  there is no such tenant, shard or operation
+  3  there is no such tenant, shard or operation (or plan, key, role …)
   4  refused: the state of things, a rule or your role does not allow it; nothing was changed
   5  no fleet, or it can't be reached or answer now; try again
   130  Ctrl-C while waiting; the operation goes on`
@@ -115,7 +115,8 @@ func statusOf(e *client.Error) int {
 		return exitUsage
 	case http.StatusNotFound:
 		return exitNotFound
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusPreconditionFailed,
+		http.StatusUnprocessableEntity:
 		return exitRefused
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
 		return exitUnavailable

@@ -14,7 +14,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Work on Cedar policies", GroupID: "operate"}
-	cmd.AddCommand(policyTestCommand())
+	cmd.AddCommand(policyShowCommand(), policyApplyCommand(), policyRemoveCommand(), policyTestCommand())
 	return cmd
 }
 

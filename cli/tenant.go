@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -27,7 +26,7 @@ func tenantCommand() *cobra.Command {
 			"tenant resume %s"),
 		tenantVerbCommand("resume", "Open a suspended tenant", (*client.Client).ResumeTenant, "tenant show %s"),
 		tenantVerbCommand("restore", "Bring a deleted tenant back within its grace period", (*client.Client).RestoreTenant, "tenant show %s"),
-		tenantDeleteCommand(), tenantPsqlCommand(), tenantDSNCommand())
+		tenantDeleteCommand(), tenantAccessCommand(), tenantSetCommand(), tenantPsqlCommand(), tenantDSNCommand())
 	return cmd
 }
 
@@ -251,15 +250,33 @@ func confirmDelete(cmd *cobra.Command, id string) error {
   - within the grace period `+"`tenant-ops tenant restore %s`"+` brings it back as it is now
   - after it, its database is dropped for good, and the ID is never used again
 Type the tenant's ID to go on: `, id, name, t.Shard, id)
-	typed, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if strings.TrimSpace(typed) == id {
+	return typed(cmd, id, "the tenant's ID", "deleted")
+}
+
+// confirm says what a command is about to do, unless yes, and wants word typed.
+func confirm(cmd *cobra.Command, yes bool, what, word, name string) error {
+	if yes {
+		return nil
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType %s to go on: ", clean(what), name)
+	return typed(cmd, word, name, "changed")
+}
+
+// typed wants word, which people know as name, on the standard input.
+func typed(cmd *cobra.Command, word, name, done string) error {
+	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if strings.TrimSpace(line) == word {
 		return nil
 	}
 	fmt.Fprintln(cmd.ErrOrStderr())
-	if err != nil && strings.TrimSpace(typed) == "" {
-		return &statusError{exitUsage, "say --yes to delete without being asked", errors.New("nobody typed the tenant's ID; nothing was deleted")}
+	if err != nil && strings.TrimSpace(line) == "" {
+		return &statusError{exitUsage, "say --yes to go on without being asked", fmt.Errorf("nobody typed %s; nothing was %s", name, done)}
 	}
-	return &statusError{exitRefused, "type the ID exactly, or say --yes", errors.New("what was typed is not the tenant's ID; nothing was deleted")}
+	return &statusError{exitRefused, "type it exactly, or say --yes", fmt.Errorf("what was typed is not %s; nothing was %s", name, done)}
+}
+
+func yesFlag(cmd *cobra.Command, yes *bool) {
+	cmd.Flags().BoolVar(yes, "yes", false, "do not ask")
 }
 
 // checkTenant refuses a malformed ID before anything is asked.

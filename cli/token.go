@@ -50,6 +50,7 @@ own issuer. In production tokens come from your OIDC provider.`,
 	f.StringVar(&c.Subject, "sub", "dev", "who the token is for")
 	f.DurationVar(&c.TTL, "ttl", time.Hour, "how long the token is valid")
 	mustGive(cmd, "tenant")
+	cmd.AddCommand(tokenRevokeCommand())
 	completeFlag(cmd, "tenant", completeTenants)
 	completeFlag(cmd, "role", cobra.FixedCompletions([]string{issuer.RoleViewer, issuer.RoleEditor, issuer.RoleOwner}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -94,6 +95,8 @@ type Change struct {
 	Reason string
 	// Key makes the change safe to ask for again, also from another process.
 	Key string
+	// Version is the one that the document must still have; nil: whichever.
+	Version *int64
 }
 
 // get reads what is at path.
@@ -111,6 +114,9 @@ func change[T any](ctx context.Context, c *Client, method, path string, in any, 
 	h.Set(api.HeaderIdempotencyKey, ch.Key)
 	if ch.Reason != "" {
 		h.Set(api.HeaderReason, ch.Reason)
+	}
+	if ch.Version != nil {
+		h.Set(api.HeaderIfMatch, strconv.Quote(strconv.FormatInt(*ch.Version, 10)))
 	}
 	err = c.call(ctx, method, path, nil, in, h, true, &out)
 	return out, err
