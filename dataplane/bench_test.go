@@ -331,7 +331,7 @@ func idleFootprint(b *testing.B, node *dataplane.Server, within time.Duration) f
 	b.Helper()
 	least := footprint{bytes: math.MaxInt64, goroutines: math.MaxInt, connections: math.MaxInt}
 	for until := time.Now().Add(within); time.Now().Before(until); {
-		found := connectionsGauge.FindStringSubmatch(do(b, http.MethodGet, node.URL()+"/metrics", "", "").body)
+		found := connectionsGauge.FindStringSubmatch(do(b, http.MethodGet, node.OpsURL()+"/metrics", "", "").body)
 		require.Len(b, found, 2)
 		n, err := strconv.Atoi(found[1])
 		require.NoError(b, err)

@@ -21,8 +21,26 @@ type Config struct {
 	// Name of this node, unique in the fleet; default host name and process ID.
 	Name string `yaml:"name" env:"FREEHOLD_NAME"`
 	// Listen is the REST API's address, e.g. 127.0.0.1:7500.
-	Listen  string `yaml:"listen" env:"FREEHOLD_LISTEN"`
-	NATSURL string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
+	Listen string `yaml:"listen" env:"FREEHOLD_LISTEN"`
+	// TLSCertFile and TLSKeyFile (PEM) make it HTTPS; TLSClientCAFile has every client show a certificate of one of its roots.
+	TLSCertFile     string `yaml:"tls_cert_file" env:"FREEHOLD_TLS_CERT_FILE"`
+	TLSKeyFile      string `yaml:"tls_key_file" env:"FREEHOLD_TLS_KEY_FILE"`
+	TLSClientCAFile string `yaml:"tls_client_ca_file" env:"FREEHOLD_TLS_CLIENT_CA_FILE"`
+	// TLSMin is the oldest version of TLS spoken, 1.2 or 1.3.
+	TLSMin string `yaml:"tls_min" env:"FREEHOLD_TLS_MIN"`
+	// OpsListen is where metrics and probes are served, for operators alone; empty: nowhere. OpsPprof serves profiles there, too.
+	OpsListen string `yaml:"ops_listen" env:"FREEHOLD_OPS_LISTEN"`
+	OpsPprof  bool   `yaml:"ops_pprof" env:"FREEHOLD_OPS_PPROF"`
+	// CORSOrigins may use the API from a browser: origins, or `*` or `none` alone.
+	CORSOrigins []string `yaml:"cors_origins" env:"FREEHOLD_CORS_ORIGINS"`
+	// TrustedProxies are the addresses and prefixes of those in front of the node whose
+	// X-Forwarded-For, -Proto and -Host, X-Request-Id and traceparent count.
+	TrustedProxies []string `yaml:"trusted_proxies" env:"FREEHOLD_TRUSTED_PROXIES"`
+	// ClientTraces has X-Request-Id and traceparent count from every client.
+	ClientTraces bool `yaml:"client_traces" env:"FREEHOLD_CLIENT_TRACES"`
+	// CompressFrom is how many bytes an answer must have to be compressed; negative: none is.
+	CompressFrom int    `yaml:"compress_from" env:"FREEHOLD_COMPRESS_FROM"`
+	NATSURL      string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
 	// ControlURL is the admin API, asked for placements that the KV bucket does not have.
 	ControlURL string `yaml:"control_url" env:"FREEHOLD_CONTROL_URL"`
 	// ControlTokenFile holds the bearer token (role node) for ControlURL.
@@ -96,6 +114,8 @@ const schemaRoom = 16 << 20
 func (c *Config) Defaults() {
 	config.Default(&c.Name, config.InstanceName())
 	config.Default(&c.Listen, "127.0.0.1:7500")
+	config.Default(&c.TLSMin, "1.2")
+	config.Default(&c.CompressFrom, 4096)
 	config.Default(&c.Audience, "freehold")
 	config.Default(&c.TenantClaim, "tenant")
 	config.Default(&c.RoleClaim, "role")
@@ -119,11 +139,17 @@ func (c *Config) Defaults() {
 	c.Router.Defaults()
 	config.Default(&c.Limits.TenantConcurrency, 2*c.Router.TenantConns)
 	c.Limits.Defaults()
+	if len(c.CORSOrigins) == 0 {
+		c.CORSOrigins = []string{"*"}
+	}
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"EdDSA", "ES256", "RS256"}
 	}
 	if len(c.Issuers) == 0 {
 		c.Issuers = nil // as an empty list of a file is
+	}
+	if len(c.TrustedProxies) == 0 { // none, however it is written
+		c.TrustedProxies = nil
 	}
 	if len(c.IssuerNetworks) == 0 {
 		c.IssuerNetworks = nil

@@ -171,7 +171,7 @@ func (w *world) place(id shardmap.TenantID, state shardmap.State, epoch shardmap
 }
 
 func (w *world) config() dataplane.Config {
-	return dataplane.Config{Name: "n1", Listen: "127.0.0.1:0", NATSURL: w.nats.URL(), ControlURL: w.control.URL, SecretsDir: w.dir,
+	return dataplane.Config{Name: "n1", Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", NATSURL: w.nats.URL(), ControlURL: w.control.URL, SecretsDir: w.dir,
 		Issuer: w.issuer.URL(), JWKSURL: w.issuer.JWKSURL(), Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 }
 
@@ -198,8 +198,12 @@ func (w *world) node(adjust ...func(*dataplane.Config)) *dataplane.Server {
 
 func (w *world) eventually(s *dataplane.Server, status int) {
 	w.t.Helper()
+	at := s.URL()
+	if strings.HasPrefix(at, "https:") {
+		at = s.OpsURL()
+	}
 	require.Eventually(w.t, func() bool {
-		resp, err := http.Get(s.URL() + "/readyz")
+		resp, err := http.Get(at + "/readyz")
 		if err != nil {
 			return false
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/config"
 )
@@ -24,6 +25,18 @@ func (c *Config) Validate() error {
 	check := faults.Check
 	_, _, err := net.SplitHostPort(c.Listen)
 	check(err == nil, "listen: %q: want host:port", c.Listen)
+	check((c.TLSCertFile == "") == (c.TLSKeyFile == ""), "tls_cert_file, tls_key_file: one without the other")
+	check(c.TLSClientCAFile == "" || c.TLSCertFile != "", "tls_client_ca_file: clients show certificates by TLS alone: set tls_cert_file")
+	check(tlsVersions[c.TLSMin] != 0, "tls_min: %q: want 1.2 or 1.3", c.TLSMin)
+	if c.OpsListen != "" {
+		_, _, err = net.SplitHostPort(c.OpsListen)
+		check(err == nil, "ops_listen: %q: want host:port, or nothing", c.OpsListen)
+	}
+	check(c.OpsListen != "" || !c.OpsPprof, "ops_pprof: set ops_listen, where profiles would be")
+	err = gateway.CheckOrigins(c.CORSOrigins)
+	check(err == nil, "cors_origins: %w", err)
+	err = gateway.CheckProxies(c.TrustedProxies)
+	check(err == nil, "trusted_proxies: %w", err)
 	check(c.SecretsDir != "", "secrets_dir: where are the tenants' logins?")
 	c.checkIssuers(&faults)
 	check(c.NATSURL != "", "nats_url: where are the placements published?")

@@ -19,6 +19,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/servertls"
 	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/telemetry"
 	"github.com/freehold-db/freehold/router"
@@ -42,6 +43,8 @@ type Server struct {
 	gate     *gateway.Gateway
 	http     *http.Server
 	listener *listener
+	secure   *servertls.Certificate // nil: plain HTTP
+	ops      *ops                   // nil: nowhere
 	router   *router.Router
 	limits   *limit.Limiter
 	source   *source
@@ -83,29 +86,39 @@ func (s *Server) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	inside, err := s.loadTLS()
+	if err != nil {
+		return err
+	}
 	listener, err := listen(ctx, s.cfg.Listen)
 	if err != nil {
 		return err
 	}
 	s.listener = listener
 	s.url = "http://" + listener.Addr().String()
+	if inside != nil {
+		s.url = "https://" + listener.Addr().String()
+	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 
-	if err := s.build(secrets); err != nil {
+	if err := s.build(ctx, secrets); err != nil {
 		end()
 		return errors.Join(err, s.close(ctx), listener.Close())
 	}
 	s.side.Go(func() { s.verify.Run(life) })
 	s.side.Go(func() { s.reporter.Run(life) })
 	s.side.Go(func() { s.limits.Run(life, share.NewLink(s.source.NATS(), s.log)) })
+	if s.secure != nil {
+		s.side.Go(func() { s.secure.Run(life) })
+	}
 	s.side.Go(func() { s.source.Run(life, s.source.places, s.router) })
 	s.side.Go(func() {
 		d := s.source.directory
 		s.source.FollowAccess(life, feed.Sink{Begin: d.Begin, Take: d.Take, Drop: d.Drop, Whole: d.Whole})
 	})
 	go func() {
-		if err := s.http.Serve(gateway.Listener(listener)); !s.stopping.Load() {
+		if err := s.http.Serve(gateway.Listener(listener, inside)); !s.stopping.Load() {
 			s.done <- fmt.Errorf("data-plane node: %w", err)
 		}
 		close(s.done)
@@ -115,7 +128,7 @@ func (s *Server) assemble(ctx context.Context) error {
 }
 
 // build makes the node's parts; none of them does anything yet.
-func (s *Server) build(secrets secret.Store) (err error) {
+func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 	if s.source, err = newSource(s.cfg, s.log); err != nil {
 		return err
 	}
@@ -133,7 +146,9 @@ func (s *Server) build(secrets secret.Store) (err error) {
 	s.limits = limit.New(limit.Options{Config: s.cfg.Limits, Node: s.cfg.Name, Of: s.limitsOf, Log: s.log,
 		Defaults: access.Limits{Rate: s.cfg.RatePerTenant, Burst: s.cfg.Burst}})
 	s.gate, err = gateway.New(gateway.Config{
-		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Policies: policy.New(s.source.directory, s.log), MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
+		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Policies: policy.New(s.source.directory, s.log),
+		Origins: s.cfg.CORSOrigins, Proxies: s.cfg.TrustedProxies, Traces: s.cfg.ClientTraces,
+		CompressFrom: s.cfg.CompressFrom, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
 		Limits: s.limits, Registry: registry, Log: s.log,
 		Bind: bind,
 		Ready: func() error {
@@ -151,7 +166,13 @@ func (s *Server) build(secrets secret.Store) (err error) {
 		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback}).Register(s.gate.API())
 	s.http = gateway.NewServer(s.gate, s.cfg.RequestFor)
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
-	return nil
+	if s.secure != nil {
+		registry.MustRegister(certificateEnd(s.secure.NotAfter))
+	}
+	if s.cfg.OpsListen != "" {
+		s.ops, err = serveOps(ctx, s.cfg.OpsListen, registry, s.gate.Ready, s.cfg.OpsPprof, s.log)
+	}
+	return err
 }
 
 // bind tells the REST dialect who asks: viewers read, editors write too. A role
@@ -193,6 +214,14 @@ var over = func() context.Context {
 
 // URL is where the node serves.
 func (s *Server) URL() string { return s.url }
+
+// OpsURL is where metrics and probes are; empty: nowhere.
+func (s *Server) OpsURL() string {
+	if s.ops == nil {
+		return ""
+	}
+	return s.ops.url
+}
 
 // Done is closed when the node serves no more, after an error if it was not stopped.
 func (s *Server) Done() <-chan error { return s.done }
@@ -246,6 +275,9 @@ func (s *Server) close(ctx context.Context) (err error) {
 	}
 	if s.source != nil {
 		s.source.Close()
+	}
+	if s.ops != nil {
+		err = errors.Join(err, s.ops.stop())
 	}
 	return err
 }

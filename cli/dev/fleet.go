@@ -114,6 +114,7 @@ const (
 	issuerPart       = "issuer"
 	controlPlanePart = "controlplane"
 	nodePrefix       = "dataplane-"
+	opsSuffix        = "-ops" // of a node's second port
 	selfName         = "dev"
 )
 
@@ -332,6 +333,7 @@ func (f *Fleet) Info() Info {
 	}
 	for _, n := range f.nodes() {
 		info.DataplaneURLs = append(info.DataplaneURLs, f.urlOf(n))
+		info.OpsURLs = append(info.OpsURLs, f.urlOf(n+opsSuffix))
 	}
 	for _, u := range f.shards {
 		info.Shards = append(info.Shards, ShardInfo{ID: u.id,

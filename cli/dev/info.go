@@ -16,6 +16,7 @@ type Info struct {
 	AdminURL      string         `json:"admin_url"`
 	AdminToken    string         `json:"admin_token"`
 	DataplaneURLs []string       `json:"dataplane_urls"`
+	OpsURLs       []string       `json:"ops_urls"` // of the same nodes: metrics
 	IssuerURL     string         `json:"issuer_url"`
 	NATSURL       string         `json:"nats_url"`
 	CatalogDSN    string         `json:"catalog_dsn"`

@@ -162,8 +162,12 @@ func (f *Fleet) newControlPlane(name string) *served {
 
 func (f *Fleet) newNode(name string) *served {
 	return &served{f: f, name: name, make: func(port int) (part, error) {
+		ops, err := f.opsPort(name)
+		if err != nil {
+			return nil, err
+		}
 		cfg := dataplane.Config{
-			Name: name, Listen: loopback(port), NATSURL: f.natsURL(), ControlURL: f.adminURL(), ControlTokenFile: f.nodeTokenFile(),
+			Name: name, Listen: loopback(port), OpsListen: loopback(ops), NATSURL: f.natsURL(), ControlURL: f.adminURL(), ControlTokenFile: f.nodeTokenFile(),
 			SecretsDir: f.dir.secrets(), Issuer: f.issuerURL(), JWKSURL: f.jwksURL.Load().(string), Audience: issuer.Audience,
 			Development: true, IssuerNetworks: []string{"127.0.0.0/8", "::1/128"}, // a tenant's own issuer may be tried here, too
 		}
@@ -174,12 +178,24 @@ func (f *Fleet) newNode(name string) *served {
 		if f.opts.Processes {
 			return f.child(name, []string{"dataplane"}, cfg, port, ready("http://"+cfg.Listen))
 		}
-		var err error
 		if cfg.Log, err = f.logger(name); err != nil {
 			return nil, err
 		}
 		return &embedded{run: func(ctx context.Context) (stopper, error) { return orNil(dataplane.Start(ctx, cfg)) }, ready: ready("http://" + cfg.Listen)}, nil
 	}}
+}
+
+// opsPort is where a node's metrics are: where they were, or a free port.
+func (f *Fleet) opsPort(name string) (int, error) {
+	port := f.state.port(name + opsSuffix)
+	if port != 0 && process.PortFree(port) {
+		return port, nil
+	}
+	port, err := process.FreePort()
+	if err != nil {
+		return 0, err
+	}
+	return port, f.state.setPort(name+opsSuffix, port)
 }
 
 // orNil keeps a nil *T from becoming a non-nil interface.

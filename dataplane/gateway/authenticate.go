@@ -122,7 +122,7 @@ func (g *Gateway) crossing(c *gin.Context, id *bearer.Identity, other, message s
 func (g *Gateway) report(c *gin.Context, action string, id *bearer.Identity, other, reason string) {
 	e := access.NewEvent("", action, id.Tenant)
 	e.Claimed, e.Subject, e.Issuer, e.Reason = other, id.Subject, id.Issuer, reason
-	e.Remote, e.RequestID = c.Request.RemoteAddr, c.Writer.Header().Get("X-Request-Id")
+	e.Remote, e.RequestID = clientAddress(c.Request), c.Writer.Header().Get("X-Request-Id")
 	g.watch.refusal(c.Request.Context(), e)
 	if g.cfg.Report != nil {
 		g.cfg.Report(e)

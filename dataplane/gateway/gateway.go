@@ -24,7 +24,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
@@ -44,6 +43,16 @@ type Config struct {
 	// what a request without a profile is for, of tenants without schemas of their own; default public.
 	Policies *policy.Guard
 	Schema   string
+	// Origins may use the API from a browser: a list, or `*` or `none` alone; nothing is `*`.
+	Origins []string
+	// Proxies are addresses and prefixes of those whose X-Forwarded-For, -Proto
+	// and -Host, X-Request-Id and traceparent count.
+	Proxies []string
+	// Traces has X-Request-Id and traceparent count from every client.
+	Traces bool
+	// CompressFrom is how many bytes an answer must have to be compressed for
+	// clients that take that; negative: none is.
+	CompressFrom int
 	// MaxBody bounds a request's body in bytes, where the tenant's plan says nothing.
 	MaxBody int64
 	// RequestFor bounds a request from its head to the end of its answer.
@@ -54,8 +63,8 @@ type Config struct {
 	Ready func() error
 	// Bind attaches an identity to the context that handlers get.
 	Bind func(context.Context, *bearer.Identity) context.Context
-	// Registry takes the gateway's metrics and is served under /metrics.
-	Registry *prometheus.Registry
+	// Registry takes the gateway's metrics.
+	Registry prometheus.Registerer
 	Log      *slog.Logger
 }
 
@@ -64,12 +73,13 @@ type Gateway struct {
 	cfg     Config
 	engine  *gin.Engine
 	api     *gin.RouterGroup
+	origins origins
 	watch   *observer
 	leaving atomic.Bool
 	parting atomic.Bool
 }
 
-// New builds a gateway without routes but /healthz, /readyz and /metrics.
+// New builds a gateway without routes but /healthz and /readyz.
 func New(cfg Config) (*Gateway, error) {
 	if cfg.Verifier == nil || cfg.Bind == nil || cfg.Ready == nil || cfg.Registry == nil || cfg.Log == nil {
 		return nil, errors.New("gateway: configuration is incomplete")
@@ -85,7 +95,15 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.Limits = limit.New(limit.Options{Log: cfg.Log})
 	}
 	cfg.Registry.MustRegister(cfg.Limits)
-	g := &Gateway{cfg: cfg, watch: newObserver(cfg.Registry, cfg.Log)}
+	origins, err := parseOrigins(cfg.Origins)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: origins: %w", err)
+	}
+	trusted, err := parseProxies(cfg.Proxies)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: proxies: %w", err)
+	}
+	g := &Gateway{cfg: cfg, origins: origins, watch: newObserver(cfg.Registry, cfg.Log, trusted, cfg.Traces)}
 
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
@@ -95,7 +113,7 @@ func New(cfg Config) (*Gateway, error) {
 	if err := e.SetTrustedProxies(nil); err != nil {
 		return nil, err
 	}
-	e.Use(g.watch.observe, g.strict)
+	e.Use(g.watch.observe, g.cors, g.strict, g.compress)
 	e.NoRoute(func(c *gin.Context) {
 		fault.Write(c, fault.New(http.StatusNotFound, "no_such_path", "There is nothing at this path").
 			WithHint("Tables are under /rest/v1/."))
@@ -105,7 +123,6 @@ func New(cfg Config) (*Gateway, error) {
 	})
 	e.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", g.readyz)
-	e.GET("/metrics", gin.WrapH(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
 	g.engine = e
 	g.api = e.Group("/", g.authenticate, g.authorize, g.limit)
 	return g, nil
@@ -127,12 +144,16 @@ func (g *Gateway) Part() { g.parting.Store(true) }
 // UnderWay is how many requests are being served now.
 func (g *Gateway) UnderWay() int64 { return g.watch.underWay.Load() }
 
-func (g *Gateway) readyz(c *gin.Context) {
-	err := g.cfg.Ready()
+// Ready returns why no requests should be sent here now, or nil.
+func (g *Gateway) Ready() error {
 	if g.leaving.Load() {
-		err = errors.New("draining")
+		return errors.New("draining")
 	}
-	if err != nil {
+	return g.cfg.Ready()
+}
+
+func (g *Gateway) readyz(c *gin.Context) {
+	if err := g.Ready(); err != nil {
 		c.String(http.StatusServiceUnavailable, "not ready: %s\n", err)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,12 +12,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -37,6 +41,9 @@ import (
 
 type boundKey struct{}
 
+// long is an answer worth to be compressed.
+var long = strings.Repeat(`{"id":1,"name":"somebody"},`, 1000)
+
 // door is a gateway before one handler that answers with the tenant it was bound to.
 type door struct {
 	*gateway.Gateway
@@ -48,6 +55,8 @@ type door struct {
 
 	mu     sync.Mutex
 	events []access.Event
+
+	figures prometheus.Gatherer
 }
 
 // reported returns what was reported for the audit log since it was asked last.
@@ -57,6 +66,13 @@ func (d *door) reported() []access.Event {
 	events := d.events
 	d.events = nil
 	return events
+}
+
+// metrics is what operators would see now.
+func (d *door) metrics() string {
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(d.figures, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return w.Body.String()
 }
 
 type syncBuffer struct {
@@ -81,7 +97,8 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 	iss, err := issuer.Start(t.Context(), t.TempDir(), "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = iss.Stop(context.Background()) })
-	d := &door{issuer: iss, log: &syncBuffer{}, docs: access.NewDirectory(func(context.Context, string) ([]byte, error) { return nil, nil })}
+	registry := telemetry.NewRegistry()
+	d := &door{issuer: iss, log: &syncBuffer{}, figures: registry, docs: access.NewDirectory(func(context.Context, string) ([]byte, error) { return nil, nil })}
 	d.docs.Begin()
 	require.True(t, d.docs.Take(access.FleetKey, []byte(`{"version":1}`)))
 	d.docs.Whole()
@@ -92,7 +109,7 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 	require.NoError(t, err)
 	require.NoError(t, v.Refresh(t.Context()))
 	cfg := gateway.Config{
-		Verifier: v, MaxBody: 1000, RequestFor: 30 * time.Second, Registry: telemetry.NewRegistry(), Log: log,
+		Verifier: v, MaxBody: 1000, RequestFor: 30 * time.Second, Registry: registry, Log: log,
 		Policies: policy.New(d.docs, log),
 		Report: func(e access.Event) {
 			d.mu.Lock()
@@ -126,18 +143,46 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 		case "half":
 			_, _ = c.Writer.WriteString("half")
 			panic("secret of the house")
+		case "half-long":
+			c.Header("Content-Length", strconv.Itoa(len(long)))
+			c.Header("Content-Type", "application/json")
+			_, _ = c.Writer.WriteString(long[:len(long)/2])
+			panic("secret of the house")
+		case "long":
+			c.Header("Content-Length", strconv.Itoa(len(long)))
+			c.Header("Content-Type", c.GetHeader("X-Type"))
+			c.Header("ETag", c.GetHeader("X-Tag"))
+			c.Status(http.StatusPartialContent)
+			_, _ = c.Writer.WriteString(long[:100])
+			c.Writer.Flush()
+			_, _ = c.Writer.WriteString(long[100:])
+			return
 		}
 		deadline, ok := c.Request.Context().Deadline()
 		require.True(t, ok && time.Until(deadline) <= 30*time.Second)
 		c.String(http.StatusOK, "%s", c.Request.Context().Value(boundKey{}))
 	})
-	srv := httptest.NewUnstartedServer(d)
-	srv.Config = gateway.NewServer(d, 30*time.Second)
-	srv.Listener = gateway.Listener(srv.Listener)
-	srv.Start()
-	t.Cleanup(srv.Close)
-	d.url = srv.URL
+	d.url = "http://" + d.serve(t, nil)
 	return d
+}
+
+// serve has d listen, with TLS if that is configured, and returns its address.
+func (d *door) serve(t *testing.T, secure *tls.Config) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := gateway.NewServer(d, 5*time.Second)
+	srv.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(gateway.Listener(l, secure))
+	}()
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-done
+	})
+	return l.Addr().String()
 }
 
 func (d *door) token(t *testing.T, tenant string) string {
@@ -214,7 +259,7 @@ func TestTenantIsTheTokens(t *testing.T) {
 	}
 	require.Contains(t, d.log.String(), "refused cross-tenant attempt")
 	require.Contains(t, d.log.String(), "claimed=rival")
-	require.Contains(t, d.get(t, "/metrics").body, `freehold_http_requests_refused_total{reason="tenant_mismatch"} 9`)
+	require.Contains(t, d.metrics(), `freehold_http_requests_refused_total{reason="tenant_mismatch"} 9`)
 }
 
 func TestTokenIsNeeded(t *testing.T) {
@@ -420,13 +465,13 @@ func TestPanicIsOpaque(t *testing.T) {
 		resp.Body.Close()
 	}
 	require.Error(t, err, "half an answer must not look like a whole one")
-	require.Contains(t, d.get(t, "/metrics").body, "freehold_http_requests_under_way 1\n", "only the one for the metrics")
+	require.Contains(t, d.metrics(), "freehold_http_requests_under_way 0\n")
 }
 
 // A request that failed is one line of the log: whose it was, and why.
 func TestFailuresAreLogged(t *testing.T) {
 	t.Parallel()
-	d := open(t)
+	d := open(t, func(c *gateway.Config) { c.Traces = true })
 	a := d.get(t, "/rest/v1/broken", with("Authorization", "Bearer "+d.token(t, "acme")), with("X-Request-Id", "abc-1"))
 	require.Equal(t, 500, a.status)
 	require.NotContains(t, a.body, "secret")
@@ -437,11 +482,11 @@ func TestFailuresAreLogged(t *testing.T) {
 			line = l
 		}
 	}
-	for _, part := range []string{"level=ERROR", "request_id=abc-1", "tenant=acme", "status=500", "code=internal", `err="shard: secret of the house"`, "error_id="} {
+	for _, part := range []string{"level=ERROR", "request_id=abc-1", "tenant=acme", "status=500", "code=internal", `err="shard: secret of the house"`, "error_id=", "client=127.0.0.1"} {
 		require.Contains(t, line, part)
 	}
 	require.Equal(t, 299, d.get(t, "/rest/v1/odd", with("Authorization", "Bearer "+d.token(t, "acme"))).status)
-	require.Contains(t, d.get(t, "/metrics").body, `status="2xx"`, "what SQL makes up is no label either")
+	require.Contains(t, d.metrics(), `status="2xx"`, "what SQL makes up is no label either")
 }
 
 // A request is a span, continued from the client's and with the tenant on it.
@@ -451,7 +496,7 @@ func TestTraces(t *testing.T) { //nolint:paralleltest // the tracer is the proce
 	otel.SetTracerProvider(trace.NewTracerProvider(trace.WithSpanProcessor(spans)))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	t.Cleanup(func() { otel.SetTracerProvider(was); otel.SetTextMapPropagator(wasPropagator) })
-	d := open(t)
+	d := open(t, func(c *gateway.Config) { c.Traces = true })
 	auth := with("Authorization", "Bearer "+d.token(t, "acme"))
 	d.get(t, "/rest/v1/t", auth, with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
 	d.get(t, "/rest/v1/broken", auth, with("traceparent", "hostile\xff"))
@@ -464,6 +509,16 @@ func TestTraces(t *testing.T) { //nolint:paralleltest // the tracer is the proce
 	require.Contains(t, good.Attributes(), attribute.Int("http.response.status_code", 200))
 	require.False(t, bad.Parent().IsValid())
 	require.Equal(t, codes.Error, bad.Status().Code)
+
+	// By default a stranger's trace is linked to, and not gone on with.
+	d = open(t)
+	d.get(t, "/rest/v1/t", with("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+	require.Eventually(t, func() bool { return len(spans.Ended()) == 3 }, 10*time.Second, time.Millisecond)
+	own := spans.Ended()[2]
+	require.False(t, own.Parent().IsValid())
+	require.NotEqual(t, good.SpanContext().TraceID(), own.SpanContext().TraceID())
+	require.Len(t, own.Links(), 1)
+	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", own.Links()[0].SpanContext.TraceID().String())
 }
 
 func TestProbes(t *testing.T) {
@@ -493,12 +548,13 @@ func TestErrorsHaveOneShapePerPath(t *testing.T) {
 	a = d.get(t, "/rest/v1/t/u")
 	require.Equal(t, 404, a.status)
 	require.Contains(t, a.header.Get("Content-Type"), "application/json")
-	require.NotContains(t, d.get(t, "/metrics").body, "nothing", "what a client makes up is no label")
+	require.NotContains(t, d.metrics(), "nothing", "what a client makes up is no label")
 }
 
 func TestRequestID(t *testing.T) {
 	t.Parallel()
-	d := open(t)
+	require.NotEqual(t, "abc-1", open(t).get(t, "/healthz", with("X-Request-Id", "abc-1")).header.Get("X-Request-Id"), "anybody's")
+	d := open(t, func(c *gateway.Config) { c.Traces = true })
 	require.Equal(t, "abc-1", d.get(t, "/healthz", with("X-Request-Id", "abc-1")).header.Get("X-Request-Id"))
 	made := d.get(t, "/healthz", with("X-Request-Id", `a"b`)).header.Get("X-Request-Id")
 	require.NotEmpty(t, made)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -16,27 +17,50 @@ var errHead = errors.New("a line of the request's head is folded, or does not en
 // LF, stray CRs, and folded lines (RFC 9112 §2.2, §5.2). Serve them with the
 // server of [NewServer]. A request that was sent ahead, together with another
 // one's body, is not looked at: who stands in front of us sends none.
-func Listener(l net.Listener) net.Listener { return headListener{l} }
+//
+// With a TLS configuration connections are those of TLS, and heads are looked
+// at inside of them. HTTP/2 has no such heads: its frames say where everything
+// ends, and net/http refuses there what could be read in two ways but for the
+// host, which the gateway checks.
+func Listener(l net.Listener, secure *tls.Config) net.Listener {
+	if secure != nil {
+		return newTLSListener(l, secure)
+	}
+	return headListener{l}
+}
 
 type headListener struct{ net.Listener }
 
 func (l headListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
-		c := &headConn{TCPConn: tcp}
-		c.await()
-		return c, nil
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	return newHeadConn(conn), nil
 }
 
 // headConn looks at what it reads while it awaits a head, up to its end.
 type headConn struct {
-	*net.TCPConn
+	net.Conn
 	awaiting atomic.Bool
 	line     int  // bytes of the current line so far, without its CR
 	cr       bool // the last byte was one
 	bad      bool // what comes next is refused
+}
+
+func newHeadConn(conn net.Conn) *headConn {
+	c := &headConn{Conn: conn}
+	c.await()
+	return c
+}
+
+// CloseWrite lets net/http end our half first, so that a client which still
+// sends can read its answer.
+func (c *headConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 type headKey struct{}
@@ -51,7 +75,7 @@ func (c *headConn) Read(p []byte) (int, error) {
 	if c.bad {
 		return 0, errHead
 	}
-	n, err := c.TCPConn.Read(p)
+	n, err := c.Conn.Read(p)
 	if n > 0 && c.awaiting.Load() {
 		if good := c.sound(p[:n]); good < n {
 			// What is good so far goes on, since net/http answers nobody

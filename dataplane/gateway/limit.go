@@ -60,7 +60,9 @@ func (g *Gateway) limit(c *gin.Context) {
 			most = min(own, max(g.cfg.MaxBody, bodyCeiling))
 		}
 		if r.ContentLength > most {
-			c.Header("Connection", "close")
+			if r.ProtoMajor == 1 {
+				c.Header("Connection", "close")
+			}
 			fault.Write(c, &http.MaxBytesError{Limit: most})
 			return
 		}

@@ -36,6 +36,8 @@ const (
 // spans and log lines do.
 type observer struct {
 	log       *slog.Logger
+	proxies   proxies
+	traces    bool // every client's
 	duration  *prometheus.HistogramVec
 	underWay  atomic.Int64
 	refused   *prometheus.CounterVec
@@ -44,9 +46,9 @@ type observer struct {
 	crossings *rate.Limiter
 }
 
-func newObserver(reg prometheus.Registerer, log *slog.Logger) *observer {
+func newObserver(reg prometheus.Registerer, log *slog.Logger, trusted proxies, traces bool) *observer {
 	o := &observer{
-		log: log, crossings: rate.NewLimiter(crossingsPerSecond, crossingsPerSecond),
+		log: log, proxies: trusted, traces: traces, crossings: rate.NewLimiter(crossingsPerSecond, crossingsPerSecond),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "freehold_http_request_duration_seconds", Help: "Time from a request's head to the end of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
@@ -67,12 +69,13 @@ func newObserver(reg prometheus.Registerer, log *slog.Logger) *observer {
 // observe is the outermost handler.
 func (o *observer) observe(c *gin.Context) {
 	start := time.Now()
-	id := requestID(c.Request)
+	counts := o.proxies.settle(c.Request) || o.traces
+	id := requestID(c.Request, counts)
 	c.Header("X-Request-Id", id)
 	o.underWay.Add(1)
 	var span trace.Span
 	if o.tracer != nil {
-		span = o.begin(c)
+		span = o.begin(c, counts)
 	}
 	defer func() {
 		cut := o.recovered(c, recover())
@@ -85,9 +88,19 @@ func (o *observer) observe(c *gin.Context) {
 	c.Next()
 }
 
-func (o *observer) begin(c *gin.Context) trace.Span {
-	ctx := otel.GetTextMapPropagator().Extract(c.Request.Context(), propagation.HeaderCarrier(c.Request.Header))
-	ctx, span := o.tracer.Start(ctx, method(c)+" "+route(c), trace.WithSpanKind(trace.SpanKindServer))
+// begin starts the request's span. It continues the client's trace where that
+// counts, and is linked to it otherwise: one can still be found by the other,
+// and a stranger decides neither what is recorded nor into whose trace it goes.
+func (o *observer) begin(c *gin.Context, counts bool) trace.Span {
+	ctx := c.Request.Context()
+	remote := otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(c.Request.Header))
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
+	if counts {
+		ctx = remote
+	} else if theirs := trace.SpanContextFromContext(remote); theirs.IsValid() {
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: theirs}))
+	}
+	ctx, span := o.tracer.Start(ctx, method(c)+" "+route(c), options...)
 	c.Request = c.Request.WithContext(ctx)
 	return span
 }
@@ -130,7 +143,8 @@ func (o *observer) record(c *gin.Context, requestID string, took time.Duration, 
 		tenant = string(id.Tenant)
 	}
 	level, attrs := slog.LevelInfo, []slog.Attr{slog.String("request_id", requestID), slog.String("method", m), slog.String("route", rt),
-		slog.Int("status", status), slog.Duration("took", took), slog.Int("bytes", c.Writer.Size()), slog.String("tenant", tenant)}
+		slog.Int("status", status), slog.Duration("took", took), slog.Int("bytes", c.Writer.Size()), slog.String("tenant", tenant),
+		slog.String("client", clientAddress(c.Request))}
 	var f *fault.Fault
 	if last := c.Errors.Last(); last != nil && errors.As(last.Err, &f) {
 		attrs = append(attrs, slog.String("code", f.Code))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,17 +25,24 @@ const (
 	maxHeader = 16 << 10
 	// bodyCeiling is the largest body that a plan can allow.
 	bodyCeiling = 64 << 20
+	// maxStreams is how many requests one connection of HTTP/2 may have under way.
+	maxStreams = 100
+	// silentFor is how long a connection of HTTP/2 may take nothing of what it is sent.
+	silentFor = 10 * time.Second
 	// drainMax is how much of a body that is too large is taken in after its refusal, within bodyFor.
 	drainMax = 256 << 20
 )
 
 // NewServer returns a server for h with bounds on everything a client can draw
-// out. Let it serve a [Listener].
+// out, each request of HTTP/2 included. Let it serve a [Listener].
 func NewServer(h http.Handler, requestFor time.Duration) *http.Server {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerFor, ReadTimeout: bodyFor, WriteTimeout: requestFor + writeFor,
 		IdleTimeout: idleFor, MaxHeaderBytes: maxHeader,
+		Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: silentFor},
 	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(true) // by TLS alone
 	watchHeads(s)
 	return s
 }
@@ -44,13 +52,24 @@ func (g *Gateway) strict(c *gin.Context) {
 	r := c.Request
 	headIsOver(r.Context())
 	if g.parting.Load() {
-		c.Header("Connection", "close")
+		c.Header("Connection", "close") // to HTTP/2, net/http says GOAWAY instead
 	}
 	// net/http takes the host of an absolute-form target over the Host header
 	// and drops the latter, so a disagreement cannot be seen here any more.
 	if r.URL.Host != "" || r.URL.Scheme != "" {
 		fault.Write(c, fault.New(http.StatusBadRequest, "absolute_target", "The request's target is a whole URL").
 			WithHint("Send the path alone; this is no proxy."))
+		return
+	}
+	if r.ProtoMajor == 2 && !sameHost(r) {
+		fault.Write(c, fault.New(http.StatusBadRequest, "ambiguous_host", "The request names two hosts").
+			WithHint("Send :authority alone."))
+		return
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		c.Header("Accept-Encoding", "identity")
+		fault.Write(c, fault.New(http.StatusUnsupportedMediaType, "content_encoding", "A request's body is taken as it is, not compressed").
+			WithHint("Leave out Content-Encoding, and send the body plain."))
 		return
 	}
 	// net/http drops a Content-Length beside Transfer-Encoding without a word.
@@ -65,7 +84,9 @@ func (g *Gateway) strict(c *gin.Context) {
 	}
 	// A tenant's own bound comes when the tenant is known; see limit.
 	if most := max(g.cfg.MaxBody, bodyCeiling); r.ContentLength > most {
-		c.Header("Connection", "close")
+		if r.ProtoMajor == 1 {
+			c.Header("Connection", "close")
+		}
 		fault.Write(c, &http.MaxBytesError{Limit: most})
 	} else {
 		r.Body = http.MaxBytesReader(c.Writer, body, most)
@@ -73,9 +94,18 @@ func (g *Gateway) strict(c *gin.Context) {
 	}
 	status := c.Writer.Status()
 	unread := status == http.StatusRequestEntityTooLarge || r.ContentLength > g.cfg.MaxBody && status >= http.StatusBadRequest
-	if unread && r.Header.Get("Expect") == "" {
+	// A stream of HTTP/2 is reset by itself, and its answer is read before.
+	if unread && r.Header.Get("Expect") == "" && r.ProtoMajor == 1 {
 		drain(c.Writer, body)
 	}
+}
+
+// sameHost tells whether what else an HTTP/2 request says of its host agrees
+// with :authority; net/http does not look.
+func sameHost(r *http.Request) bool {
+	hosts := r.Header["Host"]
+	delete(r.Header, "Host")
+	return len(hosts) == 0 || len(hosts) == 1 && hosts[0] == r.Host
 }
 
 // drain takes in, within bounds, what the client still sends. Many read no
@@ -97,11 +127,12 @@ var (
 	requestCount atomic.Uint64
 )
 
-// requestID takes the client's if it is harmless, and makes one otherwise.
-func requestID(r *http.Request) string {
-	if id := r.Header.Get("X-Request-Id"); id != "" && len(id) <= 64 && harmless(id) {
+// requestID takes the client's if that counts and is harmless, and makes one otherwise.
+func requestID(r *http.Request, counts bool) string {
+	if id := r.Header.Get("X-Request-Id"); counts && id != "" && len(id) <= 64 && harmless(id) {
 		return id
 	}
+	delete(r.Header, "X-Request-Id")
 	return requestPrefix + strconv.FormatUint(requestCount.Add(1), 36)
 }
 

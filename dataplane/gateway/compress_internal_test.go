@@ -1,0 +1,42 @@
+package gateway
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestChooseCoding(t *testing.T) {
+	t.Parallel()
+	for accept, want := range map[string]string{
+		"": "", "gzip": "gzip", "GZIP": "gzip", "zstd": "zstd", "br": "", "gzip, zstd": "zstd", "gzip, deflate, br, zstd": "zstd", "gzip, deflate": "gzip",
+		"gzip;q=1.0, zstd;q=0.5": "gzip", "gzip;q=0": "", "gzip;q=0, *": "zstd", "*": "zstd", "*;q=0": "", "zstd;q=0, *;q=0.1": "gzip",
+		"identity": "", "identity, gzip;q=0.5": "", "identity;q=0.5, gzip;q=0.5": "gzip", "gzip;q=2": "", "gzip;q=-1": "", "gzip;q=NaN": "", "gzip;q=x": "", "gzip;x=1": "",
+		"gzip ; Q=0.5": "gzip", ",,;;,gzip,": "gzip", "gzip\x00": "", "zstd;q=0.0001, gzip;q=0": "zstd", "x-gzip": "",
+	} {
+		got := chooseCoding([]string{accept})
+		name := ""
+		if got != nil {
+			name = got.name[0]
+		}
+		require.Equal(t, want, name, accept)
+	}
+	require.Equal(t, "gzip", chooseCoding([]string{"br", "gzip"}).name[0])
+}
+
+func FuzzAcceptEncoding(f *testing.F) {
+	f.Add("gzip, zstd;q=0.5, *;q=0")
+	f.Add("identity;q=1, gzip ; q = 0.001")
+	f.Fuzz(func(_ *testing.T, accept string) { chooseCoding([]string{accept}) })
+}
+
+func TestCompressible(t *testing.T) {
+	t.Parallel()
+	for contentType, want := range map[string]bool{
+		"application/json; charset=utf-8": true, "text/csv; charset=utf-8": true, "application/vnd.pgrst.object+json": true, "application/geo+json": true,
+		"application/openapi+json; charset=utf-8": true, "image/svg+xml": true, "application/problem+json": true,
+		"image/png": false, "application/octet-stream": false, "": false, "application/gzip": false, "video/mp4": false,
+	} {
+		require.Equal(t, want, compressible(contentType), contentType)
+	}
+}
