@@ -13,8 +13,8 @@
 // does not get more of the node than one of quick ones.
 //
 // On top of that, a tenant may have no more than half of the places while
-// others are being served: so a place comes free at once for those whose
-// requests are few.
+// others are being served, and three quarters while it is alone: so there is a
+// place at once for those whose requests are few, also when somebody's hang.
 //
 // A queue is bounded in number and in time. How long is controlled delay
 // (Nichols, Jacobson: "Controlling Queue Delay", ACM Queue 2012; RFC 8289), in
@@ -326,7 +326,11 @@ func (g *Gate) mayPass(f *Flow, now time.Duration) bool {
 			return f.underWay < (g.capacity.now()+1)/2
 		}
 	}
-	return true
+	if f.underWay < (3*g.capacity.now()+3)/4 {
+		return true
+	}
+	g.capacity.hit = true // it alone could use more
+	return false
 }
 
 // refusal says whose fault it is that f's requests wait.

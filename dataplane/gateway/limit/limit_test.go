@@ -1,0 +1,211 @@
+package limit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/dataplane/gateway/limit/share"
+	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/natsserver"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+func enter(l *Limiter, id shardmap.TenantID) (*Pass, error) {
+	p := &Pass{}
+	l.Look(p, id)
+	return p, l.Enter(context.Background(), p, true)
+}
+
+func reason(err error) Reason {
+	var r *Refused
+	if errors.As(err, &r) {
+		return r.Reason
+	}
+	return ""
+}
+
+// A tenant's own limits go before its plan's, those before the node's, and a change is seen.
+func TestLimitsOfTenants(t *testing.T) {
+	t.Parallel()
+	var plan atomic.Pointer[access.Limits]
+	plan.Store(&access.Limits{Rate: 0.01, Burst: 2})
+	l := New(Options{
+		Of: func(id shardmap.TenantID) access.Limits {
+			if id == "acme" {
+				return *plan.Load()
+			}
+			return access.Limits{}
+		},
+		Defaults: access.Limits{Rate: 0.01, Burst: 5, MaxRows: 7},
+	})
+	for id, burst := range map[shardmap.TenantID]int{"acme": 2, "rival": 5} {
+		for range burst {
+			p, err := enter(l, id)
+			require.NoError(t, err)
+			require.Equal(t, 7, p.Limits.MaxRows)
+			p.Leave()
+		}
+		p, err := enter(l, id)
+		require.Equal(t, RateLimited, reason(err))
+		require.Zero(t, p.Left)
+		require.Equal(t, []string{fmt.Sprintf(`"tenant";q=%d;w=%d`, burst, burst*100)}, p.Policy)
+		require.Positive(t, p.Reset)
+	}
+	plan.Store(&access.Limits{Rate: 1e6, Burst: 100})
+	require.Eventually(t, func() bool {
+		p, err := enter(l, "acme")
+		p.Leave()
+		return err == nil
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestConcurrencyIsATenants(t *testing.T) {
+	t.Parallel()
+	l := New(Options{Config: Config{TenantConcurrency: 2, WaitingPerTenant: 1}})
+	a, err := enter(l, "acme")
+	require.NoError(t, err)
+	b, err := enter(l, "acme")
+	require.NoError(t, err)
+	waiting := make(chan error, 1)
+	go func() {
+		p, err := enter(l, "acme")
+		p.Leave()
+		waiting <- err
+	}()
+	require.Eventually(t, func() bool { return l.gate.Stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
+	_, err = enter(l, "acme")
+	require.Equal(t, TooManyConcurrent, reason(err))
+	var refused *Refused
+	require.ErrorAs(t, err, &refused)
+	require.GreaterOrEqual(t, refused.RetryAfter, time.Second)
+	other, err := enter(l, "rival")
+	require.NoError(t, err)
+	other.Leave()
+	a.Leave()
+	require.NoError(t, <-waiting)
+	b.Leave()
+	require.Zero(t, l.gate.Stats().UnderWay)
+}
+
+// What is remembered of tenants ends with them, and who was busy is said without a label.
+func TestSurvey(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	l := New(Options{Defaults: access.Limits{Rate: 0.01, Burst: 1}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, id := range []shardmap.TenantID{"acme", "acme", "rival"} {
+		p, _ := enter(l, id)
+		p.Leave()
+	}
+	l.survey(t.Context(), l.now())
+	require.Contains(t, log.String(), "tenant=acme")
+	require.Contains(t, log.String(), "refused=1")
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(l)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	found := map[string]float64{}
+	for _, f := range families {
+		require.NotContains(t, f.String(), "acme", "no tenant is a label")
+		found[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue()
+	}
+	require.InDelta(t, 2, found["freehold_limits_tenants"], 0)
+	require.Positive(t, found["freehold_limits_top_part"])
+	for at := time.Minute; at < 10*time.Minute; at += time.Minute { // their buckets fill up
+		l.tick(at)
+		l.survey(t.Context(), at)
+	}
+	require.Empty(t, l.tenants)
+}
+
+// Two nodes and a real NATS between them: what one sees, the other leaves; and
+// with NATS gone each takes its even part.
+func TestSharesOverNATS(t *testing.T) {
+	t.Parallel()
+	server, err := natsserver.Start(t.Context(), natsserver.Config{Dir: t.TempDir()})
+	require.NoError(t, err)
+	stop := sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = server.Stop(ctx)
+	})
+	t.Cleanup(stop)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	t.Cleanup(func() { cancel(); running.Wait() })
+	nodes := make([]*Limiter, 2)
+	for i := range nodes {
+		nc, err := nats.Connect(server.URL(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+		nodes[i] = New(Options{Node: fmt.Sprint("n", i), Defaults: access.Limits{Rate: 100, Burst: 100}})
+		running.Go(func() { nodes[i].Run(ctx, share.NewLink(nc, slog.Default())) })
+	}
+	part := func(l *Limiter) float64 {
+		entry := l.tenant("acme", l.now())
+		entry.mu.Lock()
+		defer entry.mu.Unlock()
+		return entry.bucket.share()
+	}
+	ask := func(l *Limiter, n int) {
+		for range n {
+			p, _ := enter(l, "acme")
+			p.Leave()
+		}
+	}
+	require.Eventually(t, func() bool {
+		ask(nodes[0], 10)
+		ask(nodes[1], 10)
+		a, b := part(nodes[0]), part(nodes[1])
+		return a > 0.2 && a < 0.8 && a+b > 0.9 && a+b < 1.1
+	}, 20*time.Second, 10*time.Millisecond, "they share")
+	require.Eventually(t, func() bool {
+		ask(nodes[0], 10)
+		return part(nodes[0]) > 0.9
+	}, 20*time.Second, 10*time.Millisecond, "what the other does not want any more is the first one's")
+	stop()
+	require.Eventually(t, func() bool {
+		ask(nodes[0], 10)
+		return part(nodes[0]) == 0.5
+	}, 20*time.Second, 10*time.Millisecond, "cut off, each has half")
+}
+
+// BenchmarkAdmit is what limits cost a request that passes at once.
+func BenchmarkAdmit(b *testing.B) {
+	l := New(Options{Defaults: access.Limits{Rate: 1e9, Burst: 1e9}})
+	ctx := context.Background()
+	b.Run("serial", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var p Pass
+			l.Look(&p, "acme")
+			if err := l.Enter(ctx, &p, true); err != nil {
+				b.Fatal(err)
+			}
+			p.Leave()
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				var p Pass
+				l.Look(&p, "acme")
+				if err := l.Enter(ctx, &p, true); err != nil {
+					b.Error(err)
+				}
+				p.Leave()
+			}
+		})
+	})
+}
