@@ -11,6 +11,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/dataplane/sqlhttp"
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/router"
 )
@@ -98,8 +99,10 @@ type Config struct {
 	RequestFor    time.Duration `yaml:"request_for" env:"FREEHOLD_REQUEST_FOR"`
 	DrainFor      time.Duration `yaml:"drain_for" env:"FREEHOLD_DRAIN_FOR"`
 
-	Router router.Config `yaml:"router"`
-	Limits limit.Config  `yaml:"limits"`
+	// SQL bounds SQL over HTTP.
+	SQL    sqlhttp.Limits `yaml:"sql"`
+	Router router.Config  `yaml:"router"`
+	Limits limit.Config   `yaml:"limits"`
 
 	// Log takes this server's log lines; nil: [slog.Default]. The development
 	// fleet runs several servers in one process, each with a log of its own.
@@ -136,6 +139,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.RequestFor, 30*time.Second)
 	config.Default(&c.DrainFor, 10*time.Second)
 	config.Default(&c.Router.MaxMessage, int(c.MaxAnswer)+schemaRoom)
+	c.SQL.Defaults()
 	c.Router.Defaults()
 	config.Default(&c.Limits.TenantConcurrency, 2*c.Router.TenantConns)
 	c.Limits.Defaults()

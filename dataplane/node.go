@@ -17,11 +17,13 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway/limit/share"
 	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/dataplane/sqlhttp"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/servertls"
 	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/telemetry"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/router"
 	"github.com/freehold-db/freehold/shardmap"
 	"github.com/freehold-db/freehold/shardmap/feed"
@@ -162,8 +164,11 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 		return err
 	}
 	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer,
+		Owner:   s.router.As(tenantdb.Owner),
 		Schemas: s.cfg.Schemas, ExtraSearchPath: s.cfg.ExtraSearchPath, OpenAPI: s.cfg.OpenAPI,
 		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback}).Register(s.gate.API())
+	sqlhttp.New(sqlhttp.Options{Limits: s.cfg.SQL, Domain: s.cfg.Domain, Identify: sqlIdentity,
+		Door: func(l tenantdb.Login) sqlhttp.Door { return s.router.As(l) }}).Register(s.gate.API())
 	s.http = gateway.NewServer(s.gate, s.cfg.RequestFor)
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	if s.secure != nil {
@@ -175,21 +180,22 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 	return err
 }
 
-// bind tells the REST dialect who asks: viewers read, editors write too. A role
-// of the tenant's own is none of these, and is nobody as long as nothing becomes it.
+// bind tells the REST dialect who asks.
 func bind(ctx context.Context, id *bearer.Identity) context.Context {
-	if !access.BuiltInRole(id.Role) {
-		return ctx
-	}
-	may := router.ReadOnly
-	if id.Role == access.RoleEditor || id.Role == access.RoleOwner {
-		may = router.ReadWrite
-	}
-	who := rest.Identity{Tenant: id.Tenant, Access: may, Claims: json.RawMessage(id.Claims), Related: gateway.Related(ctx), Limits: gateway.Limits(ctx)}
+	who := rest.Identity{Tenant: id.Tenant, Role: id.Role, Claims: json.RawMessage(id.Claims), Related: gateway.Related(ctx), Limits: gateway.Limits(ctx)}
 	if id.Document != nil {
 		who.Schemas = id.Document.Schemas
 	}
 	return rest.WithIdentity(ctx, who)
+}
+
+// sqlIdentity tells SQL over HTTP who asks.
+func sqlIdentity(ctx context.Context) (sqlhttp.Identity, bool) {
+	id := gateway.Who(ctx)
+	if id == nil {
+		return sqlhttp.Identity{}, false
+	}
+	return sqlhttp.Identity{Tenant: id.Tenant, Role: id.Role, MayUseSQL: id.May(access.PermissionSQL), Claims: json.RawMessage(id.Claims), Limits: gateway.Limits(ctx)}, true
 }
 
 // limitsOf is what is known here of a tenant's limits. A request's tenant was

@@ -137,6 +137,7 @@ func TestConnectionStringOfSQL(t *testing.T) {
 	require.Equal(t, 200, post(connection(mine)).status)
 	require.Equal(t, 200, post(connection(strings.ReplaceAll(d.token(t, "acme"), ".", "%2E"))).status, "a token may be it, too")
 	require.Equal(t, 200, post(connection(mine), with("Authorization", "Bearer "+d.token(t, "acme"))).status)
+	require.Equal(t, 200, post(connection("password"), with("Authorization", "Bearer "+d.token(t, "acme"))).status, "a password that is no key means nothing beside a token")
 	require.Equal(t, 403, post(connection(theirs), with("Authorization", "Bearer "+d.token(t, "acme"))).status)
 	require.Equal(t, 401, post(connection("")).status)
 	require.Equal(t, 401, post(with("Neon-Connection-String", "%zz")).status)

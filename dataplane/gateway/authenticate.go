@@ -54,8 +54,11 @@ func Related(ctx context.Context) func(schema, table string) error {
 }
 
 // identity is who asks, or nil before that is known.
-func identity(c *gin.Context) *bearer.Identity {
-	id, _ := c.Request.Context().Value(identityKey{}).(*bearer.Identity)
+func identity(c *gin.Context) *bearer.Identity { return Who(c.Request.Context()) }
+
+// Who is asking, by a request's context; nil before that is known.
+func Who(ctx context.Context) *bearer.Identity {
+	id, _ := ctx.Value(identityKey{}).(*bearer.Identity)
 	return id
 }
 

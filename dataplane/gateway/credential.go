@@ -71,6 +71,9 @@ func keyOf(r *http.Request) (string, error) {
 			return "", noCredential("The connection string is not valid", "It must be like postgresql://user:<API key>@host/database.")
 		}
 		password, _ := u.User.Password()
+		if len(r.Header["Authorization"]) > 0 && !strings.HasPrefix(password, access.KeyPrefix) {
+			return "", nil // of no meaning to us: the token says who asks
+		}
 		return password, nil
 	}
 	return "", nil

@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
-	"github.com/freehold-db/freehold/router"
 )
 
 // tenant is what provisioning leaves on a shard, as far as a request sees it.
@@ -64,7 +64,7 @@ func TestThroughPgBouncer(t *testing.T) {
 	var wait sync.WaitGroup
 	for n := range 4 {
 		a := &api{t: t, owner: owner, router: connect()}
-		a.access = router.ReadWrite
+		a.role = access.RoleEditor
 		a.use(rest.Options{})
 		wait.Go(func() {
 			for i := range 50 {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/dataplane/rest"
-	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/internal/access"
 )
 
 // functions is the fixture with functions to call.
@@ -51,7 +51,7 @@ func TestCallByGet(t *testing.T) {
 	require.JSONEq(t, `{"id":3}`, w.Body.String())
 	require.Equal(t, 405, a.get("/rpc/hire?name=x").Code, "GET never writes")
 	require.Equal(t, 200, a.do(http.MethodHead, "/rpc/add_them?a=1&b=2", "").Code)
-	a.access = router.ReadOnly
+	a.role = access.RoleViewer
 	require.Equal(t, 200, a.get("/rpc/numbers").Code)
 }
 
@@ -109,7 +109,7 @@ func TestCallByPost(t *testing.T) {
 	w = a.do(http.MethodPatch, "/rpc/greet", "{}")
 	require.Equal(t, 405, w.Code)
 	require.Contains(t, w.Body.String(), "PGRST101")
-	a.access = router.ReadOnly
+	a.role = access.RoleViewer
 	require.Equal(t, 403, a.do(http.MethodPost, "/rpc/hire", `{"name":"x"}`).Code, "a viewer is a viewer")
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/dataplane/rest"
-	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/internal/access"
 )
 
 func TestDocument(t *testing.T) {
@@ -64,7 +64,7 @@ func TestDocument(t *testing.T) {
 			}
 		}
 	}
-	a.access = router.ReadOnly
+	a.role = access.RoleViewer
 	require.NotContains(t, read().Paths, "/secret")
 
 	require.Equal(t, "application/openapi+json; charset=utf-8", a.get("/", "Accept: */*").Header().Get("Content-Type"))

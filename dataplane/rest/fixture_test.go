@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/router"
@@ -48,7 +49,7 @@ type api struct {
 	engine  *gin.Engine
 	owner   *pgx.Conn
 	router  *direct
-	access  router.Access
+	role    string
 	schemas []string // the tenant's own
 	options rest.Options
 }
@@ -79,7 +80,7 @@ func unstamped(t testing.TB, opts rest.Options) *api {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 
-	a := &api{t: t, owner: owner, router: &direct{conn: conn, database: database}, access: router.ReadWrite}
+	a := &api{t: t, owner: owner, router: &direct{conn: conn, database: database}, role: access.RoleEditor}
 	a.use(opts)
 	return a
 }
@@ -92,7 +93,7 @@ func (a *api) use(opts rest.Options) {
 	a.options = opts
 	a.engine = gin.New()
 	a.engine.Use(func(c *gin.Context) {
-		id := rest.Identity{Tenant: "acme", Access: a.access, Claims: json.RawMessage(`{"sub":"alice","role":"editor"}`), Schemas: a.schemas}
+		id := rest.Identity{Tenant: "acme", Role: a.role, Claims: json.RawMessage(`{"sub":"alice","role":"editor"}`), Schemas: a.schemas}
 		c.Request = c.Request.WithContext(rest.WithIdentity(c.Request.Context(), id))
 	})
 	rest.New(a.router, opts).Register(a.engine)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/rest"
-	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/internal/access"
 )
 
 var corpus = []string{
@@ -122,7 +122,7 @@ func TestWithoutIdentityNothingIsServed(t *testing.T) {
 func TestMissingRoleIsOpaque(t *testing.T) {
 	a := fixture(t, rest.Options{})
 	a.exec(`ALTER ROLE "` + a.router.database + `_ro" RENAME TO "` + a.router.database + `_gone"`)
-	a.access = router.ReadOnly
+	a.role = access.RoleViewer
 	w := a.get("/tasks")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Contains(t, w.Body.String(), `"internal"`)

@@ -36,9 +36,9 @@ type Router interface {
 // Identity is who asks, as the gateway verified it.
 type Identity struct {
 	Tenant shardmap.TenantID
-	// Access is what the database role may do, whatever the verb: ReadOnly
-	// becomes the role <database>_ro, ReadWrite <database>_rw.
-	Access router.Access
+	// Role is the access role, built in or one of the tenant's own: the request
+	// becomes the database's role for it; see tenantdb.ForREST.
+	Role string
 	// Claims are the token's claims, for SQL to read as request.jwt.claims.
 	Claims json.RawMessage
 	// Schemas are exposed to this tenant in place of [Options.Schemas]; empty: those.
@@ -83,6 +83,8 @@ type Options struct {
 	Aggregates bool
 	// Plans lets clients see execution plans.
 	Plans bool
+	// Owner is the door for requests of owners, whose role no other login can become.
+	Owner Router
 	// Rollback lets clients ask for what they wrote to be undone.
 	Rollback bool
 	// Cache bounds what is remembered of schemas.

@@ -14,6 +14,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 	"github.com/freehold-db/freehold/internal/schemachange"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -57,7 +58,7 @@ func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome,
 	t := turn{h: h, id: id, req: req}
 	for range maxTurns {
 		t.known, t.believed, t.err = schema.Known{}, false, nil
-		if err := h.router.Do(ctx, id.Tenant, access, t.session); err != nil {
+		if err := h.door(id).Do(ctx, id.Tenant, access, t.session); err != nil {
 			t.err = err
 		}
 		switch {
@@ -82,6 +83,15 @@ func (h *Handler) run(ctx context.Context, id Identity, req *request) (*outcome,
 		return nil, h.translate(req, nil, t.doubted)
 	}
 	return nil, errUnsettled
+}
+
+// door is by which login the request enters. The schema is always read by the
+// one for REST, which has no rights that could colour what it sees.
+func (h *Handler) door(id Identity) Router {
+	if _, by := tenantdb.ForREST("", id.Role); by == tenantdb.Owner {
+		return h.opts.Owner
+	}
+	return h.router
 }
 
 // refresh reads the schema, as a read of its own: when its connection is lost,

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/freehold-db/freehold/internal/schemachange"
-	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 )
 
 // The settings of a request's transaction. They all end with it, so that the
@@ -70,10 +70,7 @@ var noClaims = []byte("{}")
 
 // settings is the statement that makes a session the request's, and its parameters.
 func (h *Handler) settings(database string, id Identity, req *request, p prologue, stamp []byte) (string, [][]byte) {
-	role := database + "_ro"
-	if id.Access == router.ReadWrite {
-		role = database + "_rw"
-	}
+	role, _ := tenantdb.ForREST(database, id.Role)
 	params := make([][]byte, 0, 9)
 	if p.stamped {
 		params = append(params, stamp)

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/dataplane/rest"
-	"github.com/freehold-db/freehold/router"
+	"github.com/freehold-db/freehold/internal/access"
 )
 
 const (
@@ -167,14 +167,14 @@ func TestDelete(t *testing.T) {
 
 func TestRolesDecide(t *testing.T) {
 	a := fixture(t, rest.Options{})
-	a.access = router.ReadOnly
+	a.role = access.RoleViewer
 	require.Equal(t, 200, a.get("/projects?id=eq.1").Code)
 	for method, body := range map[string]string{http.MethodPost: `{"v":1}`, http.MethodPatch: `{"v":1}`, http.MethodDelete: ""} {
 		w := a.do(method, "/nokey", body)
 		require.Equal(t, 403, w.Code)
 		require.Contains(t, w.Body.String(), `"42501"`)
 	}
-	a.access = router.ReadWrite
+	a.role = access.RoleEditor
 	a.exec(`CREATE TABLE dropbox (v int); REVOKE ALL ON dropbox FROM "` + a.router.database + `_rw"; GRANT INSERT ON dropbox TO "` + a.router.database + `_rw"`)
 	require.Equal(t, 201, a.do(http.MethodPost, "/dropbox", `{"v":1}`).Code, "writing needs no right to read")
 	require.Equal(t, 403, a.do(http.MethodPost, "/dropbox", `{"v":1}`, full).Code)

@@ -26,12 +26,13 @@ const tenant = "cinema"
 func TestClients(t *testing.T) {
 	install := installed(t)
 	f := fleet.Start(t, dev.Options{Shards: 1, Nodes: 1, Migrations: "schema", DataPlane: func(c *dataplane.Config) {
-		c.Aggregates, c.Plans, c.Rollback = true, true, true
+		c.Aggregates, c.Plans, c.Rollback, c.SQL.Owner = true, true, true, true
 	}})
 	t.Cleanup(fleet.Remove)
 	f.Create(t, tenant, "")
 	env := append(os.Environ(), "NO_COLOR=1", "FREEHOLD_URL="+f.Info.DataplaneURLs[0], "FREEHOLD_TENANT="+tenant,
-		"FREEHOLD_EDITOR="+f.Token(t, tenant, "editor"), "FREEHOLD_VIEWER="+f.Token(t, tenant, "viewer"))
+		"FREEHOLD_EDITOR="+f.Token(t, tenant, "editor"), "FREEHOLD_VIEWER="+f.Token(t, tenant, "viewer"),
+		"FREEHOLD_SQL_OWNER="+f.SQLToken(t, tenant, "owner"), "FREEHOLD_SQL_EDITOR="+f.SQLToken(t, tenant, "editor"), "FREEHOLD_SQL_VIEWER="+f.SQLToken(t, tenant, "viewer"))
 	dir, err := install()
 	require.NoError(t, err)
 

@@ -24,6 +24,7 @@ import (
 	"github.com/freehold-db/freehold/cli/dev"
 	"github.com/freehold-db/freehold/controlplane"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/issuer"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -139,6 +140,14 @@ func (f *Fleet) LogTails(t testing.TB) {
 func (f *Fleet) Token(t testing.TB, tenant, role string) string {
 	t.Helper()
 	token, err := f.issuer.Mint(issuer.Claims{Tenant: shardmap.TenantID(tenant), Role: role, Subject: "test"})
+	require.NoError(t, err)
+	return token
+}
+
+// SQLToken is Token with the permission to use SQL.
+func (f *Fleet) SQLToken(t testing.TB, tenant, role string) string {
+	t.Helper()
+	token, err := f.issuer.Mint(issuer.Claims{Tenant: shardmap.TenantID(tenant), Role: role, Subject: "test", Permissions: []string{access.PermissionSQL}})
 	require.NoError(t, err)
 	return token
 }
