@@ -6,6 +6,7 @@ package clients
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/cli/dev"
+	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/dataplane"
 	"github.com/freehold-db/freehold/test/fleet"
 )
@@ -30,8 +32,13 @@ func TestClients(t *testing.T) {
 	}})
 	t.Cleanup(fleet.Remove)
 	f.Create(t, tenant, "")
+	key, err := f.Admin.CreateKey(t.Context(), tenant, api.CreateKey{Role: "editor", Description: "the application"}, "test")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { // the node hears of it
+		return f.Do(t, http.MethodGet, "/rest/v1/films?limit=1", key.Text, nil).Status == http.StatusOK
+	}, time.Minute, 50*time.Millisecond)
 	env := append(os.Environ(), "NO_COLOR=1", "FREEHOLD_URL="+f.Info.DataplaneURLs[0], "FREEHOLD_TENANT="+tenant,
-		"FREEHOLD_EDITOR="+f.Token(t, tenant, "editor"), "FREEHOLD_VIEWER="+f.Token(t, tenant, "viewer"),
+		"FREEHOLD_KEY="+key.Text, "FREEHOLD_EDITOR="+f.Token(t, tenant, "editor"), "FREEHOLD_VIEWER="+f.Token(t, tenant, "viewer"),
 		"FREEHOLD_SQL_OWNER="+f.SQLToken(t, tenant, "owner"), "FREEHOLD_SQL_EDITOR="+f.SQLToken(t, tenant, "editor"), "FREEHOLD_SQL_VIEWER="+f.SQLToken(t, tenant, "viewer"))
 	dir, err := install()
 	require.NoError(t, err)

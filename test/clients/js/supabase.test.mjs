@@ -10,7 +10,8 @@ const options = {
   auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
   realtime: { transport: globalThis.WebSocket ?? ws }, // which it wants on Node.js before 22, whether it is used or not
 }
-const db = createClient(url, tokens.editor, options)
+const key = process.env.FREEHOLD_KEY
+const db = createClient(url, key, options)
 after(() => db.removeAllChannels())
 
 test('a key is all it needs', async () => {
@@ -18,6 +19,9 @@ test('a key is all it needs', async () => {
   const me = await rows(db.rpc('whoami'))
   assert.match(me.client, /^supabase-js/)
   assert.equal(me.tenant, process.env.FREEHOLD_TENANT)
+
+  const byToken = createClient(url, tokens.viewer, options) // which is as good as a key
+  assert.equal((await rows(byToken.from('films').select('id'))).length, 8)
 })
 
 test('writes, counts, pages', async () => {
@@ -33,7 +37,7 @@ test('writes, counts, pages', async () => {
 })
 
 test('a token of a user beside the key', async () => {
-  const user = createClient(url, tokens.editor, { ...options, accessToken: async () => tokens.viewer })
+  const user = createClient(url, key, { ...options, accessToken: async () => tokens.viewer })
   assert.equal((await rows(user.from('films').select('id'))).length, 8)
   assert.equal((await refused(user.from('notes').insert({ owner: 'x' }))).status, 403)
 })
