@@ -76,13 +76,16 @@ func CheckPermissions(permissions []string) error {
 	return nil
 }
 
-// CheckSchema refuses what cannot be exposed: what is no name, and Postgres' own schemas.
+// CheckSchema refuses what cannot be exposed: what is no name, and schemas of Postgres and the platform.
 func CheckSchema(name string) error {
 	if name == "" || len(name) > 63 || !utf8.ValidString(name) || strings.TrimSpace(name) != name || strings.ContainsFunc(name, unicode.IsControl) {
 		return fmt.Errorf("schema %.70q is not a name of up to 63 bytes", name)
 	}
 	if strings.HasPrefix(name, "pg_") || name == "information_schema" {
 		return fmt.Errorf("schema %q is Postgres' own", name)
+	}
+	if name == "freehold" || name == "migrations" {
+		return fmt.Errorf("schema %q is the platform's", name)
 	}
 	return nil
 }

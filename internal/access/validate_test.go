@@ -44,6 +44,7 @@ func TestDocumentsAreChecked(t *testing.T) {
 		"default role":      func(d *access.Tenant) { d.Issuers[0].DefaultRole = "Admin" },
 		"issuer twice":      func(d *access.Tenant) { d.Issuers = append(d.Issuers, d.Issuers[0]) },
 		"catalog's schema":  func(d *access.Tenant) { d.Schemas = []string{"pg_catalog"} },
+		"platform's schema": func(d *access.Tenant) { d.Schemas = []string{"public", "freehold"} },
 		"schema with NUL":   func(d *access.Tenant) { d.Schemas = []string{"a\x00"} },
 		"schema twice":      func(d *access.Tenant) { d.Schemas = []string{"a", "a"} },
 		"built-in role":     func(d *access.Tenant) { d.Roles = []string{"owner"} },
