@@ -159,6 +159,8 @@ func fromRouter(err error) *Fault {
 	case errors.Is(err, router.ErrTooLarge):
 		return New(http.StatusBadRequest, "answer_too_large", "The answer would be too large").
 			WithHint("Ask for fewer rows (limit, offset) or columns (select).")
+	case errors.Is(err, router.ErrNoLogin): // a database of an older version; the control plane adds its logins
+		return retryable(http.StatusServiceUnavailable, "login_missing", "The tenant's database has no login for this role yet", 30*time.Second)
 	case errors.Is(err, router.ErrUnreachable):
 		return retryable(http.StatusServiceUnavailable, "database_unreachable", "The tenant's database cannot be reached now", 2*time.Second)
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
-	"github.com/freehold-db/freehold/router"
 )
 
 // malformed refuses a request that is not in the driver's format.
@@ -51,12 +50,6 @@ type sqlError struct {
 // refuse answers with err. Whatever Postgres says of a statement is the
 // client's to deal with, and has status 400, as the driver wants it.
 func refuse(c *gin.Context, err error) {
-	if errors.Is(err, router.ErrNoLogin) {
-		f := fault.New(http.StatusServiceUnavailable, "sql_not_ready", "The tenant's database has no login for SQL yet")
-		f.Hint = "Nothing was executed: try again. It comes within minutes of an upgrade; if it does not, tell an operator."
-		fault.Write(c, f.WithCause(err))
-		return
-	}
 	var e *pgconn.PgError
 	f := fault.From(err)
 	switch {
