@@ -1,6 +1,8 @@
 package fault
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,6 +20,10 @@ const restPrefix = "/rest/v1"
 // answer has begun already, that is all Write does.
 func Write(c *gin.Context, err error) {
 	f := From(err)
+	// Who leaves ends the request's work, which then fails in one way or another.
+	if f.Status >= http.StatusInternalServerError && f.ID == "" && errors.Is(c.Request.Context().Err(), context.Canceled) {
+		f = New(StatusClientClosedRequest, "canceled", "The request was canceled").WithCause(err)
+	}
 	c.Abort()
 	_ = c.Error(f)
 	if c.Writer.Written() {
