@@ -43,7 +43,7 @@ func (t *turn) WriteString(s string) (int, error) {
 // of it this is; zero where neither tenant, plan nor node says anything.
 func Limits(ctx context.Context) access.Limits {
 	if t, _ := ctx.Value(turnKey{}).(*turn); t != nil {
-		return t.Pass.Limits
+		return t.Limits
 	}
 	return access.Limits{}
 }
@@ -56,7 +56,7 @@ func (g *Gateway) limit(c *gin.Context) {
 	t, _ := r.Context().Value(turnKey{}).(*turn)
 	if r.Body != nil && r.Body != http.NoBody {
 		most := g.cfg.MaxBody
-		if own := t.Pass.Limits.MaxBody; own > 0 {
+		if own := t.Limits.MaxBody; own > 0 {
 			most = min(own, max(g.cfg.MaxBody, bodyCeiling))
 		}
 		if r.ContentLength > most {

@@ -31,7 +31,8 @@ var law = []struct {
 	// The packages of the control plane build on each other in this order.
 	{"controlplane/catalog", []string{"shardmap", "internal/"}},
 	{"controlplane/operation", []string{"shardmap", "internal/", "controlplane/catalog"}},
-	{"controlplane/publish", []string{"shardmap", "internal/", "controlplane/catalog"}},
+	{"controlplane/access", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation"}},
+	{"controlplane/publish", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/access"}},
 	{"controlplane/audit", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/shard", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"cli", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "deploy/sample", "cli/"}},
