@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -253,9 +254,7 @@ func TestHostileConnections(t *testing.T) {
 		slow[i] = conn
 	}
 	s.untouched()
-	ended := time.Now().Add(time.Minute)
-	require.NoError(t, slow[0].SetReadDeadline(ended))
+	require.NoError(t, slow[0].SetReadDeadline(time.Now().Add(time.Minute)))
 	_, err := io.Copy(io.Discard, slow[0])
-	require.NoError(t, err, "the node ends it")
-	require.True(t, time.Now().Before(ended))
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the node ends it")
 }
