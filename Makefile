@@ -67,7 +67,7 @@ fuzz: ## fuzz every parser for a while each (FUZZ=20s)
 	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
 	  grep -oE '^func Fuzz[A-Za-z0-9_]*' "$$file" | while read -r _ name; do \
 	    echo "--- $$(dirname "$$file") $$name"; \
-	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) "$$(dirname "$$file")"; \
+	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) -fuzzminimizetime 1s "$$(dirname "$$file")"; \
 	  done; \
 	done
 
