@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/telemetry"
 )
@@ -135,7 +136,13 @@ func (o *observer) record(c *gin.Context, requestID string, took time.Duration, 
 		}
 		span.End()
 	}
-	if status < http.StatusInternalServerError && took < slow && o.seen.Add(1)%sampleEvery != 0 {
+	var f *fault.Fault
+	if last := c.Errors.Last(); last != nil {
+		_ = errors.As(last.Err, &f)
+	}
+	// A line for each request that is too much would make it even more.
+	shed := f != nil && f.Code == string(limit.Overloaded)
+	if (shed || status < http.StatusInternalServerError && took < slow) && o.seen.Add(1)%sampleEvery != 0 {
 		return
 	}
 	var tenant string
@@ -145,8 +152,7 @@ func (o *observer) record(c *gin.Context, requestID string, took time.Duration, 
 	level, attrs := slog.LevelInfo, []slog.Attr{slog.String("request_id", requestID), slog.String("method", m), slog.String("route", rt),
 		slog.Int("status", status), slog.Duration("took", took), slog.Int("bytes", c.Writer.Size()), slog.String("tenant", tenant),
 		slog.String("client", clientAddress(c.Request))}
-	var f *fault.Fault
-	if last := c.Errors.Last(); last != nil && errors.As(last.Err, &f) {
+	if f != nil {
 		attrs = append(attrs, slog.String("code", f.Code))
 		if status >= http.StatusInternalServerError {
 			level = slog.LevelWarn

@@ -54,6 +54,7 @@ var sections = []section{
 	{"map", false, (*bench).shardMap},
 	{"node", false, (*bench).node},
 	{"schemas", false, (*bench).schemas},
+	{"limits", false, (*bench).limits},
 	{"provision", true, (*bench).provision},
 	{"copy", true, (*bench).copy},
 	{"pause", true, (*bench).pause},

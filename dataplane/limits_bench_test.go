@@ -1,0 +1,253 @@
+package dataplane_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/dataplane"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// load is open-loop traffic of one tenant: requests begin by the clock, however
+// long others take, and their times count from when they were due.
+type load struct {
+	url, token, path string
+	perSecond        float64
+	connections      int // requests beyond so many under way are counted as sent and not served
+
+	good, refused, late atomic.Int64
+	mu                  sync.Mutex
+	latencies           []time.Duration // of the good ones
+}
+
+// run sends for a while, and returns when all is answered.
+func (l *load) run(b *testing.B, lasts time.Duration) {
+	b.Helper()
+	due := make(chan time.Time, l.connections)
+	var all sync.WaitGroup
+	for range l.connections {
+		all.Go(func() {
+			for at := range due { // a connection that a refusal ended is opened again
+				if err := l.connection(at, due); err != nil {
+					l.late.Add(1)
+				}
+			}
+		})
+	}
+	gap := float64(time.Second) / l.perSecond
+	start := time.Now()
+	for at := 0.0; at < float64(lasts); at += gap * rand.ExpFloat64() {
+		next := start.Add(time.Duration(at))
+		time.Sleep(time.Until(next))
+		select {
+		case due <- next:
+		default:
+			l.late.Add(1)
+		}
+	}
+	close(due)
+	all.Wait()
+}
+
+func (l *load) connection(first time.Time, due <-chan time.Time) error {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(l.url, "http://"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	request := []byte("GET " + l.path + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + l.token + "\r\n\r\n")
+	for at, ok := first, true; ok; at, ok = <-due {
+		if _, err := conn.Write(request); err != nil {
+			return err
+		}
+		status, err := readStatus(in)
+		if err != nil {
+			return err
+		}
+		switch took := time.Since(at); {
+		case status != http.StatusOK:
+			l.refused.Add(1)
+		default:
+			l.good.Add(1)
+			l.mu.Lock()
+			l.latencies = append(l.latencies, took)
+			l.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+func readStatus(in *bufio.Reader) (status int, err error) {
+	length := -1
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return 0, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		switch {
+		case status == 0:
+			if len(line) < 12 {
+				return 0, errors.New("no status line")
+			}
+			status, err = strconv.Atoi(string(line[9:12]))
+		case len(line) == 0:
+			if length < 0 {
+				return 0, errors.New("answer without a length")
+			}
+			_, err = io.CopyN(io.Discard, in, int64(length))
+			return status, err
+		default:
+			if v, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+				length, err = strconv.Atoi(string(v))
+			}
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// BenchmarkFlood measures the 99th percentile of ten tenants with moderate
+// traffic, without and with one that sends all it can, in turns.
+func BenchmarkFlood(b *testing.B) {
+	w := newWorld(b)
+	const tenants = 10
+	var tokens []string
+	for i := range tenants + 1 {
+		name := fmt.Sprintf("tenant-%d", i)
+		w.tenant(shardmap.TenantID(name), 1000)
+		tokens = append(tokens, w.token(shardmap.TenantID(name), "viewer"))
+	}
+	n := w.node(func(c *dataplane.Config) { c.Log = slog.New(slog.DiscardHandler) })
+	const path = "/rest/v1/notes?id=eq.7"
+	for _, token := range tokens {
+		for range 8 {
+			require.Equal(b, http.StatusOK, do(b, http.MethodGet, n.URL()+path, token, "").status)
+		}
+	}
+	quiet := func() []*load {
+		var all []*load
+		for _, token := range tokens[1:] {
+			all = append(all, &load{url: n.URL(), token: token, path: path, perSecond: 20, connections: 16})
+		}
+		return all
+	}
+	const round, rounds = 2 * time.Second, 5
+	var alone, flooded []time.Duration
+	var flood, refused int64
+	for range rounds {
+		measure := func(extra *load) (latencies []time.Duration) {
+			var all sync.WaitGroup
+			ls := quiet()
+			for _, l := range ls {
+				all.Go(func() { l.run(b, round) })
+			}
+			if extra != nil {
+				all.Go(func() { extra.run(b, round) })
+			}
+			all.Wait()
+			for _, l := range ls {
+				latencies = append(latencies, l.latencies...)
+				refused += l.refused.Load() + l.late.Load()
+			}
+			return latencies
+		}
+		alone = append(alone, measure(nil)...)
+		f := &load{url: n.URL(), token: tokens[0], path: "/rest/v1/notes?order=body&limit=20", perSecond: 5000, connections: 64}
+		flooded = append(flooded, measure(f)...)
+		flood += f.good.Load() + f.refused.Load()
+	}
+	p99, p99f := percentile(alone, 99), percentile(flooded, 99)
+	b.ReportMetric(p99.Seconds()*1000, "quiet-p99-ms")
+	b.ReportMetric(p99f.Seconds()*1000, "flooded-p99-ms")
+	b.ReportMetric(p99f.Seconds()/p99.Seconds(), "×p99")
+	b.ReportMetric(percentile(flooded, 50).Seconds()/percentile(alone, 50).Seconds(), "×p50")
+	b.ReportMetric(float64(flood)/(round*rounds).Seconds(), "flood/s")
+	b.ReportMetric(float64(refused), "quiet-refused")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkSaturation finds what a node serves of requests that cost Postgres
+// some milliseconds each, of ten tenants, and how much of that is left when
+// 1, 2, 4 and 8 times as many come.
+func BenchmarkSaturation(b *testing.B) {
+	w := newWorld(b)
+	const tenants = 10
+	var tokens []string
+	for i := range tenants {
+		name := fmt.Sprintf("tenant-%d", i)
+		w.tenant(shardmap.TenantID(name), 4000)
+		tokens = append(tokens, w.token(shardmap.TenantID(name), "viewer"))
+	}
+	n := w.node(func(c *dataplane.Config) { c.Log = slog.New(slog.DiscardHandler) })
+	const path = "/rest/v1/notes?select=id&body=match.x%7B50%7D.*y&limit=1" // reads all rows and finds none
+	for _, token := range tokens {
+		for range 4 {
+			require.Equal(b, http.StatusOK, do(b, http.MethodGet, n.URL()+path, token, "").status)
+		}
+	}
+	offer := func(perSecond float64, lasts time.Duration) (goodPerSecond float64) {
+		var all sync.WaitGroup
+		ls := make([]*load, tenants)
+		start := time.Now()
+		for i := range ls {
+			ls[i] = &load{url: n.URL(), token: tokens[i], path: path, perSecond: perSecond / tenants, connections: 200}
+			all.Go(func() { ls[i].run(b, lasts) })
+		}
+		all.Wait()
+		took := time.Since(start)
+		var good int64
+		for _, l := range ls {
+			good += l.good.Load()
+		}
+		return float64(good) / took.Seconds()
+	}
+	// The peak: as much as a few clients of each tenant get who wait for their answers.
+	var peak float64
+	{
+		var all sync.WaitGroup
+		var served atomic.Int64
+		const lasts = 4 * time.Second
+		for i := range 2 * tenants {
+			all.Go(func() {
+				for until := time.Now().Add(lasts); time.Now().Before(until); {
+					l := load{url: n.URL(), token: tokens[i%tenants], path: path}
+					due := make(chan time.Time)
+					close(due)
+					_ = l.connection(time.Now(), due)
+					served.Add(l.good.Load())
+				}
+			})
+		}
+		all.Wait()
+		peak = float64(served.Load()) / lasts.Seconds()
+	}
+	best := peak
+	rates := map[int]float64{}
+	for _, times := range []int{1, 2, 4, 8} {
+		rates[times] = offer(peak*float64(times), 5*time.Second)
+		best = max(best, rates[times])
+	}
+	for times, rate := range rates {
+		b.ReportMetric(rate/best, fmt.Sprintf("×goodput@%d", times))
+	}
+	b.ReportMetric(best, "peak/s")
+	b.ReportMetric(0, "ns/op")
+}
