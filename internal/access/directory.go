@@ -47,6 +47,10 @@ type Directory struct {
 	fleetSeen bool                       // since Begin
 	passed    bool                       // since Begin
 
+	// broken are tenants of whom there is a document that cannot be read, and
+	// none here: that is not the same as none at all.
+	broken sync.Map // shardmap.TenantID → struct{}
+
 	issuersMu sync.RWMutex
 	issuers   map[string][]shardmap.TenantID // by URL, who has it
 }
@@ -75,6 +79,9 @@ func NewDirectory(load func(ctx context.Context, key string) ([]byte, error)) *D
 func (d *Directory) Tenant(ctx context.Context, id shardmap.TenantID) (*Tenant, error) {
 	t := d.have(id)
 	if d.fleet.Load() != nil && (t != nil || d.whole.Load()) {
+		if t == nil && d.unreadable(id) {
+			return nil, fmt.Errorf("%w: document %s is malformed", ErrUnknown, id)
+		}
 		return t, nil
 	}
 	if err := d.fetch(ctx, FleetKey); err != nil {
@@ -127,6 +134,13 @@ func (d *Directory) have(id shardmap.TenantID) *Tenant {
 	t := p.tenants[id]
 	p.mu.RUnlock()
 	return t
+}
+
+// unreadable tells whether the tenant has a document from which nobody could
+// tell what was revoked or forbidden; another version of the control plane may have written it.
+func (d *Directory) unreadable(id shardmap.TenantID) bool {
+	_, bad := d.broken.Load(id)
+	return bad
 }
 
 // fetch asks outside for a document that is not here, unless a recent answer says that there is none.
@@ -216,6 +230,12 @@ func (d *Directory) settle() {
 			d.put(id, nil)
 		}
 	}
+	d.broken.Range(func(id, _ any) bool {
+		if !d.seen[id.(shardmap.TenantID)] { //nolint:errcheck,forcetypeassert // take stores no other
+			d.broken.Delete(id)
+		}
+		return true
+	})
 	d.seen = nil
 	d.whole.Store(true)
 }
@@ -244,6 +264,9 @@ func (d *Directory) take(key string, value []byte) bool {
 		d.seen[shardmap.TenantID(key)] = true // what cannot be read is there, too
 	}
 	if bad {
+		if d.have(shardmap.TenantID(key)) == nil {
+			d.broken.Store(shardmap.TenantID(key), struct{}{})
+		}
 		return false
 	}
 	if have := d.have(t.Tenant); have == nil || have.Version < t.Version {
@@ -257,6 +280,7 @@ func (d *Directory) put(id shardmap.TenantID, t *Tenant) {
 	p := d.part(id)
 	before := p.tenants[id] // nobody else writes
 	d.trust(before, -1)
+	d.broken.Delete(id)
 	p.mu.Lock()
 	if t == nil {
 		delete(p.tenants, id)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -164,6 +165,15 @@ func TestDirectoryOfAWholeBucket(t *testing.T) {
 	has("acme", "silver")
 	d.Drop("rival")
 	has("rival", "")
+
+	// A document that cannot be read is not none: nobody knows what it revokes.
+	require.False(t, d.Take("odd", []byte(`{"tenant":"odd","version":1,"plan":"No"}`)))
+	_, err := d.Tenant(t.Context(), "odd")
+	require.ErrorIs(t, err, access.ErrUnknown)
+	take(plan("odd", 2, "gold"))
+	has("odd", "gold")
+	d.Drop("odd")
+	has("odd", "")
 
 	// Read anew: what is gone from the bucket is gone here, also what was only late.
 	take(plan("rival", 2, "free"))
@@ -368,4 +378,20 @@ func TestReporter(t *testing.T) {
 	cancel()
 	<-done
 	require.Equal(t, 13, count(), "what waits is published before the end")
+}
+
+// Whoever makes up API keys of made-up tenants does not fill the audit log.
+func TestReporterBoundsStrangers(t *testing.T) {
+	t.Parallel()
+	var published atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // Run publishes what waits, and ends
+	r := access.NewReporter("n", func(context.Context, access.Event) error { published.Add(1); return nil }, slog.New(slog.DiscardHandler))
+	for i := range 600 {
+		r.Report(access.NewEvent("", access.ActionKeyRefused, shardmap.TenantID(fmt.Sprintf("made-up-%d", i))))
+	}
+	r.Report(access.NewEvent("", access.ActionCrossTenant, "acme"))
+	r.Run(ctx)
+	require.Less(t, published.Load(), int64(400))
+	require.Greater(t, published.Load(), int64(100), "the other tenant's event is not among those left out")
 }

@@ -22,6 +22,10 @@ const (
 	// all the time is counted, and does not fill the audit log.
 	eventBurst = 10
 	eventEvery = 10 * time.Second
+	// Refused keys are the one event that takes no credential: whoever makes up
+	// tenants makes up as many as wanted. New ones come in so often, at most.
+	strangerBurst = 100
+	strangerEvery = time.Second
 )
 
 // Reporter carries a node's audit events to the control plane, beside the
@@ -34,6 +38,7 @@ type Reporter struct {
 	queue   chan Event
 	lost    atomic.Int64
 	mu      sync.Mutex
+	strange *rate.Limiter
 	seen    *lru.Cache[reported, *quota]
 }
 
@@ -51,7 +56,8 @@ type quota struct {
 // event, and returns nil when it is safe; it is called by [Reporter.Run] alone.
 func NewReporter(node string, publish func(context.Context, Event) error, log *slog.Logger) *Reporter {
 	seen, _ := lru.New[reported, *quota](reporters) // fails for a size below 1 only
-	return &Reporter{node: node, publish: publish, log: log, queue: make(chan Event, queued), seen: seen}
+	return &Reporter{node: node, publish: publish, log: log, queue: make(chan Event, queued), seen: seen,
+		strange: rate.NewLimiter(rate.Every(strangerEvery), strangerBurst)}
 }
 
 // Report takes an event, and returns at once.
@@ -73,6 +79,9 @@ func (r *Reporter) admit(what reported) (more int, ok bool) {
 	defer r.mu.Unlock()
 	q, known := r.seen.Get(what)
 	if !known {
+		if what.action == ActionKeyRefused && !r.strange.Allow() {
+			return 0, false
+		}
 		q = &quota{limit: rate.NewLimiter(rate.Every(eventEvery), eventBurst)}
 		r.seen.Add(what, q)
 	}
