@@ -15,6 +15,7 @@ import (
 
 const (
 	leastRSA = 2048 // bits (RFC 7518 §3.3)
+	mostRSA  = 8192 // bits: a tenant's issuer must not have a node reckon for minutes
 	maxKeys  = 100  // of one issuer
 )
 
@@ -63,7 +64,7 @@ func parseKey(text []byte) (jwkset.JWK, error) {
 	switch k := key.Key().(type) {
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	case *rsa.PublicKey:
-		if k.N.BitLen() < leastRSA {
+		if k.N.BitLen() < leastRSA || k.N.BitLen() > mostRSA {
 			return none, fmt.Errorf("RSA key of %d bits", k.N.BitLen())
 		}
 	default:
