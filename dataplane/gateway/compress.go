@@ -74,6 +74,7 @@ type compressed struct {
 	from    int
 	decided bool
 	encoder encoder // nil: the answer goes out as it is
+	missing int     // bytes that the answer still has to have
 }
 
 // decide looks at the answer's header when it is about to be sent. Only what
@@ -88,6 +89,7 @@ func (w *compressed) decide() {
 	if err != nil || length < w.from || w.Status() < http.StatusOK || h.Get("Content-Encoding") != "" || !compressible(h.Get("Content-Type")) {
 		return
 	}
+	w.missing = length
 	h.Del("Content-Length")
 	h["Content-Encoding"] = w.coding.name
 	// A strong tag stands for the very bytes, which now are others.
@@ -108,6 +110,7 @@ func (w *compressed) Write(p []byte) (int, error) {
 	if w.encoder == nil {
 		return w.ResponseWriter.Write(p)
 	}
+	w.missing -= len(p)
 	return w.encoder.Write(p)
 }
 
@@ -130,12 +133,16 @@ func (w *compressed) end(whole bool) {
 	if w.encoder == nil {
 		return
 	}
-	if whole {
+	short := whole && w.missing > 0
+	if whole && !short {
 		_ = w.encoder.Close()
 	}
 	w.encoder.Reset(nil)
 	w.coding.spare.Put(w.encoder)
 	w.encoder = nil
+	if short { // uncompressed, net/http would see it by the length
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // compressible tells whether a type is text at heart. Others are compressed

@@ -1,9 +1,13 @@
 package gateway
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gin-gonic/gin"
 )
 
 func TestChooseCoding(t *testing.T) {
@@ -39,4 +43,25 @@ func TestCompressible(t *testing.T) {
 	} {
 		require.Equal(t, want, compressible(contentType), contentType)
 	}
+}
+
+// An answer that is shorter than it said must not pass for a whole one.
+func TestShortAnswerIsCutOff(t *testing.T) {
+	t.Parallel()
+	g := &Gateway{cfg: Config{CompressFrom: 1}}
+	answer := func(body string) func() {
+		return func() {
+			_, e := gin.CreateTestContext(httptest.NewRecorder())
+			e.GET("/", g.compress, func(c *gin.Context) {
+				c.Header("Content-Type", "text/plain")
+				c.Header("Content-Length", "10")
+				_, _ = c.Writer.WriteString(body)
+			})
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r.Header.Set("Accept-Encoding", "gzip")
+			e.ServeHTTP(httptest.NewRecorder(), r)
+		}
+	}
+	require.NotPanics(t, answer("0123456789"))
+	require.PanicsWithError(t, http.ErrAbortHandler.Error(), answer("01234"))
 }

@@ -91,6 +91,10 @@ func (g *Gateway) cors(c *gin.Context) {
 	h.Set("Access-Control-Allow-Headers", allowedHeaders(c.Request.Header["Access-Control-Request-Headers"]))
 	h.Set("Access-Control-Max-Age", corsMaxAge)
 	h.Set("Content-Length", "0")
+	// A preflight has no body. What stands here for one may be read differently by who is in front of us; see strict.
+	if g.parting.Load() || c.Request.ContentLength != 0 && c.Request.ProtoMajor == 1 {
+		h.Set("Connection", "close")
+	}
 	c.AbortWithStatus(http.StatusOK)
 }
 
