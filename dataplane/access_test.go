@@ -78,6 +78,15 @@ func TestAccessOfATenant(t *testing.T) {
 	require.Eventually(t, func() bool { a = do(t, http.MethodGet, embed, mine, ""); return a.status == 403 }, 20*time.Second, 10*time.Millisecond)
 	require.Contains(t, a.body, "Forbidden by policy payroll.")
 	require.Equal(t, 403, do(t, http.MethodGet, n.URL()+"/rest/v1/salaries", mine, "").status)
+	// Policies judge the schema that is served, also when no profile names it.
+	doc.Policies = append(doc.Policies, access.Policy{Name: "inner", Text: `forbid (principal, action, resource == Table::"inner.wages");`})
+	publish()
+	other := w.node(func(c *dataplane.Config) { c.Schemas = []string{"inner", "public"} })
+	require.Eventually(t, func() bool {
+		a = do(t, http.MethodGet, other.URL()+"/rest/v1/wages", mine, "")
+		return a.status == 403
+	}, 20*time.Second, 10*time.Millisecond)
+	require.Contains(t, a.body, "Forbidden by policy inner.")
 	require.Equal(t, 200, get(mine).status)
 
 	// All of it ends as it began.

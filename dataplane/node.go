@@ -148,7 +148,7 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 	s.limits = limit.New(limit.Options{Config: s.cfg.Limits, Node: s.cfg.Name, Of: s.limitsOf, Log: s.log,
 		Defaults: access.Limits{Rate: s.cfg.RatePerTenant, Burst: s.cfg.Burst}})
 	s.gate, err = gateway.New(gateway.Config{
-		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Policies: policy.New(s.source.directory, s.log),
+		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Policies: policy.New(s.source.directory, s.log), Schema: s.cfg.Schemas[0],
 		Origins: s.cfg.CORSOrigins, Proxies: s.cfg.TrustedProxies, Traces: s.cfg.ClientTraces,
 		CompressFrom: s.cfg.CompressFrom, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
 		Limits: s.limits, Registry: registry, Log: s.log,
