@@ -42,7 +42,7 @@ func fleetDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "fleet")
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := dev.Destroy(ctx, dir); err != nil {
 			require.ErrorIs(t, err, dev.ErrNotRunning, "nothing was ever started")
@@ -62,7 +62,7 @@ func start(t *testing.T, opts dev.Options) *dev.Fleet {
 
 func stop(t *testing.T, f *dev.Fleet) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, f.Stop(ctx))
 }
@@ -245,7 +245,7 @@ func TestNextStartCleansUpAfterSIGKILL(t *testing.T) {
 				var err error
 				info, err = dev.Read(dir)
 				return err == nil
-			}, time.Minute, 20*time.Millisecond)
+			}, 2*time.Minute, 20*time.Millisecond)
 			require.Equal(t, cmd.Process.Pid, info.PIDs["dev"])
 			require.NoError(t, cmd.Process.Signal(syscall.SIGKILL))
 			_ = cmd.Wait()
@@ -290,7 +290,7 @@ func TestCommandLine(t *testing.T) {
 	out, err = run("dev", "down")
 	require.NoError(t, err, out)
 	for name, pid := range info.PIDs {
-		require.Eventually(t, func() bool { return !process.Alive(pid) }, 10*time.Second, 10*time.Millisecond, name)
+		require.Eventually(t, func() bool { return !process.Alive(pid) }, time.Minute, 10*time.Millisecond, name)
 	}
 	out, err = run("dev", "destroy")
 	require.Error(t, err)

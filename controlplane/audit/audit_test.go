@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -99,7 +99,7 @@ func holds(t testing.TB, log *audit.Log, n int) audit.Verification {
 		require.NoError(t, err)
 		require.Empty(t, v.Problems)
 		return v.Records >= int64(n)
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	require.EqualValues(t, n, v.Records)
 	return v
 }
@@ -132,7 +132,7 @@ func TestEveryRecordOnce(t *testing.T) {
 		var left int
 		require.NoError(t, store.Pool().QueryRow(testContext(t), `select count(*) from audit_outbox`).Scan(&left))
 		return left == 0
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 
 	ctx := testContext(t)
 	seen := map[string]bool{}
@@ -241,7 +241,7 @@ func TestDivergedSourceIsRefused(t *testing.T) {
 	require.Eventually(t, func() bool { // the relay forgets a record only after the log has it
 		var waiting int
 		return store.Pool().QueryRow(ctx, `select count(*) from audit_outbox`).Scan(&waiting) == nil && waiting == 0
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	stop()
 	_, err := store.Pool().Exec(ctx, `update audit_sequence set last = 0`)
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -384,7 +384,7 @@ func TestOutageIsUnavailable(t *testing.T) {
 	require.ErrorIs(t, catalog.Migrate(ctx, proxy.DSN), catalog.ErrUnavailable)
 
 	proxy.Restore()
-	require.Eventually(t, func() bool { _, err := store.GetShard(ctx, "s1"); return err == nil }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := store.GetShard(ctx, "s1"); return err == nil }, time.Minute, 20*time.Millisecond)
 	for len(woken) > 0 {
 		<-woken
 	}

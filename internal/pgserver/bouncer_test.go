@@ -15,7 +15,7 @@ import (
 
 func console(t *testing.T, b *Bouncer, command string) []*pgconn.Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := pgconn.Connect(ctx, b.AdminDSN())
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func TestBouncerRoutesAndRestarts(t *testing.T) {
 		}
 		return false
 	}
-	require.Eventually(t, routed, 5*time.Second, 20*time.Millisecond)
+	require.Eventually(t, routed, 30*time.Second, 20*time.Millisecond)
 
 	port := b.Port()
 	require.NoError(t, b.Kill())

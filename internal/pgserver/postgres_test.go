@@ -42,7 +42,7 @@ func newServer(t *testing.T, cfg Config) *Postgres {
 
 func query(t *testing.T, dsn, sql string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, dsn)
 	require.NoError(t, err)

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func connect(t *testing.T, dsn string) *pgx.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cfg, err := pgx.ParseConfig(dsn)
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func TestShardLetsALoginIntoItsOwnDatabaseOnly(t *testing.T) {
 	require.NoError(t, connect(t, s.Bouncer.DSN(login, "a")).QueryRow(t.Context(), "SELECT current_user").Scan(&who))
 	require.Equal(t, "a_login", who)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = pgx.Connect(ctx, s.Bouncer.DSN(login, "b"))
 	require.ErrorContains(t, err, "pg_hba.conf")

@@ -31,7 +31,7 @@ func TestEvictEndsWhatWasLeft(t *testing.T) {
 	log := filepath.Join(dir, "log")
 	p, err := Command{Path: "/bin/sh", Args: []string{lingering}, Log: log, DieWith: syscall.SIGKILL}.Start()
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return LogTail(log, 0) == "ready" }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return LogTail(log, 0) == "ready" }, time.Minute, 5*time.Millisecond)
 	file := filepath.Join(dir, "pid")
 	require.NoError(t, os.WriteFile(file, fmt.Appendln(nil, p.Pid()), 0o600))
 	require.NoError(t, Evict(t.Context(), file, lingering, syscall.SIGTERM, syscall.SIGKILL))

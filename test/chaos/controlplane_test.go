@@ -49,7 +49,7 @@ func TestControlPlaneKilledEverywhere(t *testing.T) {
 }
 
 func killAt(t *testing.T, f *fleet.Fleet, point string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	before, err := f.Admin.Placement(ctx, "acme")
 	require.NoError(t, err)

@@ -35,7 +35,7 @@ func TestPartsKilledDuringMove(t *testing.T) {
 }
 
 func killDuring(t *testing.T, f *fleet.Fleet, part, during string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	before, err := f.Admin.Placement(ctx, "acme")
 	require.NoError(t, err)

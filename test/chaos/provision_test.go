@@ -84,7 +84,7 @@ func start(t *testing.T, f *fleet.Fleet, verb, id string) string {
 }
 
 func killIn(t *testing.T, f *fleet.Fleet, verb, id, point, state string) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	require.NoError(t, f.Halt(ctx, controlPlane))
 	require.NoError(t, f.Launch(ctx, controlPlane, "FREEHOLD_FAILPOINTS="+point+"=kill"))

@@ -150,7 +150,7 @@ func TestLoginOpensItsDatabaseOnly(t *testing.T) {
 			require.NoError(t, err)
 			cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database = at.Host, at.Port, login.User, login.Password, database
 			cfg.Fallbacks, cfg.TLSConfig, cfg.DefaultQueryExecMode = nil, nil, pgx.QueryExecModeExec
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			conn, err := pgx.ConnectConfig(ctx, cfg)
 			if err != nil {
