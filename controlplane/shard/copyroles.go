@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -140,7 +141,8 @@ var listSettings = map[string]bool{
 	"shared_preload_libraries": true, "local_preload_libraries": true, "unix_socket_directories": true,
 }
 
-// writeSettings writes `<prefix> SET name = value` for each "name=value".
+// writeSettings writes `<prefix> SET name = value` for each "name=value". The
+// values are the tenant's: everybody may set what belongs to the own login.
 func writeSettings(b *strings.Builder, prefix string, settings []string) error {
 	for _, s := range settings {
 		name, value, _ := strings.Cut(s, "=")
@@ -148,16 +150,69 @@ func writeSettings(b *strings.Builder, prefix string, settings []string) error {
 		for i, p := range parts {
 			parts[i] = pg.Ident(p)
 		}
-		lit := value // a stored list is quoted already, element by element
-		if !listSettings[strings.ToLower(name)] || value == "" {
+		values := []string{value}
+		if listSettings[strings.ToLower(name)] {
 			var err error
-			if lit, err = pg.Literal(value); err != nil {
+			if values, err = splitList(value); err != nil {
 				return fmt.Errorf("setting %s: %w", name, err)
 			}
 		}
-		fmt.Fprintf(b, "%s SET %s TO %s;\n", prefix, strings.Join(parts, "."), lit)
+		for i, v := range values {
+			lit, err := pg.Literal(v)
+			if err != nil {
+				return fmt.Errorf("setting %s: %w", name, err)
+			}
+			values[i] = lit
+		}
+		fmt.Fprintf(b, "%s SET %s TO %s;\n", prefix, strings.Join(parts, "."), strings.Join(values, ", "))
 	}
 	return nil
+}
+
+var errList = errors.New("it is no list of names")
+
+// splitList takes a stored list apart as Postgres does; an empty one has one
+// empty name. It is not to be taken for SQL: SET … FROM CURRENT stores what was
+// set as it is, in which a name without quotes may have anything but space and commas.
+func splitList(list string) ([]string, error) {
+	const space = " \t\n\r\f\v"
+	rest := strings.Trim(list, space)
+	if rest == "" {
+		return []string{""}, nil
+	}
+	var names []string
+	for {
+		var name string
+		if strings.HasPrefix(rest, `"`) {
+			end := 1
+			for ; end < len(rest); end++ {
+				if rest[end] == '"' {
+					if end+1 == len(rest) || rest[end+1] != '"' {
+						break
+					}
+					end++
+				}
+			}
+			if end >= len(rest) {
+				return nil, errList
+			}
+			name, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
+		} else {
+			end := strings.IndexAny(rest, space+",")
+			if end < 0 {
+				end = len(rest)
+			}
+			name, rest = rest[:end], rest[end:]
+		}
+		names = append(names, name)
+		if rest = strings.TrimLeft(rest, space); rest == "" {
+			return names, nil
+		}
+		if rest[0] != ',' {
+			return nil, errList
+		}
+		rest = strings.TrimLeft(rest[1:], space)
+	}
 }
 
 // CreateTarget makes what a move fills at dst: all roles, and the fenced,

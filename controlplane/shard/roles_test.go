@@ -71,6 +71,36 @@ func TestRolesAreCopiedWhole(t *testing.T) {
 	require.NotEmpty(t, roleFacts(t, src, db))
 }
 
+// SET … FROM CURRENT stores a list as it was set, in which nothing is quoted.
+// The copy, which a superuser makes, must not take it for SQL.
+func TestSettingsAreNoSQL(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a", "b")
+	db := newName(t)
+	f.Database(t, "a", db)
+	t.Cleanup(func() { f.Drop(t, "b", db) })
+	src, dst := admin(t, f, "a", "postgres"), admin(t, f, "b", "postgres")
+	login := temporary(t, f, "a", db, shard.AccessRO)
+	evil, err := direct(ctx, f, "a", db, login)
+	require.NoError(t, err)
+	defer evil.Close(ctx) //nolint:errcheck // ends with the test
+	user := pg.Ident(login.User)
+	list := `x;ALTER/**/ROLE/**/` + user + `/**/SUPERUSER;--`
+	for _, where := range []string{"", " IN DATABASE " + db} {
+		_, err = evil.Exec(ctx, "SET ROLE NONE")
+		require.NoError(t, err)
+		_, err = evil.Exec(ctx, "SELECT set_config('search_path', $1, false)", list)
+		require.NoError(t, err)
+		_, err = evil.Exec(ctx, "ALTER ROLE "+user+where+" SET search_path FROM CURRENT")
+		require.NoError(t, err)
+	}
+	require.NoError(t, shard.CreateTarget(ctx, src, dst, db))
+	require.NoError(t, shard.SyncRoles(ctx, src, dst, db))
+	var super bool
+	require.NoError(t, dst.QueryRow(ctx, "SELECT rolsuper FROM pg_roles WHERE rolname = $1", login.User).Scan(&super))
+	require.False(t, super)
+}
+
 func TestTemporaryLoginsExpire(t *testing.T) {
 	ctx := bounded(t)
 	f := shardtest.New(t, sample, "a")
