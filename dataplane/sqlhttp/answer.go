@@ -108,6 +108,10 @@ func (w *writer) row(values [][]byte) {
 			w.out = append(w.out, ',')
 		}
 		first = false
+		if int64(len(w.out))+int64(len(v)) > w.most { // before it is quoted, which can make it six times as long
+			w.tooMuch(fmt.Sprintf("The answer is longer than %d bytes", w.most))
+			return
+		}
 		if !arrays {
 			w.out = quote(w.out, w.fields[i].Name)
 			w.out = append(w.out, ':')
