@@ -48,6 +48,9 @@ func besiege(t *testing.T) *siege {
 	s := &siege{world: w, node: w.node(func(c *dataplane.Config) { c.ControlURL = "" }), token: w.token("acme", "editor")}
 	s.leaks = []string{canary, w.database("acme"), w.database("rival"), "_auth_a", "pg_catalog", "json_agg", "goroutine", ".go:", "pgconn", "runtime error",
 		"postgres://", "postgresql://", "password", w.dir, "SQLSTATE"}
+	require.Eventually(t, func() bool { // what it must know of the tenant has come
+		return do(t, http.MethodGet, s.node.URL()+"/rest/v1/notes", s.token, "").status == http.StatusOK
+	}, time.Minute, 10*time.Millisecond)
 	return s
 }
 

@@ -144,6 +144,8 @@ func (g *Gateway) refusal(c *gin.Context, credential string, err error) *fault.F
 	var revoked *bearer.RevokedError
 	var f *fault.Fault
 	switch {
+	case errors.Is(c.Request.Context().Err(), context.Canceled):
+		return fault.From(context.Canceled) // the client left; whatever could not be looked up is no failure of ours
 	case errors.Is(err, bearer.ErrNoKeys):
 		return unavailable("keys_unavailable", "Tokens cannot be checked yet: the issuer's keys are not known", err)
 	case errors.Is(err, access.ErrUnknown):
