@@ -43,13 +43,13 @@ type Config struct {
 
 // Defaults fills what is zero.
 func (c *Config) Defaults() {
-	config.Default(&c.NodeConcurrencyLeast, 4)
+	config.Default(&c.NodeConcurrencyLeast, 64)
 	config.Default(&c.NodeConcurrency, 256)
 	config.Default(&c.TenantConcurrency, 16)
 	config.Default(&c.Waiting, 4000)
 	config.Default(&c.WaitingPerTenant, 1000)
-	config.Default(&c.QueueFor, 5*time.Second)
-	config.Default(&c.QueueTarget, 500*time.Millisecond)
+	config.Default(&c.QueueFor, 15*time.Second)
+	config.Default(&c.QueueTarget, 5*time.Second)
 	config.Default(&c.Nodes, 1)
 }
 
