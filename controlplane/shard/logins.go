@@ -57,7 +57,7 @@ func verifiersOf(database string, document secret.Login, logins []tenantdb.Login
 				return err
 			}
 			if login.User != l.User(database) {
-				return fmt.Errorf("the login in use is %s", login.User)
+				return fmt.Errorf("%w: the login in use is %s", tenantdb.ErrDocument, login.User)
 			}
 			verifiers[i], err = pg.ScramVerifier(login.Password)
 			return err
