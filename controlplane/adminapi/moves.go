@@ -17,8 +17,8 @@ import (
 
 // Moves is what the API needs to move a tenant. Move writes its own audit record when it succeeds.
 type Moves interface {
-	Move(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor, requestKey string) (*operation.Operation, error)
-	DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor) ([]operation.StepPlan, error)
+	Move(ctx context.Context, req move.Request, actor catalog.Actor, requestKey string) (*operation.Operation, error)
+	DryRun(ctx context.Context, req move.Request, actor catalog.Actor) ([]operation.StepPlan, error)
 }
 
 const (
@@ -43,12 +43,12 @@ func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
 	if in.MaxPauseMS != 0 && (in.MaxPauseMS < minPauseMS || in.MaxPauseMS > maxPauseMS) {
 		return answer{}, invalidBody().At("/max_pause_ms", "is not from 10 to 60000")
 	}
-	pause := time.Duration(in.MaxPauseMS) * time.Millisecond
+	req := move.Request{Tenant: id, To: to, MaxPause: time.Duration(in.MaxPauseMS) * time.Millisecond}
 	if in.DryRun {
-		steps, err := a.Moves.DryRun(ctx, id, to, pause, c.actor)
+		steps, err := a.Moves.DryRun(ctx, req, c.actor)
 		return a.plan(ctx, id, to, steps, err)
 	}
-	op, err := a.Moves.Move(ctx, id, to, pause, c.actor, c.key)
+	op, err := a.Moves.Move(ctx, req, c.actor, c.key)
 	if err != nil {
 		return answer{}, a.sayWhere(ctx, id, to, err)
 	}

@@ -100,7 +100,7 @@ func (s *Service) closeIn(ctx context.Context, r *run, src, dst *pgx.Conn) error
 	moved := time.Now()
 	begun, first := time.Now(), int64(0)
 	for {
-		lag, ok, err := stream.Lag(ctx, src, name(r.Op))
+		lag, ok, err := stream.Lag(ctx, src, r.Data.Link)
 		if err != nil {
 			return err
 		}

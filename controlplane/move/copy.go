@@ -131,7 +131,7 @@ func (c *copier) prepare(ctx context.Context) error {
 		if c.published, err = survey.Tables(ctx, c.src); err != nil {
 			return err
 		}
-		return stream.Publish(ctx, c.src, name(r.Op), c.published)
+		return stream.Publish(ctx, c.src, r.Data.Link, c.published)
 	})
 }
 
@@ -154,7 +154,7 @@ func (c *copier) slot(ctx context.Context) error {
 	stop := c.whileWaiting(ctx, "slot", `
 SELECT 'pid ' || pid || ' (' || coalesce(usename, '?') || ') to end its transaction, open for ' || date_trunc('second', clock_timestamp() - xact_start)
 FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1`)
-	c.export, err = stream.CreateSlot(ctx, cfg, name(c.r.Op))
+	c.export, err = stream.CreateSlot(ctx, cfg, c.r.Data.Link)
 	stop()
 	c.snapshotAt = time.Now()
 	return err

@@ -78,7 +78,7 @@ func TestLongTransactionAbortsAnAttemptOnly(t *testing.T) {
 		}
 		return nil
 	}
-	op, err := w.Move(t.Context(), "slow", "b", time.Second, tester, "")
+	op, err := w.Move(t.Context(), Request{Tenant: "slow", To: "b", MaxPause: time.Second}, tester, "")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		now, err := w.engine.Get(t.Context(), op.ID)
@@ -314,7 +314,7 @@ func TestFlipUnderWayIsWaitedFor(t *testing.T) {
 	op := w.move("torn", "b")
 	p, err := w.store.GetPlacement(t.Context(), "torn")
 	require.NoError(t, err)
-	r := &run{Op: op, Data: Doc{Tenant: "torn", To: "b", From: p}}
+	r := &run{Op: op, Data: Doc{Request: Request{Tenant: "torn", To: "b"}, From: p}}
 	require.NoError(t, shard.Fence(t.Context(), w.conn("a", "postgres"), db))
 	reopened := make(chan error, 1)
 	catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error {
@@ -347,7 +347,7 @@ func TestPgBouncerOutOfReachIsNotForgotten(t *testing.T) {
 	_, _ = w.tenant("stuck", "a")
 	p, err := w.store.GetPlacement(t.Context(), "stuck")
 	require.NoError(t, err)
-	r := &run{Data: Doc{Tenant: "stuck", To: "b", From: p}}
+	r := &run{Data: Doc{Request: Request{Tenant: "stuck", To: "b"}, From: p}}
 	require.NoError(t, w.resume(t.Context(), r))
 	port := func(n int) {
 		_, err := w.store.Pool().Exec(t.Context(), "update shards set bouncer_port = $1 where id = 'a'", n)

@@ -160,7 +160,7 @@ func (w *world) asOwner(on shardmap.ShardID, db, sql string) {
 // move starts a move.
 func (w *world) move(id shardmap.TenantID, to shardmap.ShardID) *operation.Operation {
 	w.t.Helper()
-	op, err := w.Move(w.t.Context(), id, to, w.budget, tester, "")
+	op, err := w.Move(w.t.Context(), Request{Tenant: id, To: to, MaxPause: w.budget}, tester, "")
 	require.NoError(w.t, err)
 	return op
 }

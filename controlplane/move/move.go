@@ -114,11 +114,20 @@ func (s *Service) kind() operation.Kind[Doc] {
 	}}
 }
 
+// Request is what a caller asks for.
+type Request struct {
+	Tenant shardmap.TenantID `json:"tenant"`
+	To     shardmap.ShardID  `json:"to"`
+	// MaxPause bounds how long clients may be kept waiting [DefaultMaxPause].
+	MaxPause time.Duration `json:"max_pause"`
+}
+
 // Doc is the operation's document: what was asked for, and what steps learned.
 type Doc struct {
-	Tenant   shardmap.TenantID `json:"tenant"`
-	To       shardmap.ShardID  `json:"to"`
-	MaxPause time.Duration     `json:"max_pause"`
+	Request
+	// Link is the name of the publication, the slot and the subscription
+	// between the two sides.
+	Link string `json:"link,omitempty"`
 
 	// From is the placement that the move starts from; preflight reads it.
 	From shardmap.Placement `json:"from"`
@@ -137,15 +146,15 @@ func (d *Doc) database() string { return d.From.Database }
 // arguments return the same operation.
 // Errors: catalog.ErrNotFound (tenant or shard), ErrConflict (deleted tenant,
 // already there, shard takes no tenants), ErrBusy, ErrKeyReused.
-func (s *Service) Move(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
-	spec := s.spec(id, to, maxPause, actor, requestKey)
+func (s *Service) Move(ctx context.Context, req Request, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
+	spec := s.spec(req, actor, requestKey)
 	if requestKey != "" { // a repeated request is answered as the first was, though the tenant is there now
 		_, err := s.engine.FindRequest(ctx, actor.Name, requestKey)
 		if err == nil {
 			return s.engine.Start(ctx, spec)
 		}
 	}
-	from, _, err := s.endpoints(ctx, id, to)
+	from, _, err := s.endpoints(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +164,8 @@ func (s *Service) Move(ctx context.Context, id shardmap.TenantID, to shardmap.Sh
 			return err
 		}
 		return s.store.AppendAudit(ctx, tx, catalog.AuditRecord{
-			Actor: actor, Action: "tenant.move", Object: "tenant/" + string(id), Tenant: id, Outcome: "accepted",
-			Details: fmt.Appendf(nil, `{"operation":%q,"from":%q,"to":%q}`, op.ID, from.Shard, to),
+			Actor: actor, Action: "tenant.move", Object: "tenant/" + string(req.Tenant), Tenant: req.Tenant, Outcome: "accepted",
+			Details: fmt.Appendf(nil, `{"operation":%q,"from":%q,"to":%q}`, op.ID, from.Shard, req.To),
 		})
 	})
 	if err != nil {
@@ -168,23 +177,23 @@ func (s *Service) Move(ctx context.Context, id shardmap.TenantID, to shardmap.Sh
 // DryRun says what Move would do, step by step, and changes nothing. The first
 // thing that would stop it is the error, beside the plan so far. Errors: as
 // Move's, and [*RefusedError].
-func (s *Service) DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor) ([]operation.StepPlan, error) {
-	if _, _, err := s.endpoints(ctx, id, to); err != nil {
+func (s *Service) DryRun(ctx context.Context, req Request, actor catalog.Actor) ([]operation.StepPlan, error) {
+	if _, _, err := s.endpoints(ctx, req); err != nil {
 		return nil, err
 	}
-	return s.engine.DryRun(ctx, s.spec(id, to, maxPause, actor, ""))
+	return s.engine.DryRun(ctx, s.spec(req, actor, ""))
 }
 
-func (s *Service) spec(id shardmap.TenantID, to shardmap.ShardID, maxPause time.Duration, actor catalog.Actor, requestKey string) operation.Spec {
-	if maxPause <= 0 {
-		maxPause = DefaultMaxPause
+func (s *Service) spec(req Request, actor catalog.Actor, requestKey string) operation.Spec {
+	if req.MaxPause <= 0 {
+		req.MaxPause = DefaultMaxPause
 	}
-	return operation.Spec{Kind: Kind, Tenant: id, Actor: actor, RequestKey: requestKey,
-		Data: Doc{Tenant: id, To: to, MaxPause: maxPause}}
+	return operation.Spec{Kind: Kind, Tenant: req.Tenant, Actor: actor, RequestKey: requestKey, Data: Doc{Request: req}}
 }
 
 // endpoints reads both ends and refuses what the catalog alone can tell.
-func (s *Service) endpoints(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID) (shardmap.Placement, catalog.Shard, error) {
+func (s *Service) endpoints(ctx context.Context, req Request) (shardmap.Placement, catalog.Shard, error) {
+	id, to := req.Tenant, req.To
 	t, err := s.store.GetTenant(ctx, id)
 	if err != nil {
 		return shardmap.Placement{}, catalog.Shard{}, err
@@ -204,9 +213,8 @@ func (s *Service) endpoints(ctx context.Context, id shardmap.TenantID, to shardm
 	return t.Placement, target, err
 }
 
-// name is the move's publication, subscription and slot: letters, digits and
-// underscores, at most 63, the same at every try.
-func name(op *operation.Operation) string {
+// linkName is letters, digits and underscores, at most 63, the same at every try.
+func linkName(op *operation.Operation) string {
 	return "freehold_move_" + strings.ReplaceAll(op.ID, "-", "")
 }
 

@@ -78,14 +78,14 @@ type extent struct {
 // look reads both ends. What the catalog refuses is an error at once; what the
 // servers show is a list, so that people see all of it.
 func (s *Service) look(ctx context.Context, r *run) ([]survey.Finding, extent, error) {
-	placement, _, err := s.endpoints(ctx, r.Data.Tenant, r.Data.To)
+	placement, _, err := s.endpoints(ctx, r.Data.Request)
 	if err != nil {
 		if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNotFound) {
 			err = operation.Permanent(err)
 		}
 		return nil, extent{}, err
 	}
-	r.Data.From = placement
+	r.Data.From, r.Data.Link = placement, linkName(r.Op)
 	found, err := s.lookAtTarget(ctx, r)
 	if err != nil {
 		return nil, extent{}, err
@@ -144,7 +144,7 @@ func (s *Service) lookInside(ctx context.Context, r *run) ([]survey.Finding, ext
 		return nil, extent{}, err
 	}
 	found := survey.Between(here, there)
-	inside, err := survey.Inside(ctx, src, name(r.Op))
+	inside, err := survey.Inside(ctx, src, r.Data.Link)
 	if err != nil {
 		return nil, extent{}, err
 	}

@@ -40,7 +40,7 @@ func TestPreflightRefusesWhatItCannotCarry(t *testing.T) {
 	script(t, admin, "CREATE ROLE outsider_"+db+"; GRANT SELECT ON public.shared TO outsider_"+db)
 
 	want := []string{"large-objects", "unlogged-table", "replica-identity", "replica-trigger", "publication", "logical-slot", "event-trigger", "foreign-data", "foreign-role"}
-	_, err := w.DryRun(t.Context(), "odd", "b", 0, tester)
+	_, err := w.DryRun(t.Context(), Request{Tenant: "odd", To: "b"}, tester)
 	var refused *RefusedError
 	require.ErrorAs(t, err, &refused)
 	var codes []string
@@ -65,20 +65,20 @@ func TestMoveIsRefusedByTheCatalog(t *testing.T) {
 	w.stop() // nothing is to run
 	w.tenant("still", "a")
 	ctx := t.Context()
-	_, err := w.Move(ctx, "nobody", "b", 0, tester, "")
+	_, err := w.Move(ctx, Request{Tenant: "nobody", To: "b"}, tester, "")
 	require.ErrorIs(t, err, catalog.ErrNotFound)
-	_, err = w.Move(ctx, "still", "z", 0, tester, "")
+	_, err = w.Move(ctx, Request{Tenant: "still", To: "z"}, tester, "")
 	require.ErrorIs(t, err, catalog.ErrNotFound)
-	_, err = w.Move(ctx, "still", "a", 0, tester, "")
+	_, err = w.Move(ctx, Request{Tenant: "still", To: "a"}, tester, "")
 	require.ErrorIs(t, err, catalog.ErrConflict)
-	op, err := w.Move(ctx, "still", "b", 0, tester, "key")
+	op, err := w.Move(ctx, Request{Tenant: "still", To: "b"}, tester, "key")
 	require.NoError(t, err)
-	again, err := w.Move(ctx, "still", "b", 0, tester, "key")
+	again, err := w.Move(ctx, Request{Tenant: "still", To: "b"}, tester, "key")
 	require.NoError(t, err)
 	require.Equal(t, op.ID, again.ID)
-	_, err = w.Move(ctx, "still", "b", time.Second, tester, "key")
+	_, err = w.Move(ctx, Request{Tenant: "still", To: "b", MaxPause: time.Second}, tester, "key")
 	require.ErrorIs(t, err, catalog.ErrKeyReused)
-	_, err = w.Move(ctx, "still", "b", 0, tester, "")
+	_, err = w.Move(ctx, Request{Tenant: "still", To: "b"}, tester, "")
 	require.ErrorIs(t, err, catalog.ErrBusy)
 	_, err = w.engine.Cancel(ctx, op.ID, tester)
 	require.NoError(t, err)
@@ -86,7 +86,7 @@ func TestMoveIsRefusedByTheCatalog(t *testing.T) {
 		_, err := w.store.SetShardState(ctx, tx, "b", []catalog.ShardState{catalog.ShardActive}, catalog.ShardCordoned)
 		return err
 	})
-	_, err = w.Move(ctx, "still", "b", 0, tester, "")
+	_, err = w.Move(ctx, Request{Tenant: "still", To: "b"}, tester, "")
 	require.ErrorIs(t, err, catalog.ErrConflict)
 	require.ErrorContains(t, err, "cordoned")
 }
@@ -97,7 +97,7 @@ func TestDryRun(t *testing.T) {
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("curious", "a")
 	before := w.dump("a", db)
-	plan, err := w.DryRun(t.Context(), "curious", "b", 0, tester)
+	plan, err := w.DryRun(t.Context(), Request{Tenant: "curious", To: "b"}, tester)
 	require.NoError(t, err)
 	require.Len(t, plan, 9)
 	for _, p := range plan {

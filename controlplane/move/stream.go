@@ -32,7 +32,7 @@ func (s *Service) subscribe(ctx context.Context, r *run) error {
 		return err
 	}
 	defer closeConn(dst)
-	return stream.Subscribe(ctx, dst, name(r.Op), conninfo)
+	return stream.Subscribe(ctx, dst, r.Data.Link, conninfo)
 }
 
 func (s *Service) undoStream(ctx context.Context, r *run) error {
@@ -58,7 +58,7 @@ func (s *Service) dropSubscription(ctx context.Context, r *run) error {
 		return err
 	}
 	defer closeConn(dst)
-	return stream.Unsubscribe(ctx, dst, name(r.Op))
+	return stream.Unsubscribe(ctx, dst, r.Data.Link)
 }
 
 // dropSource drops the slot, and the publication with what it changed.
@@ -68,10 +68,10 @@ func (s *Service) dropSource(ctx context.Context, r *run) error {
 		return err
 	}
 	defer closeConn(src)
-	if err := stream.DropSlot(ctx, src, name(r.Op)); err != nil {
+	if err := stream.DropSlot(ctx, src, r.Data.Link); err != nil {
 		return err
 	}
-	return patiently(ctx, func() error { return stream.Unpublish(ctx, src, name(r.Op)) })
+	return patiently(ctx, func() error { return stream.Unpublish(ctx, src, r.Data.Link) })
 }
 
 // patiently tries again while a table is locked by the tenant, up to a minute.

@@ -190,7 +190,8 @@ func (d *Domain) endpoints(ctx context.Context, id shardmap.TenantID, to shardma
 }
 
 // Move starts a move that waits for Gate.
-func (d *Domain) Move(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, _ time.Duration, actor catalog.Actor, key string) (op *operation.Operation, err error) {
+func (d *Domain) Move(ctx context.Context, req move.Request, actor catalog.Actor, key string) (op *operation.Operation, err error) {
+	id, to := req.Tenant, req.To
 	if err := d.endpoints(ctx, id, to); err != nil {
 		return nil, err
 	}
@@ -204,7 +205,8 @@ func (d *Domain) Move(ctx context.Context, id shardmap.TenantID, to shardmap.Sha
 }
 
 // DryRun plans a move; that of the tenant clumsy is refused.
-func (d *Domain) DryRun(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID, _ time.Duration, actor catalog.Actor) ([]operation.StepPlan, error) {
+func (d *Domain) DryRun(ctx context.Context, req move.Request, actor catalog.Actor) ([]operation.StepPlan, error) {
+	id, to := req.Tenant, req.To
 	if err := d.endpoints(ctx, id, to); err != nil {
 		return nil, err
 	}
