@@ -69,7 +69,8 @@ func translate(err error) error {
 	case "databases_have_room":
 		return fmt.Errorf("%w: %s", ErrNoRoom, answer.Message)
 	case "databases_in_use", "placements_have_database", "databases_one_home", "databases_one_per_tenant",
-		"placements_epoch", "databases_tenant_fits_state", "placements_database_key":
+		"placements_epoch", "databases_tenant_fits_state", "placements_database_key",
+		"soaks_one_per_tenant", "soaks_change":
 		return fmt.Errorf("%w: %s", ErrConflict, answer.Message)
 	}
 	return Classify(err)
