@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -113,4 +114,19 @@ func ConnectCause(err error) error {
 		return wrapper.Unwrap()
 	}
 	return err
+}
+
+// Major is the major version of the server at the other end of conn: 15, 16, …;
+// 0 if it did not say (a PgBouncer's console).
+func Major(conn *pgx.Conn) int {
+	version := conn.PgConn().ParameterStatus("server_version") // "18.4", "15.18 (Debian …)", "19beta1"
+	end := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(version)
+	}
+	n, err := strconv.Atoi(version[:end])
+	if err != nil {
+		return 0
+	}
+	return n
 }

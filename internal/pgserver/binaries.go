@@ -95,6 +95,10 @@ func Program(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return programIn(dir, name)
+}
+
+func programIn(dir, name string) (string, error) {
 	path := filepath.Join(dir, name)
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("%s: %w in %s", name, ErrNotInstalled, dir)

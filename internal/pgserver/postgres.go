@@ -41,6 +41,9 @@ type Config struct {
 	Superuser string
 	// Password of the superuser. Required.
 	Password string
+	// BinDir is where postgres and initdb are; default [BinDir]'s. The data of one
+	// major version can't be opened by another's.
+	BinDir string
 	// Settings are written to freehold.conf at each start, e.g. "wal_level": "logical".
 	Settings map[string]string
 	// HBA are the lines of pg_hba.conf; default [OpenHBA]. See [ShardHBA].
@@ -116,6 +119,27 @@ func New(cfg Config) (*Postgres, error) {
 	return &Postgres{cfg: cfg, place: pl, port: cfg.Port}, nil
 }
 
+// program is one of the server's own programs.
+func (p *Postgres) program(name string) (string, error) {
+	if p.cfg.BinDir == "" {
+		return Program(name)
+	}
+	return programIn(p.cfg.BinDir, name)
+}
+
+// major is the version that the data was made by; 0: there is none yet.
+func (p *Postgres) major() int {
+	b, err := os.ReadFile(filepath.Join(p.data(), "PG_VERSION"))
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 func (p *Postgres) data() string { return filepath.Join(p.place.dir, "data") }
 
 // Init creates the cluster unless it is there already. One that an earlier,
@@ -128,7 +152,7 @@ func (p *Postgres) Init(ctx context.Context) error {
 	if err := os.RemoveAll(p.data()); err != nil {
 		return err
 	}
-	initdb, err := Program("initdb")
+	initdb, err := p.program("initdb")
 	if err != nil {
 		return err
 	}
@@ -177,6 +201,10 @@ func (p *Postgres) settings() map[string]string {
 		s["fsync"], s["full_page_writes"] = "off", "off"
 	}
 	maps.Copy(s, p.cfg.Settings)
+	if slots, ok := s["max_replication_slots"]; ok && p.major() >= 18 {
+		// Until 17 that setting bounded what subscriptions need, too.
+		s["max_active_replication_origins"] = slots
+	}
 	s["port"] = strconv.Itoa(p.port)
 	return s
 }
@@ -242,7 +270,7 @@ func (p *Postgres) startOnce(ctx context.Context) error {
 	if err := p.configure(); err != nil {
 		return err
 	}
-	path, err := Program("postgres")
+	path, err := p.program("postgres")
 	if err != nil {
 		return err
 	}

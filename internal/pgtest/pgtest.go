@@ -46,6 +46,10 @@ type harness struct {
 	server *pgserver.Postgres
 	err    error
 	shards map[string]*ShardServer
+
+	newest    sync.Once
+	newestDir string
+	newestErr error
 }
 
 var current atomic.Pointer[harness]

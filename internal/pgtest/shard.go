@@ -44,7 +44,7 @@ var shards atomic.Int64
 // Shard starts a shard of the test's own; it is stopped and removed when the test ends.
 func Shard(t testing.TB) *ShardServer {
 	t.Helper()
-	s, err := mine(t).startShard()
+	s, err := mine(t).startShard("")
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
@@ -62,13 +62,17 @@ func Shard(t testing.TB) *ShardServer {
 // use. Tests share it: touch only what you created.
 func SharedShard(t testing.TB, name string) *ShardServer {
 	t.Helper()
-	h := mine(t)
+	return mine(t).shared(t, name, "")
+}
+
+func (h *harness) shared(t testing.TB, name, binDir string) *ShardServer {
+	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s := h.shards[name]; s != nil {
 		return s
 	}
-	s, err := h.startShard()
+	s, err := h.startShard(binDir)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
@@ -76,7 +80,8 @@ func SharedShard(t testing.TB, name string) *ShardServer {
 	return s
 }
 
-func (h *harness) startShard() (*ShardServer, error) {
+// startShard starts one from the programs in binDir; empty: the machine's.
+func (h *harness) startShard(binDir string) (*ShardServer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startFor)
 	defer cancel()
 	dir := filepath.Join(h.dir, fmt.Sprintf("s%d", shards.Add(1)))
@@ -88,7 +93,7 @@ func (h *harness) startShard() (*ShardServer, error) {
 	settings := pgserver.ShardSettings()
 	settings["shared_buffers"] = "64MB"
 	var err error
-	s.Postgres, err = start(ctx, pgserver.Config{Dir: dir + "p", Superuser: s.Admin.User, Password: s.Admin.Password,
+	s.Postgres, err = start(ctx, pgserver.Config{Dir: dir + "p", BinDir: binDir, Superuser: s.Admin.User, Password: s.Admin.Password,
 		Settings: settings, HBA: pgserver.ShardHBA(s.Admin.User, s.Auth.User), FastUnsafe: true, DieWithParent: true})
 	if err != nil {
 		return nil, err

@@ -29,8 +29,12 @@ func Subscribe(ctx context.Context, conn *pgx.Conn, name, conninfo string) error
 			return err
 		}
 		n := pg.Ident(name)
-		_, err := tx.Exec(ctx, "CREATE SUBSCRIPTION "+n+" CONNECTION "+secret+" PUBLICATION "+n+
-			" WITH (create_slot = false, copy_data = false, slot_name = "+n+", synchronous_commit = off)", pgx.QueryExecModeSimpleProtocol)
+		options := "create_slot = false, copy_data = false, slot_name = " + n + ", synchronous_commit = off, streaming = off"
+		if pg.Major(conn) >= 16 {
+			// Else changes are made as each table's owner, whom FORCE ROW LEVEL SECURITY binds.
+			options += ", run_as_owner = true"
+		}
+		_, err := tx.Exec(ctx, "CREATE SUBSCRIPTION "+n+" CONNECTION "+secret+" PUBLICATION "+n+" WITH ("+options+")", pgx.QueryExecModeSimpleProtocol)
 		return err
 	})
 	if pg.Code(err) == pgerrcode.DuplicateObject {

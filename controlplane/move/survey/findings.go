@@ -144,7 +144,8 @@ func Identities(tables []Table) []Finding {
 type Server struct {
 	Version                        int // server_version_num
 	WALLevel                       string
-	FreeSlots, FreeSenders         int // FreeSlots also bounds subscriptions (origins)
+	FreeSlots, FreeSenders         int
+	FreeOrigins                    int // what subscriptions follow their sources by
 	FreeWorkers                    int // logical replication workers
 	Encoding, Collate, Ctype       string
 	Provider, CollVersion, ICULang string
@@ -154,6 +155,8 @@ type Server struct {
 const serverSQL = `
 SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
 	current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots)::int,
+	coalesce(current_setting('max_active_replication_origins', true), current_setting('max_replication_slots'))::int
+		- (SELECT count(*) FROM pg_replication_origin_status)::int, -- the setting is 18's
 	current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender')::int,
 	LEAST(current_setting('max_logical_replication_workers')::int, current_setting('max_worker_processes')::int)
 		- (SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'logical replication%worker')::int,
@@ -173,7 +176,7 @@ func ReadServer(ctx context.Context, conn *pgx.Conn, database string) (Server, e
 	if version >= 170000 {
 		sql = strings.Replace(sql, "d.daticulocale", "d.datlocale", 1)
 	}
-	err := conn.QueryRow(ctx, sql, database).Scan(&s.Version, &s.WALLevel, &s.FreeSlots, &s.FreeSenders, &s.FreeWorkers,
+	err := conn.QueryRow(ctx, sql, database).Scan(&s.Version, &s.WALLevel, &s.FreeSlots, &s.FreeOrigins, &s.FreeSenders, &s.FreeWorkers,
 		&s.Encoding, &s.Collate, &s.Ctype, &s.Provider, &s.CollVersion, &s.ICULang)
 	if err != nil {
 		return s, fmt.Errorf("read limits of the server of %s: %w", database, err)
@@ -199,8 +202,8 @@ func Between(src, dst Server) []Finding {
 	if src.FreeSenders < 2 {
 		refuse("senders", fmt.Sprintf("the source has %d free WAL senders, a move needs 2", src.FreeSenders), "raise max_wal_senders, or wait for other moves")
 	}
-	if dst.FreeSlots < 1 {
-		refuse("origins", "the target has no free replication origin", "raise max_replication_slots there")
+	if dst.FreeOrigins < 1 {
+		refuse("origins", "the target has no free replication origin", "raise max_replication_slots there (from Postgres 18 on: max_active_replication_origins), or wait for other moves")
 	}
 	if dst.FreeWorkers < 1 {
 		refuse("workers", "the target has no free logical replication worker", "raise max_logical_replication_workers and max_worker_processes there, or wait for other moves")
