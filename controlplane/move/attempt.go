@@ -11,93 +11,75 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/protocol"
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// critical is one pass through the critical section, from the first request
-// held back to the flip.
-type critical struct {
-	s     *Service
-	r     *run
-	c     *crew
-	hold  shardmap.Hold
-	start time.Time
-	last  time.Time
-	acks  int
-	nodes int
-	// pausing: PgBouncers may be paused by us.
-	pausing bool
+// stage is where a cutover is played: protocol.World on servers.
+type stage struct {
+	s *Service
+	r *run
+	c *crew // nil before Muster and in the steps after the cutover: then everything is done from scratch
+
+	hold        shardmap.Hold
+	start, last time.Time // of the attempt, of its phase
 }
 
-// lap ends a phase and stops at its failpoint.
-func (k *critical) lap(name string) error {
-	now := time.Now()
-	k.c.attempt.Phases = append(k.c.attempt.Phases, Phase{name, ms(now.Sub(k.last))})
-	k.last = now
-	return k.s.hit("move/cutover/" + name)
+func (s *Service) stage(r *run) *stage { return &stage{s: s, r: r} }
+
+func (st *stage) Held(ctx context.Context) error { return st.r.Held(ctx) }
+
+func (st *stage) Muster(ctx context.Context) (err error) {
+	st.c, err = st.s.muster(ctx, st.r)
+	return err
 }
 
-// errOverrun: the pause budget was used up before the flip.
-var errOverrun = errors.New("the pause budget is used up")
+func (st *stage) Dismiss() {
+	st.c.close()
+	st.c = nil
+}
 
-// run holds everybody back, makes sure that all is at the target, and flips
-// the placement. Until it returns nil nothing is decided: the caller must
-// reopen the source, unless the catalog says that the flip was committed.
-func (k *critical) run(ctx context.Context) error {
-	bounded, cancel := context.WithTimeoutCause(ctx, k.r.Data.MaxPause, errOverrun)
-	defer cancel()
-	k.start = time.Now()
-	k.last = k.start
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"hold", k.holdNodes}, {"paused", k.pause}, {"fenced", k.fence}, {"barrier", k.passBarrier}, {"before-flip", k.settle},
-	} {
-		err := step.do(bounded)
-		if err == nil {
-			err = k.lap(step.name)
-		}
-		if err == nil && bounded.Err() != nil {
-			err = context.Cause(bounded)
-		}
-		if err != nil {
-			if errors.Is(context.Cause(bounded), errOverrun) && ctx.Err() == nil {
-				return fmt.Errorf("%w at %q after %v", errOverrun, step.name, time.Since(k.start).Round(time.Millisecond))
-			}
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
+func (st *stage) Prelude(ctx context.Context) error { return st.s.prelude(ctx, st.r, st.c) }
+
+// Lap ends a phase and stops at its failpoint.
+func (st *stage) Lap(name string) error {
+	if st.c != nil {
+		now := time.Now()
+		st.c.attempt.Phases = append(st.c.attempt.Phases, Phase{name, ms(now.Sub(st.last))})
+		st.last = now
 	}
-	return k.flip(ctx)
+	return st.s.hit("move/cutover/" + name)
 }
 
-// holdNodes asks the data plane to keep requests back. It is a hint: what
-// comes of it changes how many requests meet the pause, and nothing else.
-func (k *critical) holdNodes(ctx context.Context) error {
-	acks, nodes, err := k.s.publisher.Hold(ctx, k.hold, min(k.r.Data.MaxPause/8, 50*time.Millisecond))
+// Hold asks the data plane to keep requests back. What comes of it changes how
+// many requests meet the pause, and nothing else.
+func (st *stage) Hold(ctx context.Context) error {
+	a := &st.c.attempt
+	*a = Attempt{At: time.Now().UTC()}
+	st.start = time.Now()
+	st.last = st.start
+	st.hold = shardmap.Hold{Tenant: st.r.Data.Tenant, Epoch: st.r.Data.From.Epoch, ID: uuid.NewString(), For: st.r.Data.MaxPause + flipFor}
+	acks, nodes, err := st.s.publisher.Hold(ctx, st.hold, min(st.r.Data.MaxPause/8, 50*time.Millisecond))
 	if err != nil {
-		k.s.opt.Logger.Debug("move: nodes can't be asked to hold", "operation", k.r.Op.ID, "error", err)
+		st.s.opt.Logger.Debug("move: nodes can't be asked to hold", "operation", st.r.Op.ID, "error", err)
 	}
-	for _, a := range acks {
-		if a.Drained {
-			k.acks++
+	for _, ack := range acks {
+		if ack.Drained {
+			a.NodesDrained++
 		}
 	}
-	k.nodes = nodes
-	k.c.attempt.NodesDrained, k.c.attempt.Nodes = k.acks, k.nodes
+	a.Nodes = nodes
 	return nil
 }
 
-// pause has every PgBouncer on the way finish what runs and keep the rest.
-func (k *critical) pause(ctx context.Context) error {
-	k.pausing = true
+func (st *stage) Pause(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, gate := range k.c.gates {
+	for _, gate := range st.c.gates {
 		g.Go(func() error {
-			err := gate.console.Pause(ctx, k.r.Data.database())
+			err := gate.console.Pause(ctx, st.r.Data.database())
 			if errors.Is(err, shard.ErrNoDatabase) {
 				return nil // nobody came through it, and who comes now meets the fence
 			}
@@ -107,15 +89,14 @@ func (k *critical) pause(ctx context.Context) error {
 	return g.Wait()
 }
 
-// fence keeps every login out of the source: from here on the truth is safe.
-func (k *critical) fence(ctx context.Context) error {
-	err := guarded(ctx, k.c.srcGuard, leaseOf(k.r), func(conn *pgx.Conn) error {
-		return shard.RaiseFence(ctx, conn, k.r.Data.database())
+func (st *stage) Fence(ctx context.Context) error {
+	return guarded(ctx, st.c.srcGuard, leaseOf(st.r), func(conn *pgx.Conn) error {
+		return shard.RaiseFence(ctx, conn, st.r.Data.database())
 	})
-	if err != nil {
-		return err
-	}
-	return shard.Drain(ctx, k.c.srcServer, k.r.Data.database())
+}
+
+func (st *stage) Drain(ctx context.Context) error {
+	return shard.Drain(ctx, st.c.srcServer, st.r.Data.database())
 }
 
 // values are the sequences as they are at the barrier.
@@ -149,31 +130,32 @@ func (c *crew) barrier(ctx context.Context, token string) (values, error) {
 
 const setvalSQL = `SELECT pg_catalog.count(pg_catalog.setval(o::pg_catalog.regclass, v, c)) FROM unnest($1::oid[], $2::bigint[], $3::bool[]) AS q(o, v, c)`
 
-// passBarrier proves that everything that was committed at the source is at the
+// Barrier proves that everything that was committed at the source is at the
 // target, and that nothing has changed that the stream does not carry.
-func (k *critical) passBarrier(ctx context.Context) error {
+func (st *stage) Barrier(ctx context.Context) error {
+	c := st.c
 	var v values
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		v, err = k.c.barrier(gctx, uuid.NewString())
+		v, err = c.barrier(gctx, uuid.NewString())
 		return err
 	})
 	g.Go(func() error {
-		now, err := readState(gctx, k.c.srcState)
+		now, err := readState(gctx, c.srcState)
 		if err != nil {
 			return err
 		}
-		return now.changed(k.c.state)
+		return now.changed(c.state)
 	})
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	batch := &pgx.Batch{} // one transaction, flushed, and with it all that was applied before
-	for _, sql := range k.r.Data.AtEnd {
+	for _, sql := range st.r.Data.AtEnd {
 		batch.Queue(sql)
 	}
 	batch.Queue(setvalSQL, v.oids, v.last, v.called)
-	if err := k.c.dst.SendBatch(ctx, batch).Close(); err != nil {
+	if err := c.dst.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("sequences: %w", err)
 	}
 	return nil
@@ -200,35 +182,35 @@ func (now sourceState) changed(before sourceState) error {
 	return nil
 }
 
-// settle keeps the target as it is now, before its first login, for the comparison.
-func (k *critical) settle(ctx context.Context) error {
-	if _, err := k.c.dstSnap.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", pgx.QueryExecModeSimpleProtocol); err != nil {
+// Settle keeps the target as it is now, before its first login, for the comparison.
+func (st *stage) Settle(ctx context.Context) error {
+	if _, err := st.c.dstSnap.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
-	return k.c.dstSnap.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot()", pgx.QueryExecModeSimpleProtocol).Scan(&k.c.snapshot)
+	return st.c.dstSnap.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot()", pgx.QueryExecModeSimpleProtocol).Scan(&st.c.snapshot)
 }
 
 // flipFor bounds the commit; the budget was checked before it.
 const flipFor = 5 * time.Second
 
-// flip commits the new placement.
-func (k *critical) flip(ctx context.Context) error {
+// Flip commits the new placement.
+func (st *stage) Flip(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, flipFor)
 	defer cancel()
-	d := &k.r.Data
-	err := k.r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		p, err := k.s.store.FlipPlacement(ctx, tx, d.Tenant, d.From, d.To)
+	d := &st.r.Data
+	err := st.r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		p, err := st.s.store.FlipPlacement(ctx, tx, d.Tenant, d.From, d.To)
 		if err != nil {
 			return err
 		}
-		return k.s.store.AppendAudit(ctx, tx, catalog.AuditRecord{
-			Actor:  catalog.Actor{Name: "system", Role: "system", Reason: k.r.Op.Reason},
+		return st.s.store.AppendAudit(ctx, tx, catalog.AuditRecord{
+			Actor:  catalog.Actor{Name: "system", Role: "system", Reason: st.r.Op.Reason},
 			Action: "move.flip", Object: "tenant/" + string(d.Tenant), Tenant: d.Tenant, Outcome: "ok",
-			Details: fmt.Appendf(nil, `{"operation":%q,"from":%q,"to":%q,"epoch":%d}`, k.r.Op.ID, d.From.Shard, d.To, p.Epoch),
+			Details: fmt.Appendf(nil, `{"operation":%q,"from":%q,"to":%q,"epoch":%d}`, st.r.Op.ID, d.From.Shard, d.To, p.Epoch),
 		})
 	})
 	if errors.Is(err, catalog.ErrConflict) {
-		err = operation.Permanent(err)
+		err = protocol.Final(operation.Permanent(err))
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freehold-db/freehold/controlplane/move/protocol"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
@@ -24,7 +25,7 @@ const (
 )
 
 // errSchemaChanged: what was copied is not what the tenant has now.
-var errSchemaChanged = errors.New("the tenant's schema changed during the move")
+var errSchemaChanged = protocol.Final(errors.New("the tenant's schema changed during the move"))
 
 // catchUp waits until the target is close behind, and copies again if the
 // tenant's schema changed, which the stream does not carry.

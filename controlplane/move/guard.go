@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -104,9 +105,12 @@ func guarded(ctx context.Context, conn *pgx.Conn, l lease, fn func(conn *pgx.Con
 	return nil
 }
 
+// unguardFor bounds what must happen whatever became of the step's context.
+const unguardFor = 15 * time.Second
+
 // unguard ends the guard's transaction with nothing done.
 func unguard(conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(context.Background(), cleanFor)
+	ctx, cancel := context.WithTimeout(context.Background(), unguardFor)
 	defer cancel()
 	if conn.IsClosed() {
 		return nil // its transaction ended with it

@@ -7,45 +7,46 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freehold-db/freehold/controlplane/move/protocol"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// openUp opens the target right after the flip, with what the crew has ready.
-// What fails here is done by the step open, from scratch.
-func (s *Service) openUp(ctx context.Context, r *run, c *crew, k *critical) error {
-	ctx, cancel := context.WithTimeout(ctx, cleanFor)
-	defer cancel()
-	if err := s.unfenceWith(ctx, r, c.dstGuard); err != nil {
-		return err
+// Release is a hint to nodes, which would otherwise find out by being refused or by themselves.
+func (st *stage) Release(ctx context.Context, side protocol.Side) {
+	if st.hold.ID == "" {
+		return // nobody was asked to hold
 	}
-	if err := k.lap("unfenced"); err != nil {
-		return err
+	d := &st.r.Data
+	release := shardmap.Release{Tenant: d.Tenant, ID: st.hold.ID}
+	if side == protocol.Target {
+		placement := d.From
+		placement.Shard, placement.Epoch = d.To, placement.Epoch+1
+		release.Placement = &placement
 	}
-	placement := r.Data.From
-	placement.Shard, placement.Epoch = r.Data.To, placement.Epoch+1
-	// Both are hints to nodes that would otherwise find out by being refused.
-	_ = s.publisher.Release(ctx, shardmap.Release{Tenant: r.Data.Tenant, ID: k.hold.ID, Placement: &placement})
-	c.pause = time.Since(k.start)
-	if err := k.lap("released"); err != nil {
-		return err
+	_ = st.s.publisher.Release(ctx, release)
+	if side == protocol.Target {
+		st.c.pause = time.Since(st.start)
+	}
+}
+
+// Route has the clients of every PgBouncer follow to the target.
+func (st *stage) Route(ctx context.Context) error {
+	if st.c == nil {
+		return st.s.routesAgain(ctx, st.r)
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	for _, gate := range c.gates {
-		g.Go(func() error { return s.route(gctx, r, gate) })
+	for _, gate := range st.c.gates {
+		g.Go(func() error { return st.s.route(gctx, st.r, gate) })
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	c.attached = time.Since(k.start)
-	if err := k.lap("routed"); err != nil {
-		return err
-	}
-	_ = s.publisher.Flush(ctx, r.Data.Tenant) // the relay publishes it anyway
-	c.opened = true
-	return nil
+	err := g.Wait()
+	st.c.attached = time.Since(st.start)
+	return err
 }
+
+// Publish spares nodes the time until the relay publishes it.
+func (st *stage) Publish(ctx context.Context) { _ = st.s.publisher.Flush(ctx, st.r.Data.Tenant) }
 
 // route has one PgBouncer's clients follow to the target.
 func (s *Service) route(ctx context.Context, r *run, g *gate) error {
@@ -69,18 +70,15 @@ func (s *Service) open(ctx context.Context, r *run) error {
 		r.Data.Receipt.PauseMS, r.Data.Receipt.AttachedPauseMS = ms(c.pause), ms(c.attached)
 	}
 	if c == nil || !c.opened {
-		if err := s.openAgain(ctx, r); err != nil {
+		if err := protocol.Open(ctx, s.stage(r)); err != nil {
 			return err
 		}
 	}
 	return r.SetReceipt(r.Data.Receipt)
 }
 
-func (s *Service) openAgain(ctx context.Context, r *run) error {
-	if err := s.unfence(ctx, r, r.Data.To); err != nil {
-		return err
-	}
-	_ = s.publisher.Flush(ctx, r.Data.Tenant) // the relay publishes it anyway
+// routesAgain is Route without anything ready.
+func (s *Service) routesAgain(ctx context.Context, r *run) error {
 	shards, err := s.gateShards(ctx, r)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/protocol"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
@@ -151,14 +152,11 @@ func (s *Service) routed(ctx context.Context, r *run) (bool, error) {
 	return routes.Has(r.Data.database())
 }
 
-// errFlipped: the placement names the target already; nothing may be taken back.
-var errFlipped = errors.New("the placement is flipped already")
-
 // stillAtSource asks the catalog before anything is taken back.
 func (s *Service) stillAtSource(ctx context.Context, r *run) error {
-	err := s.notFlipped(ctx, r)
-	if errors.Is(err, errFlipped) {
-		return operation.Permanent(err)
+	flipped, err := s.stage(r).Flipped(ctx)
+	if flipped {
+		return operation.Permanent(protocol.ErrFlipped)
 	}
 	return err
 }
