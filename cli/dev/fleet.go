@@ -93,7 +93,7 @@ func (f *Fleet) up(ctx context.Context) error {
 		return err
 	}
 	f.opts.Progress("starting the control plane")
-	if err := f.startAll(ctx, []string{controlPlanePart}); err != nil {
+	if err := f.startAll(ctx, f.controlPlanes()); err != nil { // one after the other: the first migrates the catalog
 		return err
 	}
 	f.opts.Progress("registering shards, starting data-plane nodes")
@@ -124,6 +124,15 @@ func each(names []string) [][]string {
 		chains[i] = []string{n}
 	}
 	return chains
+}
+
+// controlPlanes names the replicas of the control plane.
+func (f *Fleet) controlPlanes() []string {
+	names := []string{controlPlanePart}
+	for i := range f.opts.ControlPlanes - 1 {
+		names = append(names, fmt.Sprintf("%s-%d", controlPlanePart, i+2))
+	}
+	return names
 }
 
 func (f *Fleet) nodes() []string {
@@ -168,7 +177,9 @@ func (f *Fleet) prepare(ctx context.Context) error {
 		f.add(natsPart, f.newNATS())
 	}
 	f.add(issuerPart, f.newIssuer())
-	f.add(controlPlanePart, f.newControlPlane(controlPlanePart))
+	for _, n := range f.controlPlanes() {
+		f.add(n, f.newControlPlane(n))
+	}
 	for _, n := range f.nodes() {
 		f.add(n, f.newNode(n))
 	}
@@ -329,7 +340,7 @@ func (f *Fleet) Ended(name string) <-chan struct{} {
 func (f *Fleet) Info() Info {
 	info := Info{
 		AdminURL: f.adminURL(), AdminToken: f.adminToken.Password, IssuerURL: f.issuerURL(), NATSURL: f.natsURL(),
-		CatalogDSN: f.catalogDSN(), PIDs: map[string]int{selfName: os.Getpid()},
+		CatalogDSN: f.catalogDSN(), AdminURLs: f.adminURLs(), PIDs: map[string]int{selfName: os.Getpid()},
 	}
 	for _, n := range f.nodes() {
 		info.DataplaneURLs = append(info.DataplaneURLs, f.urlOf(n))
@@ -363,9 +374,15 @@ func (f *Fleet) writeInfo() error {
 
 func (f *Fleet) urlOf(name string) string { return "http://" + loopback(f.state.port(name)) }
 func (f *Fleet) adminURL() string         { return f.urlOf(controlPlanePart) }
-func (f *Fleet) issuerURL() string        { return f.urlOf(issuerPart) }
-func (f *Fleet) catalogDSN() string       { return f.onCatalog(f.catalogLogin) }
-func (f *Fleet) auditDSN() string         { return f.onCatalog(f.auditLogin) }
+func (f *Fleet) adminURLs() (urls []string) {
+	for _, n := range f.controlPlanes() {
+		urls = append(urls, f.urlOf(n))
+	}
+	return urls
+}
+func (f *Fleet) issuerURL() string  { return f.urlOf(issuerPart) }
+func (f *Fleet) catalogDSN() string { return f.onCatalog(f.catalogLogin) }
+func (f *Fleet) auditDSN() string   { return f.onCatalog(f.auditLogin) }
 
 // onCatalog is a DSN to the database that has its owner's name.
 func (f *Fleet) onCatalog(l secret.Login) string {

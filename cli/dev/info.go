@@ -14,6 +14,7 @@ import (
 // passwords; the file has mode 0600.
 type Info struct {
 	AdminURL      string         `json:"admin_url"`
+	AdminURLs     []string       `json:"admin_urls"` // of all replicas, AdminURL first
 	AdminToken    string         `json:"admin_token"`
 	DataplaneURLs []string       `json:"dataplane_urls"`
 	OpsURLs       []string       `json:"ops_urls"` // of the same nodes: metrics

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 
 	"github.com/freehold-db/freehold/controlplane"
+	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/dataplane"
 )
 
@@ -48,9 +49,13 @@ type Options struct {
 	Migrations string
 	// FastUnsafe runs Postgres without fsync: for tests that throw the data away.
 	FastUnsafe bool
-	// ControlPlane and DataPlane may change a server's configuration before it is used.
+	// ControlPlanes is the number of replicas of the control plane; default 1.
+	ControlPlanes int
+	// ControlPlane and DataPlane may change a server's configuration before it is used,
+	// Shard what is registered of a shard: for tests that put something in between.
 	ControlPlane func(*controlplane.Config)
 	DataPlane    func(*dataplane.Config)
+	Shard        func(*api.AddShard) error
 	// Progress is told what is being done, in a few words; may be nil.
 	Progress func(string)
 	// Level is what the parts log; default info.
@@ -78,6 +83,9 @@ func (o *Options) complete() error {
 	}
 	if o.Nodes < 0 || o.Nodes > maxNodes {
 		return fmt.Errorf("dev: %d nodes: want 1 to %d", o.Nodes, maxNodes)
+	}
+	if o.ControlPlanes = max(1, o.ControlPlanes); o.ControlPlanes > maxNodes {
+		return fmt.Errorf("dev: %d control planes: want 1 to %d", o.ControlPlanes, maxNodes)
 	}
 	if o.Migrations != "" {
 		if o.Migrations, err = filepath.Abs(o.Migrations); err != nil {

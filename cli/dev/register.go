@@ -18,13 +18,19 @@ func (f *Fleet) register(ctx context.Context, u *shardUnit) error {
 	defer admin.Close()
 	endpoint := func(host string, port int) api.Endpoint { return api.Endpoint{Host: host, Port: uint16(port)} } //nolint:gosec // a port
 	login := func(l secret.Login) api.Login { return api.Login{User: l.User, Password: l.Password} }
-	_, err = admin.AddShard(ctx, api.AddShard{
+	shard := api.AddShard{
 		ID: string(u.id), Region: "local", Class: "dev",
 		Postgres:   endpoint(u.postgres.server.Host(), u.postgres.server.Port()),
 		Bouncer:    endpoint(u.bouncer.server.Host(), u.bouncer.server.Port()),
 		RoutesFile: u.bouncer.server.RoutesFile(),
 		Admin:      login(u.admin), BouncerAdmin: login(u.console),
-	}, client.Change{Reason: "the development fleet starts"})
+	}
+	if f.opts.Shard != nil {
+		if err := f.opts.Shard(&shard); err != nil {
+			return fmt.Errorf("register shard %s: %w", u.id, err)
+		}
+	}
+	_, err = admin.AddShard(ctx, shard, client.Change{Reason: "the development fleet starts"})
 	if err != nil {
 		return fmt.Errorf("register shard %s: %w", u.id, err)
 	}

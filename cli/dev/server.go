@@ -167,7 +167,7 @@ func (f *Fleet) newNode(name string) *served {
 			return nil, err
 		}
 		cfg := dataplane.Config{
-			Name: name, Listen: loopback(port), OpsListen: loopback(ops), NATSURL: f.natsURL(), ControlURL: f.adminURL(), ControlTokenFile: f.nodeTokenFile(),
+			Name: name, Listen: loopback(port), OpsListen: loopback(ops), NATSURL: f.natsURL(), ControlURL: strings.Join(f.adminURLs(), ","), ControlTokenFile: f.nodeTokenFile(),
 			SecretsDir: f.dir.secrets(), Issuer: f.issuerURL(), JWKSURL: f.jwksURL.Load().(string), Audience: issuer.Audience,
 			Development: true, IssuerNetworks: []string{"127.0.0.0/8", "::1/128"}, // a tenant's own issuer may be tried here, too
 		}

@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"sort"
 	"strconv"
@@ -76,6 +77,9 @@ func (i Info) checks() map[string]check {
 		issuerPart:       web(i.IssuerURL, "/healthz"),
 		natsPart:         {i.NATSURL, func(ctx context.Context) error { return dialable(check{url: i.NATSURL}.address())(ctx) }},
 		catalogPart:      sql(i.CatalogDSN),
+	}
+	for n, u := range i.AdminURLs[min(1, len(i.AdminURLs)):] { // the first is there already
+		all[fmt.Sprintf("%s-%d", controlPlanePart, n+2)] = web(u, "/readyz")
 	}
 	for n, u := range i.DataplaneURLs {
 		all[nodePrefix+strconv.Itoa(n+1)] = web(u, "/readyz")
