@@ -130,9 +130,27 @@ func (c *crew) barrier(ctx context.Context, token string) (values, error) {
 
 const setvalSQL = `SELECT pg_catalog.count(pg_catalog.setval(o::pg_catalog.regclass, v, c)) FROM unnest($1::oid[], $2::bigint[], $3::bool[]) AS q(o, v, c)`
 
+// carry gives the target what the stream does not. setval is not undone with
+// its transaction, so the guard on conn is all that keeps a worker that woke up
+// late from setting a tenant's sequences back.
+func carry(ctx context.Context, conn *pgx.Conn, statements []string, v values) error {
+	batch := &pgx.Batch{}
+	for _, sql := range statements {
+		batch.Queue(sql)
+	}
+	batch.Queue(setvalSQL, v.oids, v.last, v.called)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("sequences: %w", err)
+	}
+	return nil
+}
+
 // Barrier proves that everything that was committed at the source is at the
-// target, and that nothing has changed that the stream does not carry.
+// target, and that nothing has changed that the stream does not carry. What it
+// writes to the target is flushed, and with it all that was applied before.
 func (st *stage) Barrier(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	c := st.c
 	var v values
 	g, gctx := errgroup.WithContext(ctx)
@@ -147,18 +165,15 @@ func (st *stage) Barrier(ctx context.Context) error {
 		}
 		return now.changed(c.state)
 	})
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	batch := &pgx.Batch{} // one transaction, flushed, and with it all that was applied before
-	for _, sql := range st.r.Data.AtEnd {
-		batch.Queue(sql)
-	}
-	batch.Queue(setvalSQL, v.oids, v.last, v.called)
-	if err := c.dst.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("sequences: %w", err)
-	}
-	return nil
+	err := guarded(ctx, c.dstGuard, leaseOf(st.r), func(conn *pgx.Conn) error { // begins while the others wait
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		return carry(ctx, conn, st.r.Data.AtEnd, v)
+	})
+	cancel()
+	_ = g.Wait() // its error is in err; its connections are free again
+	return err
 }
 
 // errRolesChanged and errViewsChanged: try again, with them brought over.

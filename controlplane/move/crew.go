@@ -25,10 +25,9 @@ type crew struct {
 	srcState  *pgx.Conn // source: has anything changed that the stream does not carry?
 	srcGuard  *pgx.Conn // source: the worker's guard
 	srcServer *pgx.Conn // source server: fence
-	dst       *pgx.Conn // target: barrier, sequences
+	dst       *pgx.Conn // target: barrier
 	dstSnap   *pgx.Conn // target: keeps the barrier's snapshot for the comparison after the flip
-	dstGuard  *pgx.Conn // target: the worker's guard
-	dstServer *pgx.Conn // target server: fence
+	dstGuard  *pgx.Conn // target: the worker's guard; sequences, fence
 	gates     []*gate
 
 	sequences []survey.Named // at the source
@@ -62,7 +61,7 @@ func (g *gate) close() {
 }
 
 func (c *crew) close() {
-	for _, conn := range []*pgx.Conn{c.src, c.srcState, c.srcGuard, c.srcServer, c.dst, c.dstSnap, c.dstGuard, c.dstServer} {
+	for _, conn := range []*pgx.Conn{c.src, c.srcState, c.srcGuard, c.srcServer, c.dst, c.dstSnap, c.dstGuard} {
 		closeConn(conn)
 	}
 	for _, g := range c.gates {
@@ -86,7 +85,7 @@ func (s *Service) muster(ctx context.Context, r *run) (_ *crew, err error) {
 		database string
 	}{
 		{&c.src, from, db}, {&c.srcState, from, db}, {&c.srcGuard, from, db}, {&c.srcServer, from, maintenance},
-		{&c.dst, to, db}, {&c.dstSnap, to, db}, {&c.dstGuard, to, db}, {&c.dstServer, to, maintenance},
+		{&c.dst, to, db}, {&c.dstSnap, to, db}, {&c.dstGuard, to, db},
 	} {
 		g.Go(func() (err error) {
 			*open.conn, err = s.connect(gctx, open.on, open.database)
@@ -228,14 +227,8 @@ func (c *crew) rehearse(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	tx, err := c.dst.Begin(ctx)
+	err = guarded(ctx, c.dstGuard, leaseOf(r), func(conn *pgx.Conn) error { return carry(ctx, conn, nil, values) })
 	if err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, setvalSQL, values.oids, values.last, values.called); err != nil {
-		return err
-	}
-	if err := tx.Rollback(ctx); err != nil { // setval is not undone by it, and is done again at the barrier
 		return err
 	}
 	if _, err := c.dstSnap.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.pg_export_snapshot(); ROLLBACK", pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -246,10 +239,5 @@ func (c *crew) rehearse(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	for _, conn := range []*pgx.Conn{c.srcGuard, c.dstGuard} {
-		if err := guarded(ctx, conn, leaseOf(r), func(*pgx.Conn) error { return nil }); err != nil {
-			return err
-		}
-	}
-	return nil
+	return guarded(ctx, c.srcGuard, leaseOf(r), func(*pgx.Conn) error { return nil })
 }

@@ -146,7 +146,10 @@ func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 	if c.state.Prepared {
 		return errPrepared
 	}
-	if err := shard.SyncRoles(ctx, c.srcServer, c.dstServer, r.Data.database()); err != nil {
+	err = guarded(ctx, c.dstGuard, leaseOf(r), func(conn *pgx.Conn) error {
+		return shard.SyncRoles(ctx, c.srcServer, conn, r.Data.database())
+	})
+	if err != nil {
 		return err
 	}
 	if err := s.refresh(ctx, r, c.views); err != nil {
