@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,29 @@ func BenchmarkMove(b *testing.B) {
 	b.ReportMetric(median(dumps), "dump-MB/s")
 	b.ReportMetric(median(rates)/median(dumps), "ratio")
 	b.ReportMetric(median(pauses), "pause-ms")
+}
+
+// BenchmarkManyTables moves a tenant of 1,000 small tables there and back.
+func BenchmarkManyTables(b *testing.B) {
+	w := newWorld(b, "a", "b")
+	db, _ := w.tenant("many", "a")
+	w.asOwner("a", db, `DO $$ BEGIN FOR i IN 1..1000 LOOP
+		EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY, a text, b int); CREATE INDEX ON many_%s (b); INSERT INTO many_%s SELECT i, md5(i::text), i FROM generate_series(1, 20) i', i, i, i);
+	END LOOP; END $$`)
+	at, other := shardmap.ShardID("a"), shardmap.ShardID("b")
+	copies := map[string][]float64{}
+	for b.Loop() {
+		rec := w.moved("many", other)
+		require.Equal(b, Equal, rec.Verification.Final)
+		at, other = other, at
+		for _, p := range rec.Phases {
+			copies[p.Name] = append(copies[p.Name], float64(p.MS))
+		}
+		b.Logf("%d tables, %d rows: %v", rec.Tables, rec.Rows, rec.Phases)
+	}
+	for _, phase := range []string{"copy", "copy/schema", "copy/rows", "copy/constraints"} {
+		b.ReportMetric(median(copies[phase]), strings.TrimPrefix(phase, "copy/")+"-ms")
+	}
 }
 
 // dumpAndRestore carries the database as an operator would by hand, into a scratch database.

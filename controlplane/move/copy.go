@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/internal/sleep"
 )
 
@@ -220,12 +222,8 @@ func (c *copier) schema(ctx context.Context) error {
 	}
 	now, atEnd := stream.Restoring(c.published)
 	r.Data.AtEnd = atEnd
-	for _, sql := range now {
-		if _, err := c.dst.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = c.dst.PgConn().Exec(ctx, strings.Join(now, ";")).ReadAll()
+	return err
 }
 
 func snapshotted(ctx context.Context, conn *pgx.Conn, snapshot string, fn func(tx pgx.Tx) error) error {
@@ -288,7 +286,7 @@ func (c *copier) blank(ctx context.Context) error {
 	if err := c.src.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public')").Scan(&public); err != nil {
 		return err
 	}
-	sql := "CREATE TABLE freehold.move_begun ();" +
+	sql := "CREATE TABLE freehold.move_begun ();" + schemachange.Mute + ";" +
 		"ALTER SCHEMA public OWNER TO pg_database_owner;" +
 		fmt.Sprintf("DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE;", rw, ro, owner) + // one by one: they share default privileges
 		fmt.Sprintf("REVOKE ALL ON SCHEMA public FROM PUBLIC, %s, %s, %s;", owner, rw, ro) +
@@ -370,6 +368,11 @@ func (c *copier) constraints(ctx context.Context) error {
 	c.export.Release()
 	if err := c.restore(ctx, c.rest, c.s.opt.Streams); err != nil {
 		return err
+	}
+	for _, sql := range []string{schemachange.Unmute, "COMMENT ON TABLE freehold.move_begun IS 'filled'"} { // the comment is noted: the schema is not the template's
+		if _, err := c.dst.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
 	}
 	c.r.Report(operation.Progress{Phase: "copied", Percent: 100, BytesDone: c.report.Bytes, BytesTotal: c.report.Bytes})
 	return nil

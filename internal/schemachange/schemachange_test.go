@@ -94,6 +94,20 @@ func TestWhatChangesTheStamp(t *testing.T) {
 	require.LessOrEqual(t, rows, 18, "what is old goes")
 }
 
+func TestMute(t *testing.T) {
+	d := open(t)
+	before := d.stamp()
+	d.do(schemachange.Mute)
+	d.do("CREATE TABLE a (); DROP TABLE a; CREATE TABLE b ()")
+	require.Equal(t, before, d.stamp())
+	d.do(schemachange.Unmute)
+	d.do("SET session_replication_role = replica; COMMENT ON TABLE b IS 'x'")
+	require.NotEqual(t, before, d.stamp())
+	before = d.stamp()
+	d.do("DROP TABLE b")
+	require.NotEqual(t, before, d.stamp())
+}
+
 func TestExpect(t *testing.T) {
 	d := open(t)
 	expect := func(n int64) error {

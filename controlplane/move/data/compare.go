@@ -22,9 +22,9 @@ func (c Comparison) Run(ctx context.Context) (Report, error) {
 	for _, t := range c.Tables {
 		r.total += t.Bytes
 		r.sides[t.OID] = &sides{}
-		r.compare(t, true)
-		r.compare(t, false)
 	}
+	r.compare(c.Tables, true)
+	r.compare(c.Tables, false)
 	if len(c.Tables) > 0 {
 		if err := r.queue.run(ctx, max(1, c.Streams), r.open); err != nil {
 			return Report{}, err

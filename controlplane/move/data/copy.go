@@ -2,21 +2,16 @@ package data
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/big"
 	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/move/survey"
-	"github.com/freehold-db/freehold/internal/pg"
-	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 // closeFor bounds the goodbye to a server.
@@ -27,6 +22,9 @@ const chunkSize = 24 << 20
 
 // small is up to which size tables have their indexes built together.
 const small = 4 << 20
+
+// indexTogether is how many small tables are worth a run of the index builder.
+const indexTogether = 256
 
 // Connect opens an admin connection to the tenant's database on one side.
 type Connect func(ctx context.Context) (*pgx.Conn, error)
@@ -80,9 +78,7 @@ func (j Job) Run(ctx context.Context) (Report, error) {
 			r.smallLeft++
 		}
 	}
-	for _, t := range tables {
-		r.plan(t)
-	}
+	r.plan(tables)
 	if len(tables) > 0 {
 		if err := r.queue.run(ctx, max(1, j.Streams), r.open); err != nil {
 			return Report{}, err
@@ -92,81 +88,6 @@ func (j Job) Run(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	return r.report()
-}
-
-// dropTruncated empties the target's copies of tables that the tenant
-// truncated after the snapshot. TRUNCATE is the one change of data that a
-// snapshot does not hide: such a table was copied whole, in part or not at
-// all, and what was copied may refer to rows that were not. Since the stream
-// brings the TRUNCATE and all that comes after it, nothing is the right copy.
-func (r *run) dropTruncated(ctx context.Context) error {
-	var filled []survey.Table
-	for _, t := range r.Tables {
-		if s := r.sides[t.OID]; s.source.Rows > 0 || s.target.Rows > 0 {
-			filled = append(filled, t)
-		}
-	}
-	if len(filled) == 0 {
-		return nil
-	}
-	w, err := r.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.close()
-	var truncated []string
-	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		if truncated, err = r.empty(ctx, w, filled); err == nil {
-			break
-		}
-		if pg.Code(err) != pgerrcode.LockNotAvailable {
-			return err
-		}
-		if err := sleep.For(ctx, pause); err != nil {
-			return err
-		}
-	}
-	if len(truncated) == 0 {
-		return nil
-	}
-	_, err = w.target.Exec(ctx, "TRUNCATE ONLY "+strings.Join(truncated, ", ONLY "), pgx.QueryExecModeSimpleProtocol)
-	if err != nil {
-		return fmt.Errorf("empty what was truncated meanwhile: %w", err)
-	}
-	return nil
-}
-
-// empty names the tables in which the snapshot sees no row any more, and has
-// their sums say so. All are looked at in one transaction, whose locks keep
-// them as they are meanwhile, and which gives way before it is in anybody's.
-func (r *run) empty(ctx context.Context, w *worker, tables []survey.Table) (names []string, err error) {
-	var gone []survey.Table
-	err = inSnapshot(ctx, w.source, r.Snapshot, func() error {
-		if _, err := w.source.Exec(ctx, "SET LOCAL lock_timeout = 200", pgx.QueryExecModeSimpleProtocol); err != nil {
-			return err
-		}
-		for _, t := range tables {
-			var some bool
-			if err := w.source.QueryRow(ctx, "SELECT EXISTS (SELECT FROM ONLY "+t.Ident()+")", pgx.QueryExecModeSimpleProtocol).Scan(&some); err != nil {
-				return fmt.Errorf("look for %s: %w", t.Ident(), err)
-			}
-			if !some {
-				gone = append(gone, t)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		_, rollback := w.source.Exec(ctx, "ROLLBACK", pgx.QueryExecModeSimpleProtocol)
-		return nil, errors.Join(err, rollback)
-	}
-	for _, t := range gone {
-		names = append(names, t.Ident())
-		r.sides[t.OID] = &sides{}
-		r.sides[t.OID].source.add(Sum{Hash: new(big.Int)})
-		r.sides[t.OID].target.add(Sum{Hash: new(big.Int)})
-	}
-	return names, nil
 }
 
 // run is a Job under way.
@@ -191,21 +112,53 @@ type run struct {
 // sides gathers the sums of one table.
 type sides struct{ source, target Sum }
 
-func (r *run) plan(t survey.Table) {
-	chunks := split(t, chunkSize)
-	left := &atomic.Int64{}
-	left.Store(int64(len(chunks)))
-	for _, c := range chunks {
+// plan queues the copying of tables, which come by size: the large ones in
+// chunks, the tiny ones together.
+func (r *run) plan(tables []survey.Table) {
+	large, tiny := parted(tables)
+	for _, t := range large {
+		chunks := split(t, chunkSize)
+		left := &atomic.Int64{}
+		left.Store(int64(len(chunks)))
+		for _, c := range chunks {
+			r.queue.add(second, func(ctx context.Context, w *worker) error {
+				if err := r.copyChunk(ctx, w, t, c); err != nil {
+					return err
+				}
+				if left.Add(-1) == 0 {
+					r.copiedTables([]survey.Table{t})
+				}
+				return nil
+			})
+		}
+	}
+	for _, some := range batches(tiny) {
 		r.queue.add(second, func(ctx context.Context, w *worker) error {
-			if err := r.copyChunk(ctx, w, t, c); err != nil {
+			n, err := r.carry(ctx, w, some)
+			if err != nil {
 				return err
 			}
-			if left.Add(-1) == 0 {
-				r.copiedTable(t)
+			r.rows.Add(n)
+			for _, t := range some {
+				r.copied.Add(t.Bytes)
 			}
+			r.copiedTables(some)
+			r.progress()
 			return nil
 		})
 	}
+}
+
+// parted tells tables that are worth a statement of their own from those that are not.
+func parted(tables []survey.Table) (large, small []survey.Table) {
+	for _, t := range tables {
+		if t.Bytes > tiny {
+			large = append(large, t)
+		} else {
+			small = append(small, t)
+		}
+	}
+	return large, small
 }
 
 func (r *run) copyChunk(ctx context.Context, w *worker, t survey.Table, c chunk) error {
@@ -223,68 +176,97 @@ func (r *run) copyChunk(ctx context.Context, w *worker, t survey.Table, c chunk)
 	})
 }
 
-// copiedTable goes on with a table whose rows are at the target: compare the
+// copiedTables goes on with tables whose rows are at the target: compare the
 // source's side at any time, the target's once the indexes are built.
-func (r *run) copiedTable(t survey.Table) {
-	r.tablesDone.Add(1)
-	r.compare(t, true)
-	ready := []survey.Table{t}
-	if t.Bytes <= small {
-		r.mu.Lock()
-		r.smallDone = append(r.smallDone, t)
-		r.smallLeft--
-		if r.smallLeft > 0 {
-			r.mu.Unlock()
-			return
-		}
-		ready = r.smallDone
-		r.mu.Unlock()
+func (r *run) copiedTables(tables []survey.Table) {
+	r.tablesDone.Add(int64(len(tables)))
+	r.compare(tables, true)
+	ready := r.ready(tables)
+	if len(ready) == 0 {
+		return
 	}
 	r.queue.add(first, func(ctx context.Context, _ *worker) error {
 		if err := r.Index(ctx, ready); err != nil {
 			return err
 		}
 		r.indexedFor.Store(max(r.indexedFor.Load(), int64(time.Since(r.start)))) // the greatest wins; a tie of two is no matter
-		for _, t := range ready {
-			r.compare(t, false)
-		}
+		r.compare(ready, false)
 		return nil
 	})
 }
 
-func (r *run) compare(t survey.Table, source bool) {
-	for _, c := range split(t, chunkSize) {
-		r.queue.add(third, func(ctx context.Context, w *worker) error {
-			conn := w.target
-			if source {
-				conn = w.source
-			}
-			var sum Sum
-			read := func() (err error) {
-				sum, err = checksum(ctx, conn, t, c, !r.targetSnapshot)
-				return err
-			}
-			var err error
-			if source != r.targetSnapshot { // the side that goes on living is read in its snapshot
-				err = inSnapshot(ctx, conn, r.Snapshot, read)
-			} else {
-				err = read()
-			}
-			if err != nil {
-				return err
-			}
-			r.mu.Lock()
-			if source {
-				r.sides[t.OID].source.add(sum)
-			} else {
-				r.sides[t.OID].target.add(sum)
-			}
-			r.mu.Unlock()
-			r.compared.Add(c.bytes / 2)
-			r.progress()
-			return nil
+// ready says which tables are to be indexed, now that these were copied: small ones wait for others.
+func (r *run) ready(tables []survey.Table) []survey.Table {
+	if tables[0].Bytes > small {
+		return tables
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.smallDone = append(r.smallDone, tables...)
+	r.smallLeft -= len(tables)
+	if r.smallLeft > 0 && len(r.smallDone) < indexTogether {
+		return nil
+	}
+	all := r.smallDone
+	r.smallDone = nil
+	return all
+}
+
+// compare queues the reading of one side of tables: of the source's, or of the target's.
+func (r *run) compare(tables []survey.Table, source bool) {
+	large, tiny := parted(tables)
+	for _, t := range large {
+		for _, c := range split(t, chunkSize) {
+			r.compareBy(source, c.bytes, []survey.Table{t}, func(ctx context.Context, conn *pgx.Conn) ([]Sum, error) {
+				sum, err := checksum(ctx, conn, t, c, !r.targetSnapshot)
+				return []Sum{sum}, err
+			})
+		}
+	}
+	for _, some := range batches(tiny) {
+		var bytes int64
+		for _, t := range some {
+			bytes += t.Bytes
+		}
+		r.compareBy(source, bytes, some, func(ctx context.Context, conn *pgx.Conn) ([]Sum, error) {
+			return checksums(ctx, conn, some, !r.targetSnapshot)
 		})
 	}
+}
+
+// compareBy queues one reading of bytes, and has what it finds added to the tables' sums.
+func (r *run) compareBy(source bool, bytes int64, tables []survey.Table, read func(context.Context, *pgx.Conn) ([]Sum, error)) {
+	r.queue.add(third, func(ctx context.Context, w *worker) (err error) {
+		conn := w.target
+		if source {
+			conn = w.source
+		}
+		var sums []Sum
+		do := func() (err error) {
+			sums, err = read(ctx, conn)
+			return err
+		}
+		if source != r.targetSnapshot { // the side that goes on living is read in its snapshot
+			err = inSnapshot(ctx, conn, r.Snapshot, do)
+		} else {
+			err = do()
+		}
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		for i, t := range tables {
+			if source {
+				r.sides[t.OID].source.add(sums[i])
+			} else {
+				r.sides[t.OID].target.add(sums[i])
+			}
+		}
+		r.mu.Unlock()
+		r.compared.Add(bytes / 2)
+		r.progress()
+		return nil
+	})
 }
 
 func (r *run) progress() {

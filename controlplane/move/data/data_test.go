@@ -67,6 +67,12 @@ func connector(dsn string) Connect {
 // job copies all tables; index is called when their rows are there.
 func (p pair) job(t *testing.T, index func(context.Context, []survey.Table) error) (Report, error) {
 	t.Helper()
+	return p.jobWith(t, index, func([]survey.Table) {})
+}
+
+// jobWith has the caller change what was found out about the tables.
+func (p pair) jobWith(t *testing.T, index func(context.Context, []survey.Table) error, change func([]survey.Table)) (Report, error) {
+	t.Helper()
 	holder, err := pgx.Connect(t.Context(), p.src)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = holder.Close(context.Background()) })
@@ -76,6 +82,7 @@ func (p pair) job(t *testing.T, index func(context.Context, []survey.Table) erro
 	require.NoError(t, tx.QueryRow(t.Context(), "SELECT pg_export_snapshot()").Scan(&snapshot))
 	tables, err := survey.Tables(t.Context(), tx)
 	require.NoError(t, err)
+	change(tables)
 	return Job{Source: connector(p.src), Target: connector(p.dst), Snapshot: snapshot, Tables: tables, Streams: 3,
 		Index: index, Progress: func(Progress) {}}.Run(t.Context())
 }

@@ -46,9 +46,7 @@ func (w *worker) close() {
 
 // inSnapshot runs fn in a reading transaction of conn that sees the snapshot.
 func inSnapshot(ctx context.Context, conn *pgx.Conn, snapshot string, fn func() error) error {
-	// The name is the server's own; it has digits, letters and hyphens.
-	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '" + strings.ReplaceAll(snapshot, "'", "") + "'"
-	if _, err := conn.Exec(ctx, begin, pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := conn.Exec(ctx, begin(snapshot), pgx.QueryExecModeSimpleProtocol); err != nil {
 		return fmt.Errorf("use the snapshot: %w", err)
 	}
 	if err := fn(); err != nil {
@@ -58,4 +56,10 @@ func inSnapshot(ctx context.Context, conn *pgx.Conn, snapshot string, fn func() 
 		return fmt.Errorf("leave the snapshot: %w", err)
 	}
 	return nil
+}
+
+// begin opens a reading transaction that sees the snapshot. Its name is the
+// server's own; it has digits, letters and hyphens.
+func begin(snapshot string) string {
+	return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '" + strings.ReplaceAll(snapshot, "'", "") + "'"
 }

@@ -71,14 +71,9 @@ func Publish(ctx context.Context, conn *pgx.Conn, name string, tables []survey.T
 		return fmt.Errorf("publish: %w", err)
 	}
 	return locking(ctx, conn, "publish", func(tx pgx.Tx) error {
-		for _, sql := range append(alter,
+		return script(ctx, tx, append(alter,
 			"CREATE PUBLICATION "+pg.Ident(name)+" FOR TABLE ONLY "+strings.Join(names, ", ONLY "),
-			"COMMENT ON PUBLICATION "+pg.Ident(name)+" IS "+comment) {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		return nil
+			"COMMENT ON PUBLICATION "+pg.Ident(name)+" IS "+comment))
 	})
 }
 
@@ -90,28 +85,35 @@ func Unpublish(ctx context.Context, conn *pgx.Conn, name string) error {
 		return err
 	}
 	return locking(ctx, conn, "unpublish", func(tx pgx.Tx) error {
-		for _, g := range changed {
-			var still bool
-			if err := tx.QueryRow(ctx, stillSQL, g.Schema, g.Name, g.Index).Scan(&still); err != nil {
-				return err
-			}
-			if !still {
-				continue // the tenant dropped the table or the index meanwhile
-			}
-			if _, err := tx.Exec(ctx, survey.SetIdentity(pg.Ident(g.Schema)+"."+pg.Ident(g.Name), g.Identity, g.Index)); err != nil {
-				return err
-			}
+		rows, err := tx.Query(ctx, stillSQL, changed)
+		if err != nil {
+			return err
 		}
-		_, err := tx.Exec(ctx, "DROP PUBLICATION IF EXISTS "+pg.Ident(name))
-		return err
+		still, err := pgx.CollectRows(rows, pgx.RowToStructByPos[given])
+		if err != nil {
+			return err
+		}
+		var restore []string
+		for _, g := range still {
+			restore = append(restore, survey.SetIdentity(pg.Ident(g.Schema)+"."+pg.Ident(g.Name), g.Identity, g.Index))
+		}
+		return script(ctx, tx, append(restore, "DROP PUBLICATION IF EXISTS "+pg.Ident(name)))
 	})
 }
 
+// script runs statements in one round trip: others wait for the locks of the first until the last is done.
+func script(ctx context.Context, tx pgx.Tx, statements []string) error {
+	_, err := tx.Exec(ctx, strings.Join(statements, ";"), pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+// stillSQL leaves out what the tenant dropped meanwhile, the table or the index.
 const stillSQL = `
-SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-	WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r'
-	AND ($3 = '' OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-		WHERE i.indrelid = c.oid AND x.relname = $3)))`
+SELECT g->>'s', g->>'n', g->>'i', coalesce(g->>'x', '') FROM pg_catalog.jsonb_array_elements(coalesce(NULLIF($1::jsonb, 'null'), '[]')) g
+WHERE EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE n.nspname = g->>'s' AND c.relname = g->>'n' AND c.relkind = 'r'
+	AND (g->>'x' IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+		WHERE i.indrelid = c.oid AND x.relname = g->>'x')))`
 
 // changes reads what Publish wrote down, and whether there is a publication.
 func changes(ctx context.Context, conn *pgx.Conn, name string) (changed []given, there bool, err error) {

@@ -83,7 +83,7 @@ types(root, oid) AS (
 			WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 	) part
 ),
-traits AS (
+traits AS MATERIALIZED (
 	SELECT types.root,
 		bool_or(t.typsend = 0 OR t.typreceive = 0 OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname LIKE 'reg%')) AS text,
 		min(t.typname) FILTER (WHERE t.typtype = 'b' AND NOT (t.typelem <> 0 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc)
@@ -110,25 +110,27 @@ WITH RECURSIVE tables AS MATERIALIZED (
 	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ),` + typesCTE + `,
 keys AS (
-	SELECT i.indrelid, i.indisprimary, i.indisreplident, c.relname
+	SELECT i.indrelid, bool_or(i.indisprimary) AS has_primary,
+		min(c.relname) FILTER (WHERE i.indisreplident) AS identity, min(c.relname) FILTER (WHERE NOT i.indisprimary) AS uniq
 	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 	WHERE i.indrelid IN (SELECT oid FROM tables) AND i.indisunique AND i.indimmediate AND i.indisvalid
 	AND i.indpred IS NULL AND i.indexprs IS NULL
 	AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
 		WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull)
+	GROUP BY i.indrelid
+),
+cols AS (
+	SELECT a.attrelid, array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '') AS names,
+		bool_or(traits.text) AS text, min(traits.noequality) AS noequality, bool_and(traits.hashable AND NOT traits.text AND coalesce(o.collisdeterministic, true)) AS hashable
+	FROM pg_catalog.pg_attribute a JOIN traits ON traits.root = a.atttypid LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
+	WHERE a.attrelid IN (SELECT oid FROM tables) AND a.attnum > 0 AND NOT a.attisdropped
+	GROUP BY a.attrelid
 )
 SELECT t.oid, t.nspname, t.relname, t.relreplident::text,
 	pg_catalog.pg_table_size(t.oid), (pg_catalog.pg_relation_size(t.oid) + 8191) / 8192,
 	coalesce(cols.names, '{}'), coalesce(cols.text, false), coalesce(cols.noequality, ''), coalesce(cols.hashable, false),
-	EXISTS (SELECT FROM keys WHERE indrelid = t.oid AND indisprimary),
-	coalesce((SELECT min(relname) FROM keys WHERE indrelid = t.oid AND indisreplident), ''),
-	coalesce((SELECT min(relname) FROM keys WHERE indrelid = t.oid AND NOT indisprimary), '')
-FROM tables t LEFT JOIN LATERAL (
-	SELECT array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '') AS names,
-		bool_or(traits.text) AS text, min(traits.noequality) AS noequality, bool_and(traits.hashable AND NOT traits.text AND coalesce(o.collisdeterministic, true)) AS hashable
-	FROM pg_catalog.pg_attribute a JOIN traits ON traits.root = a.atttypid LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
-	WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
-) cols ON true
+	coalesce(keys.has_primary, false), coalesce(keys.identity, ''), coalesce(keys.uniq, '')
+FROM tables t LEFT JOIN cols ON cols.attrelid = t.oid LEFT JOIN keys ON keys.indrelid = t.oid
 ORDER BY t.nspname, t.relname`
 
 // Tables lists the tenant's tables that hold rows, with how each is to be replicated.
