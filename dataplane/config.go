@@ -29,6 +29,9 @@ type Config struct {
 	TLSClientCAFile string `yaml:"tls_client_ca_file" env:"FREEHOLD_TLS_CLIENT_CA_FILE"`
 	// TLSMin is the oldest version of TLS spoken, 1.2 or 1.3.
 	TLSMin string `yaml:"tls_min" env:"FREEHOLD_TLS_MIN"`
+	// Connections bounds the clients' open connections, ConnectionsPerAddress those from one address (0: nothing does).
+	Connections           int `yaml:"connections" env:"FREEHOLD_CONNECTIONS"`
+	ConnectionsPerAddress int `yaml:"connections_per_address" env:"FREEHOLD_CONNECTIONS_PER_ADDRESS"`
 	// OpsListen is where metrics and probes are served, for operators alone; empty: nowhere. OpsPprof serves profiles there, too.
 	OpsListen string `yaml:"ops_listen" env:"FREEHOLD_OPS_LISTEN"`
 	OpsPprof  bool   `yaml:"ops_pprof" env:"FREEHOLD_OPS_PPROF"`
@@ -118,6 +121,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.Name, config.InstanceName())
 	config.Default(&c.Listen, "127.0.0.1:7500")
 	config.Default(&c.TLSMin, "1.2")
+	config.Default(&c.Connections, 10_000)
 	config.Default(&c.CompressFrom, 4096)
 	config.Default(&c.Audience, "freehold")
 	config.Default(&c.TenantClaim, "tenant")

@@ -32,6 +32,7 @@ func (c *Config) Validate() error {
 		_, _, err = net.SplitHostPort(c.OpsListen)
 		check(err == nil, "ops_listen: %q: want host:port, or nothing", c.OpsListen)
 	}
+	check(c.Connections > 0 && c.ConnectionsPerAddress >= 0, "connections: must be positive; connections_per_address: must not be negative")
 	check(c.OpsListen != "" || !c.OpsPprof, "ops_pprof: set ops_listen, where profiles would be")
 	err = gateway.CheckOrigins(c.CORSOrigins)
 	check(err == nil, "cors_origins: %w", err)

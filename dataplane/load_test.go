@@ -51,6 +51,8 @@ func TestBadConfigurations(t *testing.T) {
 		"no issuer":        {"secrets_dir: /s\nnats_url: n\n", "issuer"},
 		"negative timeout": {enough + "request_for: -1s\n", "request_for"},
 		"no source":        {"issuer: http://h\nsecrets_dir: /s\n", "nats_url"},
+		"no connections":   {enough + "connections: -1\n", "connections"},
+		"no memory":        {enough + "limits: {body_memory: -1}\n", "limits"},
 		"two controls":     {enough + "control_url: http://a,b\n", `control_url: "b"`},
 	} {
 		_, err := dataplane.LoadConfig(file(t, c.text))

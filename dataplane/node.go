@@ -45,6 +45,7 @@ type Server struct {
 	gate     *gateway.Gateway
 	http     *http.Server
 	listener *listener
+	crowd    *gateway.Crowd
 	secure   *servertls.Certificate // nil: plain HTTP
 	ops      *ops                   // nil: nowhere
 	router   *router.Router
@@ -120,7 +121,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		s.source.FollowAccess(life, feed.Sink{Begin: d.Begin, Take: d.Take, Drop: d.Drop, Whole: d.Whole})
 	})
 	go func() {
-		if err := s.http.Serve(gateway.Listener(listener, inside)); !s.stopping.Load() {
+		if err := s.http.Serve(gateway.Listener(s.crowd.Listen(listener), inside)); !s.stopping.Load() {
 			s.done <- fmt.Errorf("data-plane node: %w", err)
 		}
 		close(s.done)
@@ -145,6 +146,10 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 		condition("feed_synced", "Whether all placements were taken in since the start.", s.source.Synced),
 		condition("access_synced", "Whether all access documents were taken in since the start.", s.source.directory.Synced),
 		condition("token_keys_known", "Whether a token issuer's keys are known.", s.verify.Known))
+	if s.crowd, err = gateway.NewCrowd(s.cfg.Connections, s.cfg.ConnectionsPerAddress, s.cfg.TrustedProxies); err != nil {
+		return err
+	}
+	registry.MustRegister(s.crowd)
 	s.limits = limit.New(limit.Options{Config: s.cfg.Limits, Node: s.cfg.Name, Of: s.limitsOf, Log: s.log,
 		Defaults: access.Limits{Rate: s.cfg.RatePerTenant, Burst: s.cfg.Burst}})
 	s.gate, err = gateway.New(gateway.Config{

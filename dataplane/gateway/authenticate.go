@@ -11,6 +11,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/router"
 )
@@ -148,6 +149,8 @@ func (g *Gateway) refusal(c *gin.Context, credential string, err error) *fault.F
 		return fault.From(context.Canceled) // the client left; whatever could not be looked up is no failure of ours
 	case errors.Is(err, bearer.ErrNoKeys):
 		return unavailable("keys_unavailable", "Tokens cannot be checked yet: the issuer's keys are not known", err)
+	case errors.Is(err, bearer.ErrBusy):
+		return unavailable(string(limit.Overloaded), "This node has more new tokens to verify than it can", err)
 	case errors.Is(err, access.ErrUnknown):
 		return unavailable("access_unknown", "What the tenant's credentials may do cannot be looked up now", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

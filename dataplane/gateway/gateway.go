@@ -10,7 +10,8 @@
 // attempt to cross tenants.
 //
 // Import law: of this module, gateway imports its own sub-packages,
-// dataplane/fault, router (for a key), shardmap and internal packages only.
+// dataplane/fault, dataplane/intake, router (for a key), shardmap and internal
+// packages only.
 package gateway
 
 import (

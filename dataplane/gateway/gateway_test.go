@@ -171,7 +171,7 @@ func (d *door) serve(t *testing.T, secure *tls.Config) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := gateway.NewServer(d, 5*time.Second)
+	srv := gateway.NewServer(d, 30*time.Second)
 	srv.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	done := make(chan struct{})
 	go func() {

@@ -3,19 +3,18 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/limit"
+	"github.com/freehold-db/freehold/dataplane/intake"
 	"github.com/freehold-db/freehold/internal/access"
 )
-
-// measuredBody is the largest body with which the time of a request still says
-// how busy the node is: a longer one takes as long as its client sends.
-const measuredBody = 64 << 10
 
 // turn is a request's part in what its tenant may have. It stands before the
 // answer's writer, because a place is given back when an answer begins: how
@@ -50,29 +49,22 @@ func Limits(ctx context.Context) access.Limits {
 
 // limit refuses what is beyond a tenant's limits and what the node cannot
 // serve, and tells every answer what is left
-// (draft-ietf-httpapi-ratelimit-headers).
+// (draft-ietf-httpapi-ratelimit-headers). A request has its body with it when
+// its turn comes.
 func (g *Gateway) limit(c *gin.Context) {
-	r := c.Request
-	t, _ := r.Context().Value(turnKey{}).(*turn)
-	if r.Body != nil && r.Body != http.NoBody {
-		most := g.cfg.MaxBody
-		if own := t.Limits.MaxBody; own > 0 {
-			most = min(own, max(g.cfg.MaxBody, bodyCeiling))
-		}
-		if r.ContentLength > most {
-			if r.ProtoMajor == 1 {
-				c.Header("Connection", "close")
-			}
-			fault.Write(c, &http.MaxBytesError{Limit: most})
-			return
-		}
-		r.Body = http.MaxBytesReader(c.Writer, r.Body, most)
-	}
-	err := g.cfg.Limits.Enter(r.Context(), &t.Pass, r.ContentLength >= 0 && r.ContentLength <= measuredBody)
+	t, _ := c.Request.Context().Value(turnKey{}).(*turn)
+	err := g.cfg.Limits.Admit(&t.Pass)
 	if t.Policy != nil {
 		h := c.Writer.Header()
 		h["Ratelimit-Policy"] = t.Policy
 		h["Ratelimit"] = []string{`"tenant";r=` + strconv.Itoa(t.Left) + `;t=` + strconv.Itoa(t.Reset)}
+	}
+	if err == nil {
+		defer g.cfg.Limits.Release(&t.Pass)
+		err = g.takeBody(c, t)
+	}
+	if err == nil {
+		err = g.cfg.Limits.Enter(c.Request.Context(), &t.Pass)
 	}
 	if err != nil {
 		f := limitFault(err)
@@ -84,6 +76,42 @@ func (g *Gateway) limit(c *gin.Context) {
 	t.ResponseWriter = c.Writer
 	c.Writer = t
 	c.Next()
+}
+
+// takeBody bounds a request's body, and takes it in where its method has one.
+// How long it may come is bounded by the server.
+func (g *Gateway) takeBody(c *gin.Context, t *turn) error {
+	r := c.Request
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	most := g.cfg.MaxBody
+	if own := t.Limits.MaxBody; own > 0 {
+		most = min(own, max(g.cfg.MaxBody, bodyCeiling))
+	}
+	if r.ContentLength > most {
+		if r.ProtoMajor == 1 {
+			c.Header("Connection", "close")
+		}
+		return &http.MaxBytesError{Limit: most}
+	}
+	r.Body = http.MaxBytesReader(c.Writer, r.Body, most)
+	if r.Method != http.MethodPost && r.Method != http.MethodPut && r.Method != http.MethodPatch {
+		return nil // nobody reads it
+	}
+	err := intake.Take(r, func(bytes int) error { return g.cfg.Limits.Hold(&t.Pass, bytes) })
+	var refused *limit.Refused
+	var tooLarge *http.MaxBytesError
+	switch gone := r.Context().Err(); {
+	case err == nil || errors.As(err, &refused) || errors.As(err, &tooLarge):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded): // which looks to net/http as if the client had gone
+		return fault.New(http.StatusRequestTimeout, "body_too_slow", "The request's body did not come in time").
+			WithHint("Nothing was executed: send it faster, or in several requests.").WithCause(err)
+	case gone != nil:
+		return fmt.Errorf("read the body: %w", errors.Join(gone, err))
+	}
+	return fault.New(http.StatusBadRequest, "PGRST102", "The body could not be read").WithCause(err) // cut off, or badly chunked
 }
 
 // limitFault words a refusal.

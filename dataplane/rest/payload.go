@@ -3,12 +3,12 @@ package rest
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/freehold-db/freehold/dataplane/intake"
 	"github.com/freehold-db/freehold/dataplane/rest/body"
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
@@ -43,7 +43,7 @@ func (h *Handler) readBody(c *gin.Context, req *request) error {
 		mediaType = strings.ToLower(strings.TrimSpace(mediaType))
 	}
 	id, _ := IdentityFrom(c.Request.Context())
-	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, h.maxBody(id)))
+	text, err := intake.Bytes(c.Writer, c.Request, h.maxBody(id))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if gone := c.Request.Context().Err(); gone != nil || errors.As(err, &tooLarge) {

@@ -9,8 +9,8 @@
 // let it act as its users; types that show the server (`::regrole`) can't be cast
 // to; a null filter on an embedded resource narrows a write itself.
 //
-// Import law: of this module, rest imports shardmap, router, dataplane/fault, its own
-// sub-packages and internal packages only.
+// Import law: of this module, rest imports shardmap, router, dataplane/fault,
+// dataplane/intake, its own sub-packages and internal packages only.
 package rest
 
 import (

@@ -2,7 +2,7 @@ package sqlhttp
 
 import (
 	"fmt"
-	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
+	"github.com/freehold-db/freehold/dataplane/intake"
 )
 
 // request is what is to be run, and how the answer shall look.
@@ -56,7 +57,7 @@ func (h *Handler) read(r *http.Request, id Identity) (*request, error) {
 	if err := h.agree(r.Header["Neon-Connection-String"], id); err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(r.Body)
+	text, err := intake.Bytes(nil, r, math.MaxInt64) // the gateway's to bound
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,8 @@
 // transactions, COPY, and those that change a login itself are refused;
 // the connection string never decides where a request goes.
 //
-// Import law: of this module, sqlhttp imports shardmap, router, dataplane/fault
-// and internal packages only.
+// Import law: of this module, sqlhttp imports shardmap, router, dataplane/fault,
+// dataplane/intake and internal packages only.
 package sqlhttp
 
 import (

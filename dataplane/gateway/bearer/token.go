@@ -79,7 +79,7 @@ func (v *Verifier) verifyToken(ctx context.Context, token string, named shardmap
 	if err != nil {
 		return none, false, err
 	}
-	claims, set, err := is.check(ctx, token)
+	claims, set, err := is.check(ctx, token, v.gate)
 	if err != nil {
 		return none, false, err
 	}
@@ -125,8 +125,14 @@ func (v *Verifier) verifyToken(ctx context.Context, token string, named shardmap
 }
 
 // check verifies signature, times, audience and issuer, and returns what the token claims.
-func (is *trusted) check(ctx context.Context, token string) (claims jwt.MapClaims, set *keySet, err error) {
+func (is *trusted) check(ctx context.Context, token string, g *gate) (claims jwt.MapClaims, set *keySet, err error) {
 	claims = jwt.MapClaims{} // a map, since a struct's fields would match names in any case
+	entered := false
+	defer func() {
+		if entered {
+			g.leave()
+		}
+	}()
 	_, err = is.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
 		if _, ok := t.Header["crit"]; ok { // extensions that must be understood, and none is
 			return nil, errors.New("critical header extension")
@@ -141,7 +147,13 @@ func (is *trusted) check(ctx context.Context, token string) (claims jwt.MapClaim
 		if set, err = is.keys.setFor(ctx, kid); err != nil {
 			return nil, err
 		}
-		return set.find.KeyfuncCtx(ctx)(t)
+		key, err := set.find.KeyfuncCtx(ctx)(t)
+		if err != nil {
+			return nil, err
+		}
+		err = g.enter(ctx) // the signature is checked next
+		entered = err == nil
+		return key, err
 	})
 	if err != nil {
 		return nil, nil, tokenError(err)

@@ -25,6 +25,8 @@ import (
 var (
 	// ErrNoKeys: the issuer's keys were not fetched yet, so no token of it can be judged.
 	ErrNoKeys = errors.New("token issuer's keys are not known yet")
+	// ErrBusy: so many tokens are being verified that this one has to come again.
+	ErrBusy = errors.New("too many tokens are being verified")
 	// ErrExpired: the token was good and is past its time.
 	ErrExpired = errors.New("token expired")
 	// ErrClaims: the signature is good, but what is claimed is not for us or not well-formed.
@@ -85,6 +87,7 @@ type Verifier struct {
 	issuers map[string]*trusted // the fleet's, by URL
 	shared  *trusted            // of tokens signed with the secret, or nil
 	guard   *guard
+	gate    *gate
 	tenants *lru.Cache[tenantKeys, *keyring] // keys of tenants' issuers
 	cache   [cacheParts]*lru.Cache[cached, verified]
 	now     func() time.Time
@@ -119,7 +122,7 @@ func New(cfg Config) (*Verifier, error) {
 	if cfg.RoleClaim == "" {
 		cfg.RoleClaim = "role"
 	}
-	v := &Verifier{cfg: cfg, issuers: map[string]*trusted{}, guard: newGuard(cfg.Networks), now: time.Now}
+	v := &Verifier{cfg: cfg, issuers: map[string]*trusted{}, guard: newGuard(cfg.Networks), gate: newGate(), now: time.Now}
 	for _, i := range cfg.Issuers {
 		is, err := v.newIssuer(i, newFleetKeys(i.URL, i.JWKSURL, cfg.Log))
 		if err != nil {
@@ -311,7 +314,7 @@ func CheckAlgorithms(algorithms []string) error {
 // tokenError sorts what the JWT library found wrong.
 func tokenError(err error) error {
 	switch {
-	case errors.Is(err, ErrNoKeys):
+	case errors.Is(err, ErrNoKeys), errors.Is(err, ErrBusy):
 		return err
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return fmt.Errorf("%w: %w", ErrExpired, err)

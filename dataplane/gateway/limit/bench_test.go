@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/freehold-db/freehold/internal/access"
@@ -13,7 +14,7 @@ func BenchmarkPass(b *testing.B) {
 	for b.Loop() {
 		var p Pass
 		l.Look(&p, "acme")
-		if err := l.Enter(b.Context(), &p, true); err != nil {
+		if err := errors.Join(l.Admit(&p), l.Enter(b.Context(), &p)); err != nil {
 			b.Fatal(err)
 		}
 		p.Leave()

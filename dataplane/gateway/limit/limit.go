@@ -37,6 +37,9 @@ type Config struct {
 	// QueueFor is the longest wait for a turn, QueueTarget that of a tenant of whom somebody has been waiting all the time.
 	QueueFor    time.Duration `yaml:"queue_for" env:"FREEHOLD_LIMITS_QUEUE_FOR"`
 	QueueTarget time.Duration `yaml:"queue_target" env:"FREEHOLD_LIMITS_QUEUE_TARGET"`
+	// BodyMemory bounds the memory of requests' bodies, in bytes, BodyMemoryPerTenant that of one tenant's.
+	BodyMemory          int64 `yaml:"body_memory" env:"FREEHOLD_LIMITS_BODY_MEMORY"`
+	BodyMemoryPerTenant int64 `yaml:"body_memory_per_tenant" env:"FREEHOLD_LIMITS_BODY_MEMORY_PER_TENANT"`
 	// Nodes is how many nodes to reckon with, at least, while NATS is away.
 	Nodes int `yaml:"nodes" env:"FREEHOLD_LIMITS_NODES"`
 }
@@ -50,6 +53,8 @@ func (c *Config) Defaults() {
 	config.Default(&c.WaitingPerTenant, 1000)
 	config.Default(&c.QueueFor, 15*time.Second)
 	config.Default(&c.QueueTarget, 5*time.Second)
+	config.Default(&c.BodyMemory, 512<<20)
+	config.Default(&c.BodyMemoryPerTenant, 128<<20)
 	config.Default(&c.Nodes, 1)
 }
 
@@ -57,7 +62,7 @@ func (c *Config) Defaults() {
 func (c *Config) Validate() error {
 	switch {
 	case min(c.NodeConcurrencyLeast, c.NodeConcurrency, c.TenantConcurrency, c.Waiting, c.WaitingPerTenant, c.Nodes) <= 0,
-		min(c.QueueFor, c.QueueTarget) <= 0:
+		min(c.QueueFor, c.QueueTarget) <= 0, min(c.BodyMemory, c.BodyMemoryPerTenant) <= 0:
 		return errors.New("limits: all must be positive")
 	case c.NodeConcurrencyLeast > c.NodeConcurrency:
 		return errors.New("limits: node_concurrency_least: must not be more than node_concurrency")
@@ -92,6 +97,7 @@ type Limiter struct {
 	of       func(shardmap.TenantID) access.Limits
 	defaults access.Limits
 	gate     *fair.Gate
+	bodies   memory
 	log      *slog.Logger
 	born     time.Time
 
@@ -142,13 +148,15 @@ func New(o Options) *Limiter {
 			Least: c.NodeConcurrencyLeast, Most: c.NodeConcurrency, Waiting: c.Waiting, WaitingPerTenant: c.WaitingPerTenant,
 			QueueFor: c.QueueFor, QueueTarget: c.QueueTarget,
 		}),
+		bodies:  memory{most: c.BodyMemory, each: c.BodyMemoryPerTenant},
 		tenants: map[shardmap.TenantID]*tenant{},
 		// A node that starts again is another one: what it said before ends by itself.
 		book: share.NewBook(o.Node+"/"+strconv.FormatUint(rand.Uint64(), 36), c.Nodes), //nolint:gosec // a name, no secret
 	}
 }
 
-// Pass is a request on its way through a limiter. The zero value is ready for one Enter.
+// Pass is a request on its way through a limiter: Look, Admit, Hold as its body
+// comes, Enter. The zero value is ready for one such way.
 type Pass struct {
 	// Limits is what holds for the tenant; zero where nobody says anything.
 	Limits access.Limits
@@ -160,6 +168,7 @@ type Pass struct {
 
 	tenant *tenant
 	slot   fair.Slot
+	held   int64 // of the memory for bodies
 }
 
 // Look notes a request of a tenant and what holds for it.
@@ -169,18 +178,25 @@ func (l *Limiter) Look(p *Pass, id shardmap.TenantID) {
 	p.Limits = p.tenant.look(l, now)
 }
 
-// Enter lets the request of p pass, after [Limiter.Look], maybe after a wait.
-// measured says that how long it takes tells how busy the node is, and not how
-// fast its client sends. The error is a *[Refused], or ctx's. After nil, call Leave.
-func (l *Limiter) Enter(ctx context.Context, p *Pass, measured bool) error {
-	t := p.tenant
-	ok, wait := t.take(l, p, l.now())
+// Admit counts the request of p, after [Limiter.Look], against its tenant's
+// rate, and tells p what is left of that. The error is a *[Refused].
+func (l *Limiter) Admit(p *Pass) error {
+	ok, wait := p.tenant.take(l, p, l.now())
 	if !ok {
 		l.refused.Add(1)
 		return &Refused{RateLimited, max(wait, time.Second)}
 	}
+	return nil
+}
+
+// Enter lets the request of p, which was admitted, be served, maybe after a
+// wait. From here to Leave it shall depend on this node and what is behind it
+// alone: that time tells how busy the node is. The error is a *[Refused], or
+// ctx's. After nil, call Leave.
+func (l *Limiter) Enter(ctx context.Context, p *Pass) error {
+	t := p.tenant
 	terms := fair.Terms{Weight: p.Limits.Weight, Concurrency: p.Limits.Concurrency}
-	err := l.gate.Enter(ctx, &p.slot, &t.flow, terms, measured)
+	err := l.gate.Enter(ctx, &p.slot, &t.flow, terms)
 	if err == nil {
 		return nil
 	}

@@ -24,7 +24,10 @@ import (
 func enter(l *Limiter, id shardmap.TenantID) (*Pass, error) {
 	p := &Pass{}
 	l.Look(p, id)
-	return p, l.Enter(context.Background(), p, true)
+	if err := l.Admit(p); err != nil {
+		return p, err
+	}
+	return p, l.Enter(context.Background(), p)
 }
 
 func reason(err error) Reason {
@@ -189,7 +192,7 @@ func BenchmarkAdmit(b *testing.B) {
 		for b.Loop() {
 			var p Pass
 			l.Look(&p, "acme")
-			if err := l.Enter(ctx, &p, true); err != nil {
+			if err := errors.Join(l.Admit(&p), l.Enter(ctx, &p)); err != nil {
 				b.Fatal(err)
 			}
 			p.Leave()
@@ -201,11 +204,38 @@ func BenchmarkAdmit(b *testing.B) {
 			for pb.Next() {
 				var p Pass
 				l.Look(&p, "acme")
-				if err := l.Enter(ctx, &p, true); err != nil {
+				if err := errors.Join(l.Admit(&p), l.Enter(ctx, &p)); err != nil {
 					b.Error(err)
 				}
 				p.Leave()
 			}
 		})
 	})
+}
+
+// A tenant's bodies take no more memory than it may have, and all of them no
+// more than the node has; what is given back is there again, of the rate, too.
+func TestMemoryOfBodies(t *testing.T) {
+	t.Parallel()
+	l := New(Options{Config: Config{BodyMemory: 150, BodyMemoryPerTenant: 100}, Defaults: access.Limits{Rate: 1e-6, Burst: 3}})
+	admit := func(id shardmap.TenantID) *Pass {
+		p := &Pass{}
+		l.Look(p, id)
+		require.NoError(t, l.Admit(p))
+		return p
+	}
+	a, b, c := admit("acme"), admit("acme"), admit("rival")
+	require.NoError(t, l.Hold(a, 60))
+	require.NoError(t, l.Hold(a, 20))
+	require.Equal(t, TooManyConcurrent, reason(l.Hold(b, 21)))
+	require.NoError(t, l.Hold(c, 70))
+	require.Equal(t, Overloaded, reason(l.Hold(c, 1)))
+	require.NoError(t, l.Hold(admit("rival"), 0), "its rate was given back: this is the third of three")
+	admit("rival")
+	l.Release(a)
+	l.Release(a)
+	require.NoError(t, l.Hold(b, 80))
+	l.Release(b)
+	l.Release(c)
+	require.Zero(t, l.bodies.held.Load())
 }

@@ -86,6 +86,7 @@ func (l *Limiter) Collect(to chan<- prometheus.Metric) {
 	gauge("concurrency", "Requests that the node would serve at once, as it found out.", float64(s.Bound))
 	gauge("under_way", "Requests that hold a place.", float64(s.UnderWay))
 	gauge("waiting", "Requests that wait for their turn.", float64(s.Waiting))
+	gauge("body_bytes", "Memory that requests' bodies take.", float64(l.bodies.held.Load()))
 	gauge("waiting_tenants", "Tenants of whom requests wait.", float64(s.Flows))
 	to <- prometheus.MustNewConstMetric(prometheus.NewDesc("freehold_limits_gone_total", "Clients that went away while they waited.", nil, nil), prometheus.CounterValue, float64(s.Gone))
 	l.mu.RLock()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/freehold-db/freehold/dataplane/gateway/limit/fair"
@@ -22,7 +23,8 @@ const (
 // tenant is what a node keeps of one tenant that had a request lately.
 type tenant struct {
 	id   shardmap.TenantID
-	flow fair.Flow // the gate's
+	flow fair.Flow    // the gate's
+	held atomic.Int64 // bytes of its requests' bodies
 
 	mu      sync.Mutex
 	limits  access.Limits

@@ -120,15 +120,13 @@ type Slot struct {
 	arrived    time.Duration
 	granted    chan error // holds one
 	next, prev *Slot      // in the flow's queue
-	measured   bool
 }
 
-// Enter gives s a place, at once or after a wait. measured says that the time
-// from here to Leave tells how busy the node is: not so when it depends on how
-// fast the client sends. The error is ErrConcurrent, ErrOverloaded or ctx's; it
-// leaves nothing to be done. After nil, call Leave.
-func (g *Gate) Enter(ctx context.Context, s *Slot, f *Flow, terms Terms, measured bool) error {
-	s.gate, s.flow, s.measured = g, f, measured
+// Enter gives s a place, at once or after a wait. The time from here to Leave
+// tells how busy the node is. The error is ErrConcurrent, ErrOverloaded or
+// ctx's; it leaves nothing to be done. After nil, call Leave.
+func (g *Gate) Enter(ctx context.Context, s *Slot, f *Flow, terms Terms) error {
+	s.gate, s.flow = g, f
 	g.mu.Lock()
 	passed, err := g.arrive(s, terms, g.now())
 	g.mu.Unlock()
@@ -235,9 +233,7 @@ func (g *Gate) pass(s *Slot, start float64, now time.Duration) {
 	g.virtual = max(g.virtual, start)
 	f.underWay++
 	g.underWay++
-	if s.measured {
-		s.sample = g.capacity.phase(now)
-	}
+	s.sample = g.capacity.phase(now)
 }
 
 // leave takes the place back, puts the charge right, and lets others pass.

@@ -26,7 +26,7 @@ type model struct {
 }
 
 func (m *model) arrive(t require.TestingT, f *Flow, terms Terms) (*Slot, error) {
-	s := &Slot{gate: m.Gate, flow: f, measured: true}
+	s := &Slot{gate: m.Gate, flow: f}
 	passed, err := m.Gate.arrive(s, terms, m.clock)
 	require.False(t, passed && err != nil)
 	if passed {
@@ -332,13 +332,13 @@ func TestClientsThatGoAwayAreForgotten(t *testing.T) {
 	g := New(fixed(1))
 	var f Flow
 	var first Slot
-	require.NoError(t, g.Enter(t.Context(), &first, &f, Terms{}, true))
+	require.NoError(t, g.Enter(t.Context(), &first, &f, Terms{}))
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
 			var s Slot
-			if err := g.Enter(ctx, &s, &f, Terms{}, true); !errors.Is(err, context.Canceled) {
+			if err := g.Enter(ctx, &s, &f, Terms{}); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v", err)
 			}
 			s.Leave()
@@ -362,16 +362,16 @@ func TestYield(t *testing.T) {
 	g := New(cfg)
 	var f Flow
 	var a, b, c Slot
-	require.NoError(t, g.Enter(t.Context(), &a, &f, Terms{Concurrency: 1}, true))
+	require.NoError(t, g.Enter(t.Context(), &a, &f, Terms{Concurrency: 1}))
 	a.Yield()
 	require.Zero(t, g.Stats().UnderWay)
-	require.NoError(t, g.Enter(t.Context(), &b, &f, Terms{Concurrency: 1}, true))
+	require.NoError(t, g.Enter(t.Context(), &b, &f, Terms{Concurrency: 1}))
 	b.Yield()
 	require.Equal(t, 1, g.Stats().UnderWay, "no more than may wait")
 	a.Leave()
 	require.Equal(t, 1, g.Stats().UnderWay)
 	b.Yield()
-	require.NoError(t, g.Enter(t.Context(), &c, &f, Terms{Concurrency: 1}, true))
+	require.NoError(t, g.Enter(t.Context(), &c, &f, Terms{Concurrency: 1}))
 	b.Leave()
 	c.Leave()
 	require.Zero(t, g.Stats().UnderWay)
