@@ -31,7 +31,9 @@ type Config struct {
 	MigrationsDir string `yaml:"migrations_dir" env:"FREEHOLD_MIGRATIONS_DIR"`
 	// TokensFile lists the admin API's bearer tokens as JSON: [{"name","role","sha256"}] (hex of SHA-256 of the token).
 	TokensFile string `yaml:"tokens_file" env:"FREEHOLD_TOKENS_FILE"`
-	// PGBinDir is where pg_dump, pg_restore and psql are; empty: look for them.
+	// PGBinDir is where pg_dump and pg_restore are; empty: look for them. Several
+	// directories, separated as PATH's are, hold those of several major versions:
+	// what fits a move's source and target is taken.
 	PGBinDir string `yaml:"pg_bin_dir" env:"FREEHOLD_PG_BINDIR"`
 
 	// WarmPool is how many ready databases are kept on each active shard; negative: none.

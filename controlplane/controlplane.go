@@ -8,8 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -164,24 +164,23 @@ func (s *Server) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// clientPrograms finds the directory of pg_dump and pg_restore.
-func clientPrograms(dir string) (string, error) {
-	if dir == "" {
-		if path, err := pgserver.Program("pg_dump"); err == nil {
-			return filepath.Dir(path), nil
-		}
-		path, err := exec.LookPath("pg_dump") // a machine with the client programs alone
-		if err != nil {
+// clientPrograms finds the directories of pg_dump and pg_restore, as a PATH.
+func clientPrograms(dirs string) (string, error) {
+	if dirs == "" {
+		found := pgserver.ClientDirs()
+		if len(found) == 0 {
 			return "", errors.New("pg_dump is not installed; install Postgres' client programs or set pg_bin_dir")
 		}
-		return filepath.Dir(path), nil
+		return strings.Join(found, string(os.PathListSeparator)), nil
 	}
-	for _, name := range []string{"pg_dump", "pg_restore"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return "", fmt.Errorf("pg_bin_dir: %w", err)
+	for _, dir := range filepath.SplitList(dirs) {
+		for _, name := range []string{"pg_dump", "pg_restore"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+				return "", fmt.Errorf("pg_bin_dir: %w", err)
+			}
 		}
 	}
-	return dir, nil
+	return dirs, nil
 }
 
 // run runs a part until ctx ends. None ends before that without being broken.

@@ -69,7 +69,7 @@ func newWorld(t testing.TB, shards ...shardmap.ShardID) *world {
 	require.NoError(t, err)
 	w.fleet = shard.New(store, w.secrets)
 	for _, id := range shards {
-		server := pgtest.SharedShard(t, string(id))
+		server := shardtest.Server(t, id)
 		_, err = w.secrets.Put(t.Context(), secret.ShardAdmin(string(id)), server.Admin, 0)
 		require.NoError(t, err)
 		_, err = w.secrets.Put(t.Context(), secret.ShardBouncer(string(id)), server.Console, 0)

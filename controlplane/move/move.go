@@ -26,6 +26,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ type Publisher interface {
 
 // Options of the service. Zero values mean the default in brackets.
 type Options struct {
-	PGBinDir string        // where pg_dump and pg_restore are [found by the caller; required]
+	PGBinDir string        // directories with pg_dump and pg_restore, as a PATH; one for each major version [required]
 	Grace    time.Duration // how long the source is kept after a move [10 min]
 	Streams  int           // tables or parts of tables copied at once [CPUs, 2 to 4]
 	Logger   *slog.Logger  // [slog.Default()]
@@ -71,7 +72,7 @@ type Service struct {
 	fleet     *shard.Fleet
 	publisher Publisher
 	opt       Options
-	tools     schema.Tools
+	tools     *schema.Toolbox
 	// hit is failpoint.Hit; tests of this package put something else in.
 	hit func(name string) error
 
@@ -92,7 +93,7 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, pub
 		opt.Logger = slog.Default()
 	}
 	s := &Service{store: store, engine: engine, fleet: fleet, publisher: publisher, opt: opt,
-		tools: schema.Tools{BinDir: opt.PGBinDir}, hit: failpoint.Hit, kept: map[string]*crew{}}
+		tools: schema.NewToolbox(filepath.SplitList(opt.PGBinDir)...), hit: failpoint.Hit, kept: map[string]*crew{}}
 	operation.Register(engine, s.kind())
 	return s
 }

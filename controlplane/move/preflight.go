@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
@@ -144,6 +145,13 @@ func (s *Service) lookInside(ctx context.Context, r *run) ([]survey.Finding, ext
 		return nil, extent{}, err
 	}
 	found := survey.Between(here, there)
+	_, err = s.tools.For(ctx, here.Version/10000, there.Version/10000)
+	switch older := there.Version/10000 < here.Version/10000; {
+	case errors.Is(err, schema.ErrNoTools) && !older: // that the target is older is said already
+		found = append(found, survey.Finding{Level: survey.Refuse, Code: "tools", Reason: err.Error()})
+	case err != nil && !errors.Is(err, schema.ErrNoTools):
+		return nil, extent{}, err
+	}
 	inside, err := survey.Inside(ctx, src, r.Data.Link)
 	if err != nil {
 		return nil, extent{}, err

@@ -1,9 +1,11 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +23,7 @@ type role struct {
 	ValidUntil *string    // as text: 'infinity' is no time
 	Verifier   *string    // stored, never a password in the clear
 	Settings   []string   // of the role in all databases: "name=value"
-	Groups     [][]string // memberships: group, "t" if with admin option
+	Groups     [][]string // memberships: group, then admin, inherit and set option as "true", "false", or "" where the server does not know it
 }
 
 func readRoles(ctx context.Context, conn *pgx.Conn, database string) ([]role, error) {
@@ -31,7 +33,8 @@ func readRoles(ctx context.Context, conn *pgx.Conn, database string) ([]role, er
 	rows, err := conn.Query(ctx, `
 		SELECT a.rolname::text, a.rolcanlogin, a.rolinherit, a.rolconnlimit, a.rolvaliduntil::text, a.rolpassword,
 		  coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = a.oid AND s.setdatabase = 0), '{}'),
-		  coalesce((SELECT array_agg(ARRAY[g.rolname::text, CASE WHEN m.admin_option THEN 't' ELSE 'f' END] ORDER BY g.rolname)
+		  coalesce((SELECT array_agg(ARRAY[g.rolname::text, m.admin_option::text,
+		      coalesce(pg_catalog.to_jsonb(m)->>'inherit_option', ''), coalesce(pg_catalog.to_jsonb(m)->>'set_option', '')] ORDER BY g.rolname)
 		    FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_authid g ON g.oid = m.roleid WHERE m.member = a.oid), '{}')
 		FROM pg_catalog.pg_authid a WHERE a.`+roleFilter+` ORDER BY a.rolcanlogin, a.rolname`, database)
 	if err != nil {
@@ -62,7 +65,7 @@ func CopyRoles(ctx context.Context, src, dst *pgx.Conn, database string) error {
 	if err != nil {
 		return err
 	}
-	sql, err := rolesScript(roles, there)
+	sql, err := rolesScript(roles, there, pg.Major(dst))
 	if err != nil {
 		return fmt.Errorf("copy roles of %s: %w", database, err)
 	}
@@ -72,8 +75,9 @@ func CopyRoles(ctx context.Context, src, dst *pgx.Conn, database string) error {
 	return nil
 }
 
-// rolesScript makes the roles, then their memberships, on a server that has those in there.
-func rolesScript(roles []role, there map[string]bool) (string, error) {
+// rolesScript makes the roles, then their memberships, on a server of this
+// major version that has those in there.
+func rolesScript(roles []role, there map[string]bool, major int) (string, error) {
 	ours := map[string]bool{}
 	for _, r := range roles {
 		ours[r.Name] = true
@@ -114,17 +118,30 @@ func rolesScript(roles []role, there map[string]bool) (string, error) {
 	}
 	for _, r := range roles {
 		for _, g := range r.Groups {
-			if !ours[g[0]] {
-				continue
+			if ours[g[0]] {
+				b.WriteString(membership(r, g, major))
 			}
-			admin := ""
-			if g[1] == "t" {
-				admin = " WITH ADMIN OPTION"
-			}
-			fmt.Fprintf(&b, "GRANT %s TO %s%s;\n", pg.Ident(g[0]), pg.Ident(r.Name), admin)
 		}
 	}
 	return b.String(), nil
+}
+
+// membership grants what g says. From 16 on a membership has options of its
+// own, which before followed from the member: INHERIT was its attribute, and
+// SET ROLE was always possible.
+func membership(r role, g []string, major int) string {
+	group, admin, inherit, set := g[0], g[1] == "true", g[2], g[3]
+	if major < 16 {
+		switch {
+		case set == "false":
+			return "" // it would be more than was granted
+		case admin:
+			return fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION;\n", pg.Ident(group), pg.Ident(r.Name))
+		}
+		return fmt.Sprintf("GRANT %s TO %s;\n", pg.Ident(group), pg.Ident(r.Name))
+	}
+	return fmt.Sprintf("GRANT %s TO %s WITH ADMIN %t, INHERIT %s, SET %s;\n", pg.Ident(group), pg.Ident(r.Name), admin,
+		cmp.Or(inherit, strconv.FormatBool(r.Inherit)), cmp.Or(set, "true"))
 }
 
 func flag(on bool, word string) string {

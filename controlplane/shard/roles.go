@@ -152,7 +152,7 @@ func script(ctx context.Context, conn *pgx.Conn, sql string) error {
 }
 
 // DropDatabaseAndRoles removes the database, its sessions and its roles. What
-// is not there is no error. Slots and subscriptions of it must be gone.
+// is not there is no error. Its slots and subscriptions go with it.
 func DropDatabaseAndRoles(ctx context.Context, conn *pgx.Conn, database string) error {
 	if !shardmap.ValidDatabase(database) {
 		return fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, database)
@@ -224,6 +224,9 @@ func dropOwned(ctx context.Context, conn *pgx.Conn, database, roles string) erro
 
 // dropDatabase drops any database of the server, sessions or not.
 func dropDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
+	if err := dropLinks(ctx, conn, name); err != nil {
+		return err
+	}
 	if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pg.Ident(name)+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("drop database %s: %w", name, err)
 	}

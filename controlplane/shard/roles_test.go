@@ -71,6 +71,36 @@ func TestRolesAreCopiedWhole(t *testing.T) {
 	require.NotEmpty(t, roleFacts(t, src, db))
 }
 
+// From 16 on a membership has options: what was granted on 15 means the same there.
+func TestRolesAreCopiedToANewerVersion(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a", shardtest.Newer)
+	db := newName(t)
+	f.Database(t, "a", db)
+	t.Cleanup(func() { f.Drop(t, shardtest.Newer, db) })
+	src, dst := admin(t, f, "a", "postgres"), admin(t, f, shardtest.Newer, "postgres")
+	login := temporary(t, f, "a", db, shard.AccessRO)
+	require.NoError(t, shard.CreateTarget(ctx, src, dst, db))
+	require.NoError(t, shard.SyncRoles(ctx, src, dst, db))
+	require.Equal(t, roleFacts(t, src, db), roleFacts(t, dst, db))
+	var logins, others int
+	require.NoError(t, dst.QueryRow(ctx, `
+		SELECT count(*) FILTER (WHERE m.set_option AND NOT m.inherit_option AND NOT m.admin_option),
+		  count(*) FILTER (WHERE NOT m.set_option OR m.inherit_option OR m.admin_option)
+		FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member WHERE r.rolcanlogin AND r.rolname LIKE $1 || '%'`, db).Scan(&logins, &others))
+	require.Positive(t, logins)
+	require.Zero(t, others, "a login may become its roles, and has no right of theirs by itself")
+	require.NoError(t, shard.Unfence(ctx, dst, db))
+	conn, err := direct(ctx, f, shardtest.Newer, db, login)
+	require.NoError(t, err)
+	var role string
+	require.NoError(t, conn.QueryRow(ctx, "SELECT current_user::text").Scan(&role))
+	require.Equal(t, shard.RORole(db), role)
+	_, err = conn.Exec(ctx, "SET ROLE "+shard.OwnerRole(db))
+	require.Equal(t, "42501", pg.Code(err))
+	require.NoError(t, conn.Close(ctx))
+}
+
 // SET … FROM CURRENT stores a list as it was set, in which nothing is quoted.
 // The copy, which a superuser makes, must not take it for SQL.
 func TestSettingsAreNoSQL(t *testing.T) {

@@ -43,13 +43,13 @@ func TestHostsThatCanBeWritten(t *testing.T) {
 
 func TestSettingsAreQuotedAsTheyWereStored(t *testing.T) {
 	script, err := rolesScript([]role{{Name: "r", Limit: -1, Settings: []string{
-		`search_path="$user", public`, "application_name=it's", "my.thing=a=b", "work_mem=4MB"}}}, map[string]bool{"r": true})
+		`search_path="$user", public`, "application_name=it's", "my.thing=a=b", "work_mem=4MB"}}}, map[string]bool{"r": true}, 15)
 	require.NoError(t, err)
 	require.Contains(t, script, `SET "search_path" TO '$user', 'public';`)
 	require.Contains(t, script, `SET "application_name" TO 'it''s';`)
 	require.Contains(t, script, `SET "my"."thing" TO 'a=b';`)
 	require.Contains(t, script, `SET "work_mem" TO '4MB';`)
 	md5 := "md5abc"
-	_, err = rolesScript([]role{{Name: "r", Verifier: &md5}}, nil)
+	_, err = rolesScript([]role{{Name: "r", Verifier: &md5}}, nil, 15)
 	require.Error(t, err)
 }

@@ -20,7 +20,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 have_postgres() {
   local dir dirs=()
   if [ -n "${FREEHOLD_PG_BINDIR:-}" ]; then
-    dirs=("$FREEHOLD_PG_BINDIR")
+    IFS=: read -r -a dirs <<<"$FREEHOLD_PG_BINDIR"
   else
     have postgres && dirs+=("$(dirname "$(readlink -f "$(command -v postgres)" 2>/dev/null || command -v postgres)")")
     have pg_config && dirs+=("$(pg_config --bindir 2>/dev/null || true)")

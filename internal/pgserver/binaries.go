@@ -16,8 +16,8 @@ import (
 // ErrNotInstalled is wrapped when Postgres or PgBouncer cannot be found on this machine.
 var ErrNotInstalled = errors.New("not installed")
 
-// EnvBinDir names the environment variable that, set to a directory, is the
-// only place where Postgres's programs are looked for.
+// EnvBinDir names the environment variable that, set to a directory or to a
+// list of them as PATH is, says where alone Postgres's programs are looked for.
 const EnvBinDir = "FREEHOLD_PG_BINDIR"
 
 // required are the programs that make a directory a Postgres bin directory.
@@ -29,21 +29,38 @@ var required = []string{"postgres", "initdb", "pg_dump", "psql"}
 var BinDir = sync.OnceValues(findBinDir)
 
 func findBinDir() (string, error) {
-	if dir := os.Getenv(EnvBinDir); dir != "" {
-		if !complete(dir) {
-			return "", fmt.Errorf("%w: %s=%s has not all of %s", ErrNotInstalled, EnvBinDir, dir, strings.Join(required, ", "))
-		}
-		return dir, nil
-	}
+	named := os.Getenv(EnvBinDir)
 	for _, dir := range candidates() {
 		if complete(dir) {
 			return dir, nil
 		}
 	}
+	if named != "" {
+		return "", fmt.Errorf("%w: %s=%s has not all of %s", ErrNotInstalled, EnvBinDir, named, strings.Join(required, ", "))
+	}
 	return "", fmt.Errorf("postgres server: %w (looked in PATH, pg_config --bindir, /usr/lib/postgresql/*/bin, /usr/pgsql-*/bin, Homebrew; run deploy/install/deps.sh or set %s)", ErrNotInstalled, EnvBinDir)
 }
 
+// ClientDirs lists the directories that have pg_dump and pg_restore, one major
+// version's or several', as [BinDir] looks for the server's.
+func ClientDirs() []string {
+	dirs := candidates()
+	if p, err := exec.LookPath("pg_dump"); err == nil && os.Getenv(EnvBinDir) == "" {
+		dirs = append(dirs, filepath.Dir(p)) // a machine with the client programs alone
+	}
+	var have []string
+	for _, dir := range dirs {
+		if !slices.Contains(have, dir) && has(dir, "pg_dump") && has(dir, "pg_restore") {
+			have = append(have, dir)
+		}
+	}
+	return have
+}
+
 func candidates() []string {
+	if named := os.Getenv(EnvBinDir); named != "" {
+		return filepath.SplitList(named)
+	}
 	var dirs []string
 	if p, err := exec.LookPath("postgres"); err == nil {
 		if real, err := filepath.EvalSymlinks(p); err == nil {
@@ -82,11 +99,16 @@ func majorIn(path string) int {
 
 func complete(dir string) bool {
 	for _, name := range required {
-		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.IsDir() {
+		if !has(dir, name) {
 			return false
 		}
 	}
 	return true
+}
+
+func has(dir, name string) bool {
+	st, err := os.Stat(filepath.Join(dir, name))
+	return err == nil && !st.IsDir()
 }
 
 // Program returns the path of one of Postgres's own programs, such as pg_dump.

@@ -45,6 +45,19 @@ func Row(id shardmap.ShardID, s *pgtest.ShardServer) catalog.Shard {
 		BouncerHost: s.Host(), BouncerPort: s.BouncerPort(), RoutesFile: s.RoutesFile()}
 }
 
+// Newer is the shard that runs the newest Postgres there is; all others run the machine's.
+const Newer shardmap.ShardID = "newer"
+
+// Server is the test binary's shared server that stands for the shard of this
+// name. The test is skipped if it is [Newer]'s and that can't be had.
+func Server(t testing.TB, id shardmap.ShardID) *pgtest.ShardServer {
+	t.Helper()
+	if id == Newer {
+		return pgtest.SharedNewestShard(t, string(id))
+	}
+	return pgtest.SharedShard(t, string(id))
+}
+
 var mu sync.Mutex // preparing a shared shard, by tests in parallel
 
 // New returns a fleet of the test binary's shared shards of these names,
@@ -60,7 +73,7 @@ func New(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
 	f := &Fleet{Secrets: secrets, Rows: Rows{}}
 	f.Fleet = shard.New(f.Rows, secrets)
 	for _, id := range ids {
-		server := pgtest.SharedShard(t, string(id))
+		server := Server(t, id)
 		f.Rows[id] = Row(id, server)
 		_, err = secrets.Put(ctx, secret.ShardAdmin(string(id)), server.Admin, 0)
 		require.NoError(t, err)
