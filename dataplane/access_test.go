@@ -78,6 +78,23 @@ func TestAccessOfATenant(t *testing.T) {
 	require.Eventually(t, func() bool { a = do(t, http.MethodGet, embed, mine, ""); return a.status == 403 }, 20*time.Second, 10*time.Millisecond)
 	require.Contains(t, a.body, "Forbidden by policy payroll.")
 	require.Equal(t, 403, do(t, http.MethodGet, n.URL()+"/rest/v1/salaries", mine, "").status)
+	// One that forbids reading also stops what a write would show, before it is done.
+	doc.Policies = append(doc.Policies, access.Policy{Name: "blind", Text: `forbid (principal, action in Action::"read", resource == Table::"public.notes");`})
+	publish()
+	editor, note := w.token("acme", "editor"), n.URL()+"/rest/v1/notes?id=eq.1"
+	require.Eventually(t, func() bool { return get(editor).status == 403 }, 20*time.Second, 10*time.Millisecond)
+	shown := func(r *http.Request) { r.Header.Set("Prefer", "return=representation") }
+	change := func(method, body string) int { return do(t, method, note, editor, body, shown).status }
+	require.Equal(t, 403, change(http.MethodPatch, `{"body": "seen"}`))
+	require.Equal(t, 403, change(http.MethodDelete, ""))
+	require.Equal(t, 403, change(http.MethodPut, `{"id": 1, "owner": "acme", "body": "seen"}`))
+	require.Equal(t, 403, do(t, http.MethodPost, n.URL()+"/rest/v1/notes", editor, `{"id": 200, "owner": "acme", "body": "seen"}`, shown).status)
+	var seen int
+	require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM notes WHERE body = 'seen' OR id = 1 AND body IS NULL`).Scan(&seen))
+	require.Zero(t, seen)
+	require.Equal(t, 204, do(t, http.MethodPatch, note, editor, `{"body": "unseen"}`).status)
+	doc.Policies = doc.Policies[:1]
+
 	// Policies judge the schema that is served, also when no profile names it.
 	doc.Policies = append(doc.Policies, access.Policy{Name: "inner", Text: `forbid (principal, action, resource == Table::"inner.wages");`})
 	publish()

@@ -257,6 +257,26 @@ func TestPolicies(t *testing.T) {
 	require.Equal(t, 200, status("/rest/v1/salaries", acme))
 }
 
+// Policies and the audit log see the same client: the one that trusted proxies say.
+func TestPoliciesSeeTheClientsAddress(t *testing.T) {
+	t.Parallel()
+	d := open(t, func(c *gateway.Config) { c.Proxies = []string{"127.0.0.1"} })
+	d.know(t, access.Tenant{Tenant: "acme", Policies: []access.Policy{{Name: "office", Text: `forbid (principal, action, resource) unless { context.ip.isInRange(ip("198.51.100.0/24")) };`}}})
+	acme := with("Authorization", "Bearer "+d.token(t, "acme"))
+	get := func(from string) int { return d.get(t, "/rest/v1/t", acme, with("X-Forwarded-For", from)).status }
+	require.Equal(t, 200, get("203.0.113.9, 198.51.100.7"))
+	require.Equal(t, 200, get("::ffff:198.51.100.7"))
+	require.Equal(t, 403, get("198.51.100.7, 203.0.113.9"), "what a client says of itself counts for nothing")
+	events := d.reported()
+	require.Len(t, events, 1)
+	require.Equal(t, "203.0.113.9", events[0].Remote)
+
+	direct := open(t)
+	direct.know(t, access.Tenant{Tenant: "acme", Policies: []access.Policy{{Name: "office", Text: `forbid (principal, action, resource) unless { context.ip.isLoopback() };`}}})
+	acme = with("Authorization", "Bearer "+direct.token(t, "acme"))
+	require.Equal(t, 200, direct.get(t, "/rest/v1/t", acme, with("X-Forwarded-For", "203.0.113.9")).status, "nobody is trusted")
+}
+
 func TestOwnersAreLetIn(t *testing.T) {
 	t.Parallel()
 	d := open(t)

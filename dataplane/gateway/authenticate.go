@@ -48,7 +48,8 @@ func (a asked) Value(key any) any {
 type relatedKey struct{}
 
 // Related is asked whether a request, whose context or one made of it this is,
-// may read a further table, as embedding does. It is nil when any may be read.
+// may read a table that its verb does not say it reads, as embedding does, and
+// answering with what was written. It is nil when any may be read.
 func Related(ctx context.Context) func(schema, table string) error {
 	f, _ := ctx.Value(relatedKey{}).(func(schema, table string) error)
 	return f
@@ -126,7 +127,7 @@ func (g *Gateway) crossing(c *gin.Context, id *bearer.Identity, other, message s
 func (g *Gateway) report(c *gin.Context, action string, id *bearer.Identity, other, reason string) {
 	e := access.NewEvent("", action, id.Tenant)
 	e.Claimed, e.Subject, e.Issuer, e.Reason = other, id.Subject, id.Issuer, reason
-	e.Remote, e.RequestID = clientAddress(c.Request), c.Writer.Header().Get("X-Request-Id")
+	e.Remote, e.RequestID = clientText(c.Request), c.Writer.Header().Get("X-Request-Id")
 	g.watch.refusal(c.Request.Context(), e)
 	if g.cfg.Report != nil {
 		g.cfg.Report(e)

@@ -2,9 +2,7 @@ package gateway
 
 import (
 	"errors"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -33,7 +31,7 @@ func (g *Gateway) authorize(c *gin.Context) {
 
 // allowed asks the policies about one resource of a request.
 func (g *Gateway) allowed(c *gin.Context, id *bearer.Identity, what policy.What) error {
-	err := g.cfg.Policies.Check(id, what, policy.Context{IP: clientIP(c.Request), Time: time.Now(), Headers: headersFor(c.Request)})
+	err := g.cfg.Policies.Check(id, what, policy.Context{IP: clientAddress(c.Request), Time: time.Now(), Headers: headersFor(c.Request)})
 	if err == nil {
 		return nil
 	}
@@ -50,7 +48,7 @@ func (g *Gateway) allowed(c *gin.Context, id *bearer.Identity, what policy.What)
 	return fault.New(http.StatusForbidden, "policy_denied", "A policy does not allow this request").WithHint(hint).WithCause(err)
 }
 
-// related asks the policies about tables that a request reads besides the one it is for.
+// related asks the policies about tables that a request reads although its verb does not say so.
 func (g *Gateway) related(c *gin.Context, id *bearer.Identity) func(schema, table string) error {
 	if g.cfg.Policies == nil || g.cfg.Policies.Idle(id) {
 		return nil
@@ -89,19 +87,6 @@ func (g *Gateway) schemaOf(r *http.Request, id *bearer.Identity) string {
 		return id.Document.Schemas[0]
 	}
 	return g.cfg.Schema
-}
-
-// clientIP is the address of who speaks to us.
-func clientIP(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ip
 }
 
 func headersFor(r *http.Request) map[string]string {

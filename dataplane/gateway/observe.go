@@ -151,7 +151,7 @@ func (o *observer) record(c *gin.Context, requestID string, took time.Duration, 
 	}
 	level, attrs := slog.LevelInfo, []slog.Attr{slog.String("request_id", requestID), slog.String("method", m), slog.String("route", rt),
 		slog.Int("status", status), slog.Duration("took", took), slog.Int("bytes", c.Writer.Size()), slog.String("tenant", tenant),
-		slog.String("client", clientAddress(c.Request))}
+		slog.String("client", clientText(c.Request))}
 	if f != nil {
 		attrs = append(attrs, slog.String("code", f.Code))
 		if status >= http.StatusInternalServerError {

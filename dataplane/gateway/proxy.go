@@ -127,10 +127,17 @@ func isHost(s string) bool {
 	return s != "" && len(s) <= 255
 }
 
-// clientAddress is where a settled request comes from, without the port.
-func clientAddress(r *http.Request) string {
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		return host
+// clientAddress is where a settled request comes from: for policies, the audit
+// log and the node's own alike. It is invalid when that is no IP address.
+func clientAddress(r *http.Request) netip.Addr {
+	from, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return from.Addr().Unmap().WithZone("")
+}
+
+// clientText is clientAddress for people to read, empty when there is none.
+func clientText(r *http.Request) string {
+	if a := clientAddress(r); a.IsValid() {
+		return a.String()
 	}
-	return r.RemoteAddr
+	return ""
 }

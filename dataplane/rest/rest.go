@@ -43,7 +43,8 @@ type Identity struct {
 	Claims json.RawMessage
 	// Schemas are exposed to this tenant in place of [Options.Schemas]; empty: those.
 	Schemas []string
-	// Related, when set, is asked about each relation that a request embeds: an error refuses the request.
+	// Related, when set, is asked about each relation that a request reads although its verb does not
+	// say so, by embedding or by answering with what it wrote: an error refuses the request.
 	Related func(schema, relation string) error
 	// Limits go before [Options] where they are set, and bound a statement's time.
 	Limits access.Limits

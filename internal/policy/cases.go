@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -97,7 +98,7 @@ func ReadSuite(document []byte, readFile func(name string) ([]byte, error)) (*Su
 		return nil, errors.New("there are no cases")
 	}
 	for i := range s.Cases {
-		if _, err := s.Cases[i].request(); err != nil {
+		if _, err := s.Cases[i].requests(); err != nil {
 			return nil, fmt.Errorf("case %s: %w", s.Cases[i].called(i), err)
 		}
 	}
@@ -136,12 +137,17 @@ func (s *Suite) Run() []Result {
 	results := make([]Result, len(s.Cases))
 	for i, c := range s.Cases {
 		c.Name = c.called(i)
-		r, err := c.request()
+		asked, err := c.requests()
 		if err != nil { // ReadSuite has looked
 			results[i] = Result{Case: c, Fault: err.Error()}
 			continue
 		}
-		d := Judge(r, s.fleet, s.tenant)
+		var d Decision
+		for _, r := range asked {
+			if d = Judge(r, s.fleet, s.tenant); !d.Allowed {
+				break
+			}
+		}
 		results[i] = Result{Case: c, Decision: d, Fault: c.differs(d)}
 	}
 	return results
@@ -174,7 +180,8 @@ func (c *Case) differs(d Decision) string {
 
 const suiteTenant = "example"
 
-func (c *Case) request() (*Request, error) {
+// requests are what a node would ask about the case's one.
+func (c *Case) requests() ([]*Request, error) {
 	if c.Expect != "allow" && c.Expect != "deny" {
 		return nil, fmt.Errorf("expect: %q: want allow or deny", c.Expect)
 	}
@@ -203,7 +210,23 @@ func (c *Case) request() (*Request, error) {
 			return nil, fmt.Errorf("headers: %q: policies see %s only", name, strings.Join(Headers, ", "))
 		}
 	}
-	return NewRequest(who, what, with), nil
+	asked := []*Request{NewRequest(who, what, with)}
+	if what.Kind == Table && showsRows(c.Headers["prefer"]) {
+		what.Method = http.MethodGet
+		asked = append(asked, NewRequest(who, what, with))
+	}
+	return asked, nil
+}
+
+// showsRows tells whether a write with that Prefer (a read has its rows anyway) answers with what it wrote: of
+// several preferences for that, the first counts.
+func showsRows(prefer string) bool {
+	for preference := range strings.SplitSeq(prefer, ",") {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(preference), "return="); ok {
+			return value == "representation"
+		}
+	}
+	return false
 }
 
 func (w suiteWho) principal() (Principal, error) {

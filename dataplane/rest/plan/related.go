@@ -2,9 +2,17 @@ package plan
 
 import "github.com/freehold-db/freehold/dataplane/rest/schema"
 
-// Related calls visit with each relation that the plan reads besides the one
-// the request is for: those embedded, and those between. It stops at the first error.
-func (p *Plan) Related(visit func(schema.Name) error) error { return p.Read.related(visit) }
+// Related calls visit with each relation that the plan reads although the
+// request's verb does not say so: those embedded, those between, and the one that
+// is written to when its rows are answered with. It stops at the first error.
+func (p *Plan) Related(visit func(schema.Name) error) error {
+	if p.Write != nil && p.Answer.Body {
+		if err := visit(p.Read.From.Name); err != nil {
+			return err
+		}
+	}
+	return p.Read.related(visit)
+}
 
 func (r *Read) related(visit func(schema.Name) error) error {
 	for _, e := range r.Embeds {
