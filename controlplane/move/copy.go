@@ -373,10 +373,8 @@ func (c *copier) constraints(ctx context.Context) error {
 	if err := c.restore(ctx, c.rest, c.s.opt.Streams); err != nil {
 		return err
 	}
-	for _, sql := range []string{schemachange.Unmute, "COMMENT ON TABLE freehold.move_begun IS 'filled'"} { // the comment is noted: the schema is not the template's
-		if _, err := c.dst.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-			return err
-		}
+	if _, err := c.dst.PgConn().Exec(ctx, schemachange.Unmute).ReadAll(); err != nil {
+		return err
 	}
 	c.r.Report(operation.Progress{Phase: "copied", Percent: 100, BytesDone: c.report.Bytes, BytesTotal: c.report.Bytes})
 	return nil

@@ -32,12 +32,18 @@ const (
 	TriggerPrefix = "freehold_"
 )
 
-// Mute has a session of the database's superuser make a whole schema without
-// each statement being noted, which would triple the time; nobody else may be
-// there. Unmute takes it up again; what is changed next is noted.
+// Unnoted is for a superuser's transaction that changes what readers of the
+// schema don't mind, like a table's replica identity: none of it is noted, and
+// no node has to read the schema again.
+const Unnoted = `SET LOCAL freehold.unnoted = 'on'`
+
+// Mute has a superuser make a whole schema without each statement being noted,
+// which would triple the time; nobody else may be there. Unmute takes it up
+// again, and notes that the schema is another one now.
 const (
 	Mute   = before + `DISABLE` + after
-	Unmute = before + `ENABLE ALWAYS` + after
+	Unmute = before + `ENABLE ALWAYS` + after + `;
+INSERT INTO freehold.schema_change VALUES (pg_catalog.pg_current_xact_id(), pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::text, 0)) ON CONFLICT DO NOTHING`
 
 	before = `DO $$ DECLARE t name; BEGIN
   FOR t IN SELECT evtname FROM pg_catalog.pg_event_trigger WHERE evtname IN ('freehold_schema_change', 'freehold_schema_drop') LOOP

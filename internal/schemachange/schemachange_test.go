@@ -86,6 +86,13 @@ func TestWhatChangesTheStamp(t *testing.T) {
 	before := d.stamp()
 	d.do("CREATE TABLE s.b ()")
 	require.NotEqual(t, before, d.stamp(), "in a replica's session, too")
+	before = d.stamp()
+	d.do("CREATE PUBLICATION p FOR TABLE s.b; COMMENT ON PUBLICATION p IS 'x'; ALTER PUBLICATION p SET (publish = 'insert'); DROP PUBLICATION p")
+	d.do("CREATE TABLE freehold.ours (); COMMENT ON TABLE freehold.ours IS 'x'; DROP TABLE freehold.ours")
+	d.do("BEGIN; " + schemachange.Unnoted + "; ALTER TABLE s.b REPLICA IDENTITY FULL; COMMIT")
+	require.Equal(t, before, d.stamp(), "a move's own doings are nobody's schema")
+	d.do("SET SESSION AUTHORIZATION schemachange_tenant; SET freehold.unnoted = 'on'; CREATE TABLE s.c (); RESET freehold.unnoted; RESET SESSION AUTHORIZATION")
+	require.NotEqual(t, before, d.stamp(), "a tenant's are noted, whatever it sets")
 	for range 40 {
 		d.do("ALTER TABLE s.b ADD c int; ALTER TABLE s.b DROP c")
 	}
@@ -101,6 +108,8 @@ func TestMute(t *testing.T) {
 	d.do("CREATE TABLE a (); DROP TABLE a; CREATE TABLE b ()")
 	require.Equal(t, before, d.stamp())
 	d.do(schemachange.Unmute)
+	require.NotEqual(t, before, d.stamp())
+	before = d.stamp()
 	d.do("SET session_replication_role = replica; COMMENT ON TABLE b IS 'x'")
 	require.NotEqual(t, before, d.stamp())
 	before = d.stamp()

@@ -23,6 +23,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 )
 
 // given remembers, in the publication's comment, the replica identity of a
@@ -155,7 +156,7 @@ func Restoring(tables []survey.Table) (now, atEnd []string) {
 // wait for a lock.
 func locking(ctx context.Context, conn *pgx.Conn, what string, fn func(tx pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d", lockFor.Milliseconds())); err != nil {
+		if err := script(ctx, tx, []string{fmt.Sprintf("SET LOCAL lock_timeout = %d", lockFor.Milliseconds()), schemachange.Unnoted}); err != nil {
 			return err
 		}
 		return fn(tx)
