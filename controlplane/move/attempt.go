@@ -169,7 +169,7 @@ func (st *stage) Barrier(ctx context.Context) error {
 		if err := g.Wait(); err != nil {
 			return err
 		}
-		return carry(ctx, conn, st.r.Data.AtEnd, v)
+		return carry(ctx, conn, st.r.Data.atBarrier(), v)
 	})
 	cancel()
 	_ = g.Wait() // its error is in err; its connections are free again
@@ -197,12 +197,14 @@ func (now sourceState) changed(before sourceState) error {
 	return nil
 }
 
-// Settle keeps the target as it is now, before its first login, for the comparison.
+// Settle keeps the target as it is now, before its first login: a snapshot for
+// the comparison, and the position of its log for the link back.
 func (st *stage) Settle(ctx context.Context) error {
 	if _, err := st.c.dstSnap.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
-	return st.c.dstSnap.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot()", pgx.QueryExecModeSimpleProtocol).Scan(&st.c.snapshot)
+	return st.c.dstSnap.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).
+		Scan(&st.c.snapshot, &st.r.Data.BackLSN)
 }
 
 // flipFor bounds the commit; the budget was checked before it.

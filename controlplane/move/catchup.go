@@ -45,6 +45,9 @@ func (s *Service) insisting(ctx context.Context, r *run, fn func() error) error 
 		if !errors.Is(err, errSchemaChanged) && !errors.Is(err, stream.ErrNoSlot) {
 			return err
 		}
+		if r.Data.Reverses != "" {
+			return operation.Permanent(fmt.Errorf("the tenant can't be taken back, only moved: %w", err))
+		}
 		if r.Data.Copies >= maxCopies {
 			return operation.Permanent(fmt.Errorf("%w, %d times; move when no migration is under way", err, r.Data.Copies))
 		}

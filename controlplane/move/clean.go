@@ -8,7 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // clean takes away what the move needed, and retires the source: the
@@ -20,16 +22,21 @@ func (s *Service) clean(ctx context.Context, r *run) error {
 	if err := s.cleanTarget(ctx, r); err != nil {
 		return err
 	}
-	if err := s.dropSource(ctx, r); err != nil {
-		return err
-	}
 	var dropAfter *time.Time
-	if r.Data.Receipt.Verification.Final == Mismatch {
+	switch {
+	case r.Data.Soaking:
+		r.Data.Receipt.note(fmt.Sprintf("%s is fenced and kept in step until %s; until then the tenant can be taken back", r.Data.From.Shard, r.Data.Receipt.SoakUntil.Format(time.RFC3339)))
+	case r.Data.Receipt.Verification.Final == Mismatch:
 		r.Data.Receipt.note("the source is kept until somebody has looked at the difference and drops it")
-	} else {
+	default:
 		at := time.Now().Add(s.opt.Grace)
 		dropAfter = &at
 		r.Data.Receipt.note(fmt.Sprintf("the source on %s is fenced, and dropped after %s", r.Data.From.Shard, at.UTC().Format(time.RFC3339)))
+	}
+	if !r.Data.Soaking {
+		if err := s.dropLinks(ctx, r); err != nil {
+			return err
+		}
 	}
 	err := s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := s.store.SetDatabaseState(ctx, tx, r.Data.From.Shard, r.Data.database(),
@@ -61,6 +68,29 @@ func (s *Service) cleanTarget(ctx context.Context, r *run) error {
 			return err
 		}
 		_, err = conn.PgConn().Exec(ctx, on.sql).ReadAll()
+		closeConn(conn)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropLinks drops the slot, and every publication of ours at both sides: one of
+// the target's, if the tenant was taken back, still knows what identities its
+// tables had before they left it.
+func (s *Service) dropLinks(ctx context.Context, r *run) error {
+	for _, on := range []shardmap.ShardID{r.Data.From.Shard, r.Data.To} {
+		conn, err := s.connect(ctx, on, r.Data.database())
+		if err != nil {
+			return err
+		}
+		if on == r.Data.From.Shard {
+			err = stream.DropSlot(ctx, conn, r.Data.Link)
+		}
+		if err == nil {
+			err = patiently(ctx, func() error { return stream.UnpublishAll(ctx, conn, linkPrefix) })
+		}
 		closeConn(conn)
 		if err != nil {
 			return err

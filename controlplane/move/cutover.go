@@ -152,6 +152,9 @@ func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 	if err != nil {
 		return err
 	}
+	if err := s.linkBack(ctx, r, c); err != nil {
+		return err
+	}
 	if err := s.refresh(ctx, r, c.views); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@
 //	cutover    hold, pause, fence, barrier, flip: the point of no return
 //	open       the target takes logins, nodes and attached clients follow
 //	verify     the frozen source against what the target was at the barrier
+//	soak       if asked for: the source follows the target, so that a reverse can take the tenant back
 //	clean      subscription, slot and publication go; the source is retired
 //
 // Truth in the cutover is the fence in the source's Postgres: it is up before
@@ -62,7 +63,11 @@ type Options struct {
 	PGBinDir string        // directories with pg_dump and pg_restore, as a PATH; one for each major version [required]
 	Grace    time.Duration // how long the source is kept after a move [10 min]
 	Streams  int           // tables or parts of tables copied at once [CPUs, 2 to 4]
-	Logger   *slog.Logger  // [slog.Default()]
+	// SoakMaxWAL bounds the log, in bytes, that a server keeps for a place that
+	// is kept in step; a soak that costs more is ended [4 GB].
+	SoakMaxWAL int64
+	SoakEvery  time.Duration // how often each soak is looked at [10 s]
+	Logger     *slog.Logger  // [slog.Default()]
 }
 
 // Service is one replica's. All methods are safe for concurrent use.
@@ -89,12 +94,20 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, pub
 	if opt.Streams <= 0 {
 		opt.Streams = min(max(runtime.NumCPU(), 2), 4)
 	}
+	if opt.SoakMaxWAL <= 0 {
+		opt.SoakMaxWAL = 4e9
+	}
+	if opt.SoakEvery <= 0 {
+		opt.SoakEvery = 10 * time.Second
+	}
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}
 	s := &Service{store: store, engine: engine, fleet: fleet, publisher: publisher, opt: opt,
 		tools: schema.NewToolbox(filepath.SplitList(opt.PGBinDir)...), hit: failpoint.Hit, kept: map[string]*crew{}}
 	operation.Register(engine, s.kind())
+	operation.Register(engine, s.reverseKind())
+	operation.Register(engine, s.completeKind())
 	return s
 }
 
@@ -111,6 +124,7 @@ func (s *Service) kind() operation.Kind[Doc] {
 		{Name: "cutover", Title: "cutting over", Do: s.cutover, Undo: s.undoCutover, Check: s.checkCutover, NoReturn: true, Timeout: 24 * time.Hour, MaxAttempts: 3},
 		{Name: "open", Title: "opening the target", Do: s.open, Timeout: 10 * time.Minute},
 		{Name: "verify", Title: "comparing both sides", Do: s.verify, Check: s.says("compares the frozen source with what the target was at the barrier"), Timeout: 24 * time.Hour},
+		{Name: "soak", Title: "keeping the old place in step", Do: s.soak, Check: s.checkSoak, Timeout: 10 * time.Minute},
 		{Name: "clean", Title: "cleaning up", Do: s.clean, Check: s.checkClean, Timeout: 10 * time.Minute},
 	}}
 }
@@ -121,7 +135,12 @@ type Request struct {
 	To     shardmap.ShardID  `json:"to"`
 	// MaxPause bounds how long clients may be kept waiting [DefaultMaxPause].
 	MaxPause time.Duration `json:"max_pause"`
+	// Soak is how long the source is kept in step after the move, so that the tenant can be taken back [not].
+	Soak time.Duration `json:"soak,omitempty"`
 }
+
+// linkPrefix begins the name of every publication, slot and subscription of a move.
+const linkPrefix = "freehold_move_"
 
 // Doc is the operation's document: what was asked for, and what steps learned.
 type Doc struct {
@@ -137,7 +156,19 @@ type Doc struct {
 	// AtEnd are statements for the target when the stream has ended.
 	AtEnd []string `json:"at_end,omitempty"`
 	// Copies counts the copies begun; one more is made when the schema changes.
-	Copies  int     `json:"copies,omitempty"`
+	Copies int `json:"copies,omitempty"`
+
+	// Reverses is the move that is taken back; empty: this is none that takes back another.
+	Reverses string `json:"reverses,omitempty"`
+	// Back is the name of the link from the target back to the source; empty: no soak is asked for.
+	Back string `json:"back,omitempty"`
+	// BackFingerprint is the target's schema with that link, BackLSN the
+	// position of its log at the barrier: what came later is a client's.
+	BackFingerprint string `json:"back_fingerprint,omitempty"`
+	BackLSN         string `json:"back_lsn,omitempty"`
+	// Soaking: the source follows the target.
+	Soaking bool `json:"soaking,omitempty"`
+
 	Receipt Receipt `json:"receipt"`
 }
 
@@ -211,12 +242,15 @@ func (s *Service) endpoints(ctx context.Context, req Request) (shardmap.Placemen
 	case target.State != catalog.ShardActive:
 		err = fmt.Errorf("shard %s is %s and takes no tenants; uncordon it or choose another: %w", to, target.State, catalog.ErrConflict)
 	}
+	if err == nil {
+		err = s.notSoaking(ctx, id)
+	}
 	return t.Placement, target, err
 }
 
 // linkName is letters, digits and underscores, at most 63, the same at every try.
 func linkName(op *operation.Operation) string {
-	return "freehold_move_" + strings.ReplaceAll(op.ID, "-", "")
+	return linkPrefix + strings.ReplaceAll(op.ID, "-", "")
 }
 
 // applicationName tells our own sessions from the tenant's.

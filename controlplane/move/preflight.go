@@ -21,9 +21,7 @@ func (s *Service) preflight(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	r.Data.Receipt = Receipt{Tenant: r.Data.Tenant, From: r.Data.From.Shard, To: r.Data.To, Database: r.Data.database(),
-		MaxPauseMS: ms(r.Data.MaxPause), Tables: size.tables, Bytes: size.bytes, Attempts: []Attempt{},
-		Verification: Verification{Copy: NotVerified, Final: NotVerified}}
+	r.Data.Receipt = newReceipt(r, size)
 	refused, waits, warnings := sorted(found)
 	if len(refused) > 0 {
 		return operation.Permanent(&RefusedError{refused})
@@ -34,6 +32,12 @@ func (s *Service) preflight(ctx context.Context, r *run) error {
 	r.Data.Receipt.Warnings = warnings
 	r.Data.Receipt.phase("preflight", start)
 	return r.SetReceipt(r.Data.Receipt)
+}
+
+func newReceipt(r *run, size extent) Receipt {
+	return Receipt{Tenant: r.Data.Tenant, From: r.Data.From.Shard, To: r.Data.To, Database: r.Data.database(),
+		MaxPauseMS: ms(r.Data.MaxPause), Tables: size.tables, Bytes: size.bytes, Attempts: []Attempt{},
+		Verification: Verification{Copy: NotVerified, Final: NotVerified}}
 }
 
 func (s *Service) checkPreflight(ctx context.Context, r *run) (string, error) {
@@ -87,6 +91,9 @@ func (s *Service) look(ctx context.Context, r *run) ([]survey.Finding, extent, e
 		return nil, extent{}, err
 	}
 	r.Data.From, r.Data.Link = placement, linkName(r.Op)
+	if r.Data.Soak > 0 {
+		r.Data.Back = backName(r.Op)
+	}
 	found, err := s.lookAtTarget(ctx, r)
 	if err != nil {
 		return nil, extent{}, err

@@ -40,9 +40,11 @@ type Receipt struct {
 	MaxPauseMS      MS        `json:"max_pause_ms"`
 	Attempts        []Attempt `json:"attempts"`
 
-	Verification Verification     `json:"verification"`
-	Warnings     []survey.Finding `json:"warnings,omitempty"`
-	Notes        []string         `json:"notes,omitempty"`
+	Verification Verification `json:"verification"`
+	// SoakUntil is when the old place ends to follow, and with it the way back; nil: it does not.
+	SoakUntil *time.Time       `json:"soak_until,omitempty"`
+	Warnings  []survey.Finding `json:"warnings,omitempty"`
+	Notes     []string         `json:"notes,omitempty"`
 }
 
 // Phase is one part of the move and how long it took.

@@ -39,7 +39,7 @@ func (s *Service) undoStream(ctx context.Context, r *run) error {
 	if err := s.stillAtSource(ctx, r); err != nil {
 		return err
 	}
-	return s.unlink(ctx, r)
+	return errors.Join(s.dropBack(ctx, r), s.unlink(ctx, r))
 }
 
 // unlink takes away what ties the two sides, at each whatever becomes of the

@@ -48,7 +48,8 @@ var parts = []part{
 	{"proc", "SELECT p.* FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 AND p.pronamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname LIKE 'pg\\_%')"},
 	{"type", "SELECT t.* FROM pg_catalog.pg_type t WHERE t.oid >= 16384 AND t.typrelid = 0 AND t.typnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname LIKE 'pg\\_%') AND (t.typelem = 0 OR NOT EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.oid = t.typelem AND e.typrelid <> 0))"},
 	{"namespace", "SELECT n.* FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'"},
-	{"description", "SELECT d.* FROM pg_catalog.pg_description d WHERE d.objoid >= 16384 AND d.classoid <> 'pg_catalog.pg_publication'::pg_catalog.regclass"},
+	{"description", `SELECT d.* FROM pg_catalog.pg_description d WHERE d.objoid >= 16384 AND d.classoid <> 'pg_catalog.pg_publication'::pg_catalog.regclass
+		AND NOT (d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objoid IN (SELECT oid FROM pg_catalog.pg_class WHERE relnamespace IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'freehold')))`},
 	{"default_acl", "SELECT x.* FROM pg_catalog.pg_default_acl x"},
 	{"enum", "SELECT x.* FROM pg_catalog.pg_enum x"},
 	{"range", "SELECT x.* FROM pg_catalog.pg_range x WHERE x.rngtypid >= 16384"},

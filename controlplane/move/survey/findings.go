@@ -59,7 +59,7 @@ var checks = []check{
 		"a prepared transaction is open and would be lost", "COMMIT PREPARED or ROLLBACK PREPARED it"},
 	{Refuse, "subscription", `SELECT s.subname::text FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = pg_catalog.current_database() AND s.subname <> $1::text`,
 		"a subscription of the tenant's own is not carried", "drop the subscription"},
-	{Refuse, "publication", `SELECT pubname::text FROM pg_catalog.pg_publication WHERE pubname <> $1::text`,
+	{Refuse, "publication", `SELECT pubname::text FROM pg_catalog.pg_publication WHERE pubname <> $1::text AND pubname NOT LIKE 'freehold\_move\_%'`,
 		"a publication of the tenant's own is not carried", "drop the publication"},
 	{Refuse, "logical-slot", `SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE database = pg_catalog.current_database() AND slot_name <> $1::text`,
 		"a logical replication slot is not carried", "drop it with pg_drop_replication_slot"},

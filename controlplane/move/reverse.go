@@ -1,0 +1,320 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/schema"
+	"github.com/freehold-db/freehold/controlplane/move/survey"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// KindReverse is the kind of operation that takes a tenant back while it soaks.
+const KindReverse = "tenant-move-reverse"
+
+// reverseKind is a move whose target has been kept in step: nothing is made and
+// nothing copied, and from catching up on it takes the same steps.
+func (s *Service) reverseKind() operation.Kind[Doc] {
+	return operation.Kind[Doc]{Name: KindReverse, Steps: []operation.Step[Doc]{
+		{Name: "preflight", Title: "looking for what could break", Do: s.preflightReverse, Check: s.checkReverse, Timeout: 10 * time.Minute},
+		{Name: "claim", Title: "taking over the link back", Do: s.claimSoak, Undo: s.undoClaim, Check: s.says("keeps the soak from ending meanwhile"), Timeout: 10 * time.Minute},
+		{Name: "catch-up", Title: "catching up", Do: s.catchUp, Check: s.says("waits until changes arrive within a fraction of the pause budget"), Timeout: time.Hour},
+		{Name: "cutover", Title: "cutting over", Do: s.cutover, Undo: s.undoCutover, Check: s.checkCutover, NoReturn: true, Timeout: 24 * time.Hour, MaxAttempts: 3},
+		{Name: "open", Title: "opening the old place", Do: s.open, Timeout: 10 * time.Minute},
+		{Name: "verify", Title: "comparing both sides", Do: s.verify, Check: s.says("compares both sides as they were at the barrier"), Timeout: 24 * time.Hour},
+		{Name: "soak", Title: "keeping the other place in step", Do: s.soak, Check: s.checkSoak, Timeout: 10 * time.Minute},
+		{Name: "clean", Title: "cleaning up", Do: s.clean, Check: s.checkClean, Timeout: 10 * time.Minute},
+	}}
+}
+
+// ReverseRequest asks to take a tenant back.
+type ReverseRequest struct {
+	Operation string // the move's, which soaks
+	// MaxPause bounds how long clients may be kept waiting [DefaultMaxPause].
+	MaxPause time.Duration
+	// Soak is how long the place that is left is kept in step in its turn [not].
+	Soak time.Duration
+}
+
+// Reverse starts to take the tenant of a move that soaks back to where it was
+// before, with all that was written since, and records in the audit log who
+// asked for it. The same actor and request key with the same arguments return
+// the same operation.
+// Errors: catalog.ErrNotFound (no such move), ErrConflict (it does not soak
+// now), ErrBusy, ErrKeyReused.
+func (s *Service) Reverse(ctx context.Context, req ReverseRequest, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
+	k, err := s.soakOf(ctx, req.Operation)
+	if err != nil {
+		return nil, err
+	}
+	return s.begin(ctx, reverseSpec(req, k, actor, requestKey), k, "tenant.move.reverse")
+}
+
+// DryRunReverse says what Reverse would do, step by step, and changes nothing. Errors: as Reverse's, and [*RefusedError].
+func (s *Service) DryRunReverse(ctx context.Context, req ReverseRequest, actor catalog.Actor) ([]operation.StepPlan, error) {
+	k, err := s.soakOf(ctx, req.Operation)
+	if err == nil {
+		err = soaking(k)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.engine.DryRun(ctx, reverseSpec(req, k, actor, ""))
+}
+
+func reverseSpec(req ReverseRequest, k catalog.Soak, actor catalog.Actor, requestKey string) operation.Spec {
+	if req.MaxPause <= 0 {
+		req.MaxPause = DefaultMaxPause
+	}
+	return operation.Spec{Kind: KindReverse, Tenant: k.Tenant, Actor: actor, RequestKey: requestKey, Data: Doc{
+		Request: Request{Tenant: k.Tenant, To: k.Old, MaxPause: req.MaxPause, Soak: req.Soak}, Reverses: k.Operation}}
+}
+
+// begin starts an operation on a soak that may be left.
+func (s *Service) begin(ctx context.Context, spec operation.Spec, k catalog.Soak, action string) (op *operation.Operation, err error) {
+	if spec.RequestKey != "" { // a repeated request is answered as the first was, though the soak is over now
+		if _, err := s.engine.FindRequest(ctx, spec.Actor.Name, spec.RequestKey); err == nil {
+			return s.engine.Start(ctx, spec)
+		}
+	}
+	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		// First whether anything is under way: the soak may be about to end.
+		if op, err = s.engine.StartTx(ctx, tx, spec); err != nil {
+			return err
+		}
+		if err := soaking(k); err != nil {
+			return err
+		}
+		return s.store.AppendAudit(ctx, tx, catalog.AuditRecord{
+			Actor: spec.Actor, Action: action, Object: "tenant/" + string(k.Tenant), Tenant: k.Tenant, Outcome: "accepted",
+			Details: fmt.Appendf(nil, `{"operation":%q,"move":%q,"home":%q,"old":%q}`, op.ID, k.Operation, k.Home, k.Old),
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return op, nil
+}
+
+// soakOf reads the soak of an operation. Errors: catalog.ErrNotFound (no such
+// operation), ErrConflict (it has no soak).
+func (s *Service) soakOf(ctx context.Context, id string) (catalog.Soak, error) {
+	k, err := s.store.GetSoak(ctx, id)
+	if !errors.Is(err, catalog.ErrNotFound) {
+		return k, err
+	}
+	op, err := s.engine.Get(ctx, id)
+	if err != nil {
+		return k, err
+	}
+	return k, fmt.Errorf("operation %s (%s, %s) does not soak; only a move made with a soak can be taken back: %w", id, op.Kind, op.State, catalog.ErrConflict)
+}
+
+// soaking refuses a soak that is being left, or was.
+func soaking(k catalog.Soak) error {
+	switch k.State {
+	case catalog.Soaking:
+		return nil
+	case catalog.Reversing:
+		return fmt.Errorf("move %s is being taken back: %w", k.Operation, catalog.ErrConflict)
+	case catalog.Reversed:
+		return fmt.Errorf("move %s was taken back: %w", k.Operation, catalog.ErrConflict)
+	case catalog.Ending, catalog.Ended:
+	}
+	return fmt.Errorf("the soak of move %s is over: %s: %w", k.Operation, k.Reason, catalog.ErrConflict)
+}
+
+// preflightReverse finds what could break and touches nothing.
+func (s *Service) preflightReverse(ctx context.Context, r *run) error {
+	start := time.Now()
+	found, size, err := s.lookBack(ctx, r)
+	if err != nil {
+		return err
+	}
+	r.Data.Receipt = newReceipt(r, size)
+	refused, waits, warnings := sorted(found)
+	if len(refused) > 0 {
+		return operation.Permanent(&RefusedError{refused})
+	}
+	if len(waits) > 0 {
+		return operation.Wait(2*time.Second, waits[0].String())
+	}
+	r.Data.Receipt.Warnings = warnings
+	r.Data.Receipt.phase("preflight", start)
+	return r.SetReceipt(r.Data.Receipt)
+}
+
+func (s *Service) checkReverse(ctx context.Context, r *run) (string, error) {
+	found, size, err := s.lookBack(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	refused, waits, warnings := sorted(found)
+	if len(refused) > 0 {
+		return "", &RefusedError{refused}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "nothing stands in the way of taking %s back from %s to %s, which has followed its %d tables", r.Data.Tenant, r.Data.From.Shard, r.Data.To, size.tables)
+	for _, f := range waits {
+		b.WriteString("; would wait: " + f.String())
+	}
+	for _, f := range warnings {
+		b.WriteString("; note: " + f.String())
+	}
+	return b.String(), nil
+}
+
+// lookBack reads the soak and both ends of it.
+func (s *Service) lookBack(ctx context.Context, r *run) ([]survey.Finding, extent, error) {
+	k, p, err := s.wayBack(ctx, r.Data.Reverses)
+	if err != nil {
+		if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNotFound) {
+			err = operation.Permanent(err)
+		}
+		return nil, extent{}, err
+	}
+	d := &r.Data
+	d.From, d.To, d.Link, d.Fingerprint = p, k.Old, k.Link, k.Fingerprint
+	if d.Soak > 0 {
+		d.Back = backName(r.Op)
+	}
+	home, err := s.connect(ctx, k.Home, k.Database)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	defer closeConn(home)
+	found, err := survey.Inside(ctx, home, d.Link)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	now, err := schema.Fingerprint(ctx, home)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	if now != k.Fingerprint {
+		found = append(found, survey.Finding{Level: survey.Refuse, Code: "schema-changed", Object: k.Database,
+			Reason: "the tenant's schema changed since the move, and the old place does not know",
+			Remedy: fmt.Sprintf("complete the move, then move the tenant to %s", k.Old)})
+	}
+	tables, err := survey.Tables(ctx, home)
+	if err != nil {
+		return nil, extent{}, err
+	}
+	size := extent{tables: len(tables)}
+	for _, t := range tables {
+		size.bytes += t.Bytes
+	}
+	for _, on := range []shardmap.ShardID{k.Home, k.Old} {
+		console, err := s.fleet.Console(ctx, on)
+		if err != nil {
+			found = append(found, survey.Finding{Level: survey.Wait, Code: "pgbouncer", Object: string(on), Reason: "its PgBouncer can't be reached: " + err.Error()})
+			continue
+		}
+		console.Close()
+	}
+	return found, size, nil
+}
+
+// wayBack reads what the catalog knows of it. Errors: catalog.ErrConflict, ErrNotFound.
+func (s *Service) wayBack(ctx context.Context, id string) (catalog.Soak, shardmap.Placement, error) {
+	k, err := s.store.GetSoak(ctx, id)
+	if err != nil {
+		return k, shardmap.Placement{}, err
+	}
+	if err := soaking(k); err != nil {
+		return k, shardmap.Placement{}, err
+	}
+	p, err := s.store.GetPlacement(ctx, k.Tenant)
+	if err != nil {
+		return k, p, err
+	}
+	old, err := s.store.GetShard(ctx, k.Old)
+	switch {
+	case err != nil:
+	case p.State == shardmap.Deleted:
+		err = fmt.Errorf("tenant %s is deleted: %w", k.Tenant, catalog.ErrConflict)
+	case p.Shard != k.Home:
+		err = fmt.Errorf("tenant %s lives on %s, not on %s: %w", k.Tenant, p.Shard, k.Home, catalog.ErrConflict)
+	case old.State == catalog.ShardDown:
+		err = fmt.Errorf("shard %s is down: %w", k.Old, catalog.ErrConflict)
+	}
+	return k, p, err
+}
+
+// claimSoak keeps the keeper away from the link, and makes the old place a target.
+func (s *Service) claimSoak(ctx context.Context, r *run) error {
+	from, err := s.store.GetDatabase(ctx, r.Data.From.Shard, r.Data.database())
+	if err != nil {
+		return err
+	}
+	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := s.store.SetSoakState(ctx, tx, r.Data.Reverses, []catalog.SoakState{catalog.Soaking}, catalog.Reversing, ""); err != nil {
+			return err
+		}
+		if _, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(), []catalog.DatabaseState{catalog.DatabaseRetired}, catalog.DatabaseTarget, nil); err != nil {
+			return err
+		}
+		return s.store.SetSchemaVersion(ctx, tx, r.Data.To, r.Data.database(), from.SchemaVersion)
+	})
+	if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNotFound) {
+		err = operation.Permanent(err)
+	}
+	return err
+}
+
+// undoClaim leaves the soak as it was.
+func (s *Service) undoClaim(ctx context.Context, r *run) error {
+	if err := s.stillAtSource(ctx, r); err != nil {
+		return err
+	}
+	k, err := s.store.GetSoak(ctx, r.Data.Reverses)
+	if err != nil {
+		return err
+	}
+	if k.State != catalog.Reversing {
+		return nil // the step came to nothing
+	}
+	if err := s.dropBack(ctx, r); err != nil {
+		return err
+	}
+	dst, err := s.connect(ctx, r.Data.To, r.Data.database())
+	if err != nil {
+		return err
+	}
+	defer closeConn(dst)
+	if err := unclaim(ctx, dst); err != nil {
+		return err
+	}
+	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(), []catalog.DatabaseState{catalog.DatabaseTarget}, catalog.DatabaseRetired, nil); err != nil {
+			return err
+		}
+		_, err := s.store.SetSoakState(ctx, tx, r.Data.Reverses, []catalog.SoakState{catalog.Reversing}, catalog.Soaking, "")
+		return err
+	})
+}
+
+// markReversed ends the soak of the move that was taken back.
+func (s *Service) markReversed(ctx context.Context, r *run) error {
+	if r.Data.Reverses == "" {
+		return nil
+	}
+	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := s.store.SetSoakState(ctx, tx, r.Data.Reverses, []catalog.SoakState{catalog.Reversing}, catalog.Reversed, "taken back by operation "+r.Op.ID)
+		return err
+	})
+}
+
+func (s *Service) checkSoak(_ context.Context, r *run) (string, error) {
+	if r.Data.Soak <= 0 {
+		return "nothing: no soak was asked for", nil
+	}
+	return fmt.Sprintf("has %s follow what is written on %s for %v, so that the tenant can be taken back", r.Data.From.Shard, r.Data.To, r.Data.Soak), nil
+}
