@@ -28,7 +28,7 @@ with its PgBouncer), NATS, a token issuer, the control plane and data-plane
 nodes, all bound to loopback. Ctrl-C stops all of it; the same command resumes it.
 
 DIR/dev.json says how to reach every part; DIR/log holds a log of each.`,
-		Example: "  tenant-ops dev --detach\n  tenant-ops dev --shards 5 --nodes 3 --processes",
+		Example: "  tenant-ops dev --detach\n  tenant-ops dev --shards 5 --nodes 3 --processes\n  tenant-ops dev --postgres-bin s3=/usr/lib/postgresql/18/bin",
 		GroupID: "develop",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,6 +46,7 @@ DIR/dev.json says how to reach every part; DIR/log holds a log of each.`,
 	f.BoolVar(&opts.Processes, "processes", false, "run NATS, control plane and nodes as processes of their own")
 	f.StringVar(&opts.ExternalNATS, "external-nats", "", "URL of a NATS server to use instead of an embedded one")
 	f.StringVar(&opts.Migrations, "migrations", "", "directory of goose SQL files, the schema of every tenant (default the sample schema)")
+	f.StringToStringVar(&opts.PostgresBin, "postgres-bin", nil, "SHARD=DIR: directory with the postgres and initdb of a shard that runs another version; kept with the fleet")
 	cmd.AddCommand(devStatusCommand(), devDownCommand(), devDestroyCommand(), devNATSCommand())
 	return cmd
 }
@@ -73,6 +74,9 @@ func devDetached(cmd *cobra.Command, opts dev.Options) error {
 		if flag := cmd.Flag(name); flag.Changed {
 			args = append(args, "--"+name+"="+flag.Value.String())
 		}
+	}
+	for id, dir := range opts.PostgresBin {
+		args = append(args, "--postgres-bin="+id+"="+dir)
 	}
 	began := time.Now()
 	info, err := dev.Detach(cmd.Context(), opts, args)

@@ -164,8 +164,8 @@ func (f *Fleet) prepare(ctx context.Context) error {
 		return err
 	}
 	f.add(catalogPart, f.catalog)
-	for i := range f.state.Shards {
-		u, err := f.newShard(ctx, shardmap.ShardID(fmt.Sprintf("s%d", i+1)))
+	for _, id := range f.state.shardIDs() {
+		u, err := f.newShard(ctx, shardmap.ShardID(id))
 		if err != nil {
 			return err
 		}

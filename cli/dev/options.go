@@ -47,6 +47,9 @@ type Options struct {
 	ExternalNATS string
 	// Migrations is a directory of goose SQL files, the schema of every tenant; default: the sample schema.
 	Migrations string
+	// PostgresBin names, for shards whose Postgres is not the machine's, the
+	// directories with their postgres and initdb, by ID; remembered with the fleet.
+	PostgresBin map[string]string
 	// FastUnsafe runs Postgres without fsync: for tests that throw the data away.
 	FastUnsafe bool
 	// ControlPlanes is the number of replicas of the control plane; default 1.
@@ -93,6 +96,16 @@ func (o *Options) complete() error {
 		}
 		if st, err := os.Stat(o.Migrations); err != nil || !st.IsDir() {
 			return fmt.Errorf("dev: migrations: %s is no directory", o.Migrations)
+		}
+	}
+	for id, dir := range o.PostgresBin {
+		if o.PostgresBin[id], err = filepath.Abs(dir); err != nil {
+			return fmt.Errorf("dev: %w", err)
+		}
+		for _, program := range []string{"postgres", "initdb"} {
+			if _, err := os.Stat(filepath.Join(o.PostgresBin[id], program)); err != nil {
+				return fmt.Errorf("dev: the Postgres of shard %s: %w", id, err)
+			}
 		}
 	}
 	if o.Processes {

@@ -204,7 +204,7 @@ func (f *Fleet) newShard(ctx context.Context, id shardmap.ShardID) (*shardUnit, 
 	}
 	name := postgresPrefix + string(id)
 	u.postgres = &postgresPart{f: f, name: name,
-		cfg: pgserver.Config{Dir: f.dir.server(name), Superuser: u.admin.User, Password: u.admin.Password,
+		cfg: pgserver.Config{Dir: f.dir.server(name), BinDir: f.state.PostgresBin[string(id)], Superuser: u.admin.User, Password: u.admin.Password,
 			Settings: pgserver.ShardSettings(), HBA: pgserver.ShardHBA(u.admin.User, f.lookup.User),
 			FastUnsafe: f.opts.FastUnsafe, DieWithParent: true, LogFile: f.dir.log(name)},
 		setup: func(ctx context.Context, s *pgserver.Postgres) error { return ensureLogin(ctx, s, f.lookup) }}

@@ -19,6 +19,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane"
 	"github.com/freehold-db/freehold/internal/issuer"
 	"github.com/freehold-db/freehold/internal/natsserver"
+	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/internal/telemetry"
 )
@@ -139,11 +140,26 @@ func (f *Fleet) newIssuer() *served {
 	}}
 }
 
+// clientPrograms are the machine's pg_dump and pg_restore, and those beside
+// shards' own servers; empty: there are the machine's alone.
+func (f *Fleet) clientPrograms() string {
+	var own []string
+	for _, id := range f.state.shardIDs() {
+		if dir := f.state.PostgresBin[id]; dir != "" && pgserver.HasClients(dir) {
+			own = append(own, dir)
+		}
+	}
+	if len(own) == 0 {
+		return ""
+	}
+	return strings.Join(append(pgserver.ClientDirs(), own...), string(os.PathListSeparator))
+}
+
 func (f *Fleet) newControlPlane(name string) *served {
 	return &served{f: f, name: name, make: func(port int) (part, error) {
 		cfg := controlplane.Config{
 			Name: name, Listen: loopback(port), CatalogDSN: f.catalogDSN(), AuditDSN: f.auditDSN(), NATSURL: f.natsURL(),
-			SecretsDir: f.dir.secrets(), MigrationsDir: f.migrationsDir, TokensFile: f.tokensFile(),
+			SecretsDir: f.dir.secrets(), MigrationsDir: f.migrationsDir, TokensFile: f.tokensFile(), PGBinDir: f.clientPrograms(),
 		}
 		cfg.Defaults()
 		if f.opts.ControlPlane != nil {

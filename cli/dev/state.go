@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ type state struct {
 	Shards int            `json:"shards"`
 	Nodes  int            `json:"nodes"`
 	Ports  map[string]int `json:"ports"` // by the name of the part
+	// PostgresBin are the directories of Postgres's programs of shards that don't run the machine's.
+	PostgresBin map[string]string `json:"postgres_bin,omitempty"`
 }
 
 func loadState(l layout) (*state, error) {
@@ -48,7 +51,24 @@ func (s *state) settle(o Options) error {
 	}
 	s.Shards = first(o.Shards, s.Shards, defaultShards)
 	s.Nodes = first(o.Nodes, s.Nodes, defaultNodes)
+	for id, dir := range o.PostgresBin {
+		if !slices.Contains(s.shardIDs(), id) {
+			return fmt.Errorf("the fleet has the shards %s, not %q", strings.Join(s.shardIDs(), ", "), id)
+		}
+		if s.PostgresBin == nil {
+			s.PostgresBin = map[string]string{}
+		}
+		s.PostgresBin[id] = dir
+	}
 	return s.save()
+}
+
+func (s *state) shardIDs() []string {
+	ids := make([]string, s.Shards)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("s%d", i+1)
+	}
+	return ids
 }
 
 func first(values ...int) int {

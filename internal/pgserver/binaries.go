@@ -50,12 +50,15 @@ func ClientDirs() []string {
 	}
 	var have []string
 	for _, dir := range dirs {
-		if !slices.Contains(have, dir) && has(dir, "pg_dump") && has(dir, "pg_restore") {
+		if !slices.Contains(have, dir) && HasClients(dir) {
 			have = append(have, dir)
 		}
 	}
 	return have
 }
+
+// HasClients tells whether the directory has pg_dump and pg_restore.
+func HasClients(dir string) bool { return has(dir, "pg_dump") && has(dir, "pg_restore") }
 
 func candidates() []string {
 	if named := os.Getenv(EnvBinDir); named != "" {
