@@ -50,6 +50,14 @@ lint: ## vet and lint
 bench: build ## measure on real servers, and print the targets beside the results (8 minutes; BENCH=-only=pause for a part)
 	@go run -buildvcs=false ./test/bench -binary $(BIN) $(BENCH)
 
+FAULTS ?= 600
+SEED ?= 0
+.PHONY: chaos
+chaos: ## break every part under traffic and moves, and judge what clients were told (45 minutes; FAULTS=600, SEED= to repeat)
+	@deploy/install/deps.sh test
+	@rm -rf dist/chaos
+	go test -race -count=1 -timeout 6h -v -run '^TestChaos$$' ./test/chaos -args -faults=$(FAULTS) -seed=$(SEED) -out=$(CURDIR)/dist/chaos
+
 SOAK ?= 10
 .PHONY: soak
 soak: ## kill every part under traffic, again and again (SOAK=10 minutes)
