@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/internal/access"
 )
@@ -133,20 +134,9 @@ func (f secretFile) discard() {
 }
 
 func apikeyListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "list TENANT",
-		Aliases:           []string{"ls"},
-		Short:             "List a tenant's API keys, never their texts",
-		Args:              oneArg("tenant's ID"),
-		ValidArgsFunction: completeTenants,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := connectFor(cmd, checkTenant, args[0])
-			if err != nil {
-				return err
-			}
-			return printList(cmd, c.Keys(cmd.Context(), args[0]), 0, keyColumns)
-		},
-	}
+	return aboutTenant("list TENANT", "List a tenant's API keys, never their texts", func(cmd *cobra.Command, c *client.Client, tenant string) error {
+		return printList(cmd, c.Keys(cmd.Context(), tenant), 0, keyColumns)
+	})
 }
 
 var keyIDPattern = regexp.MustCompile(`^[0-9a-f]{12}$`)

@@ -56,3 +56,25 @@ func connectFor(cmd *cobra.Command, check func(cmd *cobra.Command, id string) er
 	}
 	return connect(cmd)
 }
+
+// aboutTenant is a command that shows something of a tenant, named by its one
+// argument. One called list goes by ls, too.
+func aboutTenant(use, short string, show func(cmd *cobra.Command, c *client.Client, tenant string) error) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               use,
+		Short:             short,
+		Args:              oneArg("tenant's ID"),
+		ValidArgsFunction: completeTenants,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := connectFor(cmd, checkTenant, args[0])
+			if err != nil {
+				return err
+			}
+			return show(cmd, c, args[0])
+		},
+	}
+	if cmd.Name() == "list" {
+		cmd.Aliases = []string{"ls"}
+	}
+	return cmd
+}

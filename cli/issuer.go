@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/internal/access"
 )
@@ -25,7 +26,11 @@ func issuerAddCommand() *cobra.Command {
 		Use:   "add TENANT URL",
 		Short: "Accept an issuer's tokens for a tenant, and for no other; again: change it",
 		Long: `Accept tokens of an OpenID Connect issuer for a tenant, and for no other. URL is
-the tokens' iss, exactly. The same URL again replaces what was said of it.`,
+the tokens' iss, exactly. The same URL again replaces what was said of it.
+
+Say --audience, and have the issuer put that into tokens of this tenant's people
+alone: where several tenants trust the same issuer under the nodes' audience,
+each one's tokens are good for all of them. Tokens must name their key (kid).`,
 		Example: "  tenant-ops issuer add acme https://id.acme.example --audience freehold --role-claim realm_access.role --default-role viewer",
 		Args:    twoArgs("tenant's ID", "issuer's URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,6 +38,9 @@ the tokens' iss, exactly. The same URL again replaces what was said of it.`,
 			checked := access.Issuer(in)
 			if err := checked.Validate(); err != nil {
 				return &usageError{cmd.CommandPath(), err}
+			}
+			if in.Audience == "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: without --audience, all tokens of this issuer for the nodes' audience are good for the tenant, whoever else has them made there")
 			}
 			return editTenant(cmd, args[0], ch, func(now api.TenantAccess) (api.PatchTenantAccess, error) {
 				issuers := slices.Clone(now.Issuers)
@@ -56,31 +64,20 @@ the tokens' iss, exactly. The same URL again replaces what was said of it.`,
 }
 
 func issuerListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "list TENANT",
-		Aliases:           []string{"ls"},
-		Short:             "List the issuers of a tenant's own",
-		Args:              oneArg("tenant's ID"),
-		ValidArgsFunction: completeTenants,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := connectFor(cmd, checkTenant, args[0])
-			if err != nil {
-				return err
-			}
-			a, err := c.TenantAccess(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return printItems(cmd.OutOrStdout(), outputFormat(cmd), a.Issuers, []column[api.Issuer]{
-				{"url", func(i api.Issuer) any { return i.URL }},
-				{"audience", func(i api.Issuer) any { return i.Audience }},
-				{"algorithms", func(i api.Issuer) any { return strings.Join(i.Algorithms, ",") }},
-				{"role claim", func(i api.Issuer) any { return i.RoleClaim }},
-				{"default role", func(i api.Issuer) any { return i.DefaultRole }},
-				{"keys", func(i api.Issuer) any { return i.JWKSURL }},
-			})
-		},
-	}
+	return aboutTenant("list TENANT", "List the issuers of a tenant's own", func(cmd *cobra.Command, c *client.Client, tenant string) error {
+		a, err := c.TenantAccess(cmd.Context(), tenant)
+		if err != nil {
+			return err
+		}
+		return printItems(cmd.OutOrStdout(), outputFormat(cmd), a.Issuers, []column[api.Issuer]{
+			{"url", func(i api.Issuer) any { return i.URL }},
+			{"audience", func(i api.Issuer) any { return i.Audience }},
+			{"algorithms", func(i api.Issuer) any { return strings.Join(i.Algorithms, ",") }},
+			{"role claim", func(i api.Issuer) any { return i.RoleClaim }},
+			{"default role", func(i api.Issuer) any { return i.DefaultRole }},
+			{"keys", func(i api.Issuer) any { return i.JWKSURL }},
+		})
+	})
 }
 
 func issuerRemoveCommand() *cobra.Command {

@@ -28,26 +28,9 @@ func policyShowCommand() *cobra.Command {
 		Short: "List the policies of the fleet or a tenant, or show the text of one",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := connect(cmd)
+			policies, err := policiesOf(cmd, tenant)
 			if err != nil {
 				return err
-			}
-			var policies []api.Policy
-			if tenant == "" {
-				f, err := c.FleetAccess(cmd.Context())
-				if err != nil {
-					return err
-				}
-				policies = f.Policies
-			} else {
-				if err := checkTenant(cmd, tenant); err != nil {
-					return err
-				}
-				a, err := c.TenantAccess(cmd.Context(), tenant)
-				if err != nil {
-					return err
-				}
-				policies = a.Policies
 			}
 			if len(args) == 1 {
 				return showPolicy(cmd, policies, args[0])
@@ -61,6 +44,24 @@ func policyShowCommand() *cobra.Command {
 	}
 	ofTenantFlag(cmd, &tenant)
 	return cmd
+}
+
+// policiesOf are a tenant's, or the fleet's when none is named.
+func policiesOf(cmd *cobra.Command, tenant string) ([]api.Policy, error) {
+	if tenant == "" {
+		c, err := connect(cmd)
+		if err != nil {
+			return nil, err
+		}
+		f, err := c.FleetAccess(cmd.Context())
+		return f.Policies, err
+	}
+	c, err := connectFor(cmd, checkTenant, tenant)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.TenantAccess(cmd.Context(), tenant)
+	return a.Policies, err
 }
 
 func showPolicy(cmd *cobra.Command, policies []api.Policy, name string) error {

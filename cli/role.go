@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/internal/access"
 )
@@ -65,20 +66,9 @@ to the database role that is printed.`,
 }
 
 func roleListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "list TENANT",
-		Aliases:           []string{"ls"},
-		Short:             "List the database roles of a tenant's own",
-		Args:              oneArg("tenant's ID"),
-		ValidArgsFunction: completeTenants,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := connectFor(cmd, checkTenant, args[0])
-			if err != nil {
-				return err
-			}
-			return printList(cmd, c.Roles(cmd.Context(), args[0]), 0, roleColumns)
-		},
-	}
+	return aboutTenant("list TENANT", "List the database roles of a tenant's own", func(cmd *cobra.Command, c *client.Client, tenant string) error {
+		return printList(cmd, c.Roles(cmd.Context(), tenant), 0, roleColumns)
+	})
 }
 
 func roleRemoveCommand() *cobra.Command {

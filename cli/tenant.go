@@ -131,23 +131,13 @@ func limitFlag(cmd *cobra.Command, limit *int) {
 }
 
 func tenantShowCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "show ID",
-		Short:             "Show a tenant and where it lives",
-		Args:              oneArg("tenant's ID"),
-		ValidArgsFunction: completeTenants,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := connectFor(cmd, checkTenant, args[0])
-			if err != nil {
-				return err
-			}
-			t, err := c.Tenant(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return printOne(cmd, t, tenantDetails)
-		},
-	}
+	return aboutTenant("show ID", "Show a tenant and where it lives", func(cmd *cobra.Command, c *client.Client, tenant string) error {
+		t, err := c.Tenant(cmd.Context(), tenant)
+		if err != nil {
+			return err
+		}
+		return printOne(cmd, t, tenantDetails)
+	})
 }
 
 type tenantVerb = func(c *client.Client, ctx context.Context, id string, ch client.Change) (api.Operation, error)

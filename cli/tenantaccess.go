@@ -46,23 +46,13 @@ func joined[T any](list []T, name func(T) string) string {
 }
 
 func tenantAccessCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "access ID",
-		Short:             "Show a tenant's plan, limits, roles, issuers and policies",
-		Args:              oneArg("tenant's ID"),
-		ValidArgsFunction: completeTenants,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := connectFor(cmd, checkTenant, args[0])
-			if err != nil {
-				return err
-			}
-			a, err := c.TenantAccess(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return printOne(cmd, a, accessColumns)
-		},
-	}
+	return aboutTenant("access ID", "Show a tenant's plan, limits, roles, issuers and policies", func(cmd *cobra.Command, c *client.Client, tenant string) error {
+		a, err := c.TenantAccess(cmd.Context(), tenant)
+		if err != nil {
+			return err
+		}
+		return printOne(cmd, a, accessColumns)
+	})
 }
 
 func tenantSetCommand() *cobra.Command {

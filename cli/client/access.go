@@ -11,7 +11,7 @@ import (
 
 // Plans lists by name; an error ends the list.
 func (c *Client) Plans(ctx context.Context) iter.Seq2[api.ServicePlan, error] {
-	return all[api.ServicePlan](ctx, c, "/v1/plans")
+	return pages[api.ServicePlan](ctx, c, "/v1/plans", nil)
 }
 
 // SetPlan makes a plan, or gives it other limits.
@@ -73,7 +73,7 @@ func (c *Client) RevokeTokens(ctx context.Context, tenant string, in api.RevokeT
 
 // Roles lists a tenant's own database roles by name; an error ends the list.
 func (c *Client) Roles(ctx context.Context, tenant string) iter.Seq2[api.TenantRole, error] {
-	return all[api.TenantRole](ctx, c, tenantPath(tenant)+"/roles")
+	return pages[api.TenantRole](ctx, c, tenantPath(tenant)+"/roles", nil)
 }
 
 // CreateRole makes a database role of a tenant's own.
@@ -85,21 +85,4 @@ func (c *Client) CreateRole(ctx context.Context, tenant string, in api.CreateRol
 func (c *Client) DropRole(ctx context.Context, tenant, role string, ch Change) error {
 	_, err := change[struct{}](ctx, c, http.MethodDelete, tenantPath(tenant)+"/roles/"+url.PathEscape(role), nil, ch)
 	return err
-}
-
-// all yields a list that comes on one page.
-func all[T any](ctx context.Context, c *Client, path string) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		page, err := get[api.Page[T]](ctx, c, path, nil)
-		if err != nil {
-			var none T
-			yield(none, err)
-			return
-		}
-		for _, item := range page.Items {
-			if !yield(item, nil) {
-				return
-			}
-		}
-	}
 }

@@ -181,9 +181,13 @@ func (c *Client) Audit(ctx context.Context, f AuditFilter) iter.Seq2[api.AuditEn
 // pageSize is how much of a list is asked for at once.
 const pageSize = 500
 
+// pages yields a list page after page; one that comes on a single page takes no
+// parameters, and q is nil.
 func pages[T any](ctx context.Context, c *Client, path string, q url.Values) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		q.Set("limit", strconv.Itoa(pageSize))
+		if q != nil {
+			q.Set("limit", strconv.Itoa(pageSize))
+		}
 		for {
 			page, err := get[api.Page[T]](ctx, c, path, q)
 			if err != nil {

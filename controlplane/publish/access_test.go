@@ -28,20 +28,8 @@ func accessOf(store *catalog.Store) *access.Service {
 	return access.New(store, operation.New(store, operation.Options{Logger: slog.New(slog.DiscardHandler)}), nil, quiet)
 }
 
-// document is what the bucket holds under a key; nil if nothing.
-func (b *bus) document(key string) []byte {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	kv, err := b.jetstream().KeyValue(ctx, wire.Bucket)
-	if err != nil {
-		return nil
-	}
-	entry, err := kv.Get(ctx, key)
-	if err != nil {
-		return nil
-	}
-	return entry.Value()
-}
+// document is what the access bucket holds under a key; nil if nothing.
+func (b *bus) document(key string) []byte { return b.value(wire.Bucket, key) }
 
 func (b *bus) showsAccess(want wire.Tenant) {
 	b.t.Helper()

@@ -48,12 +48,3 @@ func FuzzAccept(f *testing.F) {
 		media(header)
 	})
 }
-
-func FuzzHeadersForSQL(f *testing.F) {
-	f.Add("X-Name", "value\xff\x00")
-	f.Fuzz(func(t *testing.T, name, value string) {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.Header[name] = []string{value}
-		require.True(t, len(headersJSON(r.Header)) > 1)
-	})
-}

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/freehold-db/freehold/dataplane/intake"
 	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 )
@@ -86,7 +87,7 @@ func (h *Handler) settings(database string, id Identity, req *request, p prologu
 		if req.document != nil { // names types with their schemas
 			searchPath = []byte{}
 		}
-		params = append(params, searchPath, []byte(role), claims, []byte(req.method), []byte("/"+req.path), headersJSON(req.header))
+		params = append(params, searchPath, []byte(role), claims, []byte(req.method), []byte("/"+req.path), intake.Headers(req.header))
 	}
 	if p.zoned = req.prefer.timezone != ""; p.zoned {
 		params = append(params, []byte(req.prefer.timezone))

@@ -52,7 +52,7 @@ func (h *Handler) read(r *http.Request, id Identity) (*request, error) {
 	req := &request{
 		rawText: r.Header.Get("Neon-Raw-Text-Output") == "true",
 		arrays:  r.Header.Get("Neon-Array-Mode") == "true",
-		headers: headersJSON(r.Header),
+		headers: intake.Headers(r.Header),
 	}
 	if err := h.agree(r.Header["Neon-Connection-String"], id); err != nil {
 		return nil, err
@@ -177,22 +177,4 @@ func (h *Handler) agree(headers []string, id Identity) error {
 		return disagrees
 	}
 	return nil
-}
-
-// headersJSON are a request's headers for SQL to read as request.headers: names
-// in lower case, and none of those that carry credentials.
-func headersJSON(header http.Header) []byte {
-	plain := make(map[string]string, len(header))
-	for name, values := range header {
-		switch name {
-		case "Authorization", "Proxy-Authorization", "Cookie", "Apikey", "X-Api-Key", "Neon-Connection-String":
-		default:
-			plain[strings.ToLower(name)] = strings.Join(values, ", ")
-		}
-	}
-	text, err := json.Marshal(plain, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
-	if err != nil { // strings only
-		panic("sqlhttp: " + err.Error())
-	}
-	return text
 }
