@@ -48,6 +48,7 @@ Ctrl-C ends the watching; the move goes on.`,
 	f := cmd.Flags()
 	f.StringVar(&in.To, "to", "", "the shard to move to")
 	f.DurationVar(&pause, "max-pause", 500*time.Millisecond, "longest pause that a client may see")
+	f.StringVar(&in.DDL, "ddl", "refuse", "changes of the tenant's schema meanwhile: refuse, or wait until shortly before the cutover")
 	f.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")
 	f.BoolVar(&ch.wait, "wait", false, "watch until it is over (the default on a terminal)")
 	ch.flags(cmd)

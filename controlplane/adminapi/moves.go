@@ -10,6 +10,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move"
+	"github.com/freehold-db/freehold/controlplane/move/ddlguard"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
@@ -43,7 +44,11 @@ func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
 	if in.MaxPauseMS != 0 && (in.MaxPauseMS < minPauseMS || in.MaxPauseMS > maxPauseMS) {
 		return answer{}, invalidBody().At("/max_pause_ms", "is not from 10 to 60000")
 	}
-	req := move.Request{Tenant: id, To: to, MaxPause: time.Duration(in.MaxPauseMS) * time.Millisecond}
+	ddl := ddlguard.Mode(in.DDL)
+	if ddl != "" && ddl != ddlguard.Refuse && ddl != ddlguard.Wait {
+		return answer{}, invalidBody().At("/ddl", "is neither refuse nor wait")
+	}
+	req := move.Request{Tenant: id, To: to, MaxPause: time.Duration(in.MaxPauseMS) * time.Millisecond, DDL: ddl}
 	if in.DryRun {
 		steps, err := a.Moves.DryRun(ctx, req, c.actor)
 		return a.plan(ctx, id, to, steps, err)

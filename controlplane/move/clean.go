@@ -19,6 +19,9 @@ import (
 func (s *Service) clean(ctx context.Context, r *run) error {
 	start := time.Now()
 	s.dismiss(r.Op.ID)
+	if err := s.freeDDL(ctx, r); err != nil {
+		return err
+	}
 	if err := s.cleanTarget(ctx, r); err != nil {
 		return err
 	}

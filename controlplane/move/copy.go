@@ -129,6 +129,9 @@ func (c *copier) prepare(ctx context.Context) error {
 	if c.src, err = s.connect(ctx, r.Data.From.Shard, r.Data.database()); err != nil {
 		return err
 	}
+	if err := s.guardDDL(ctx, r); err != nil {
+		return err
+	}
 	return patiently(ctx, func() error {
 		if c.published, err = survey.Tables(ctx, c.src); err != nil {
 			return err
@@ -392,7 +395,7 @@ func (s *Service) undoCopy(ctx context.Context, r *run) error {
 	if err := s.stillAtSource(ctx, r); err != nil {
 		return err
 	}
-	return s.unlink(ctx, r)
+	return errors.Join(s.unlink(ctx, r), s.freeDDL(ctx, r))
 }
 
 func (s *Service) checkCopy(_ context.Context, r *run) (string, error) {

@@ -134,6 +134,9 @@ func (st *stage) unfenceWith(ctx context.Context, guard *pgx.Conn) error {
 // in which nothing old is under way: it holds nobody back.
 func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 	var err error
+	if err := s.hurryDDL(ctx, r, c); err != nil {
+		return err
+	}
 	if err := s.waitQuiet(ctx, r, c); err != nil {
 		return err
 	}

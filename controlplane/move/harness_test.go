@@ -232,6 +232,7 @@ func (w *world) requireNoTrace(on shardmap.ShardID, db string) {
 	require.NoError(w.t, conn.QueryRow(w.t.Context(), `SELECT coalesce(array_agg(what), '{}') FROM (
 		SELECT 'slot ' || slot_name AS what FROM pg_replication_slots WHERE database = current_database()
 		UNION ALL SELECT 'publication ' || pubname FROM pg_publication
+		UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger WHERE evtname LIKE 'freehold\_move%'
 		UNION ALL SELECT 'subscription ' || subname FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = current_database()
 		UNION ALL SELECT 'table ' || relname FROM pg_class WHERE relnamespace = 'freehold'::regnamespace AND relkind = 'r' AND relname NOT IN ('barrier', 'schema_change')) x`).Scan(&left))
 	require.Empty(w.t, left, "left on %s", on)

@@ -36,6 +36,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/ddlguard"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -135,6 +136,8 @@ type Request struct {
 	To     shardmap.ShardID  `json:"to"`
 	// MaxPause bounds how long clients may be kept waiting [DefaultMaxPause].
 	MaxPause time.Duration `json:"max_pause"`
+	// DDL says what becomes of changes to the tenant's schema meanwhile [ddlguard.Refuse].
+	DDL ddlguard.Mode `json:"ddl,omitempty"`
 	// Soak is how long the source is kept in step after the move, so that the tenant can be taken back [not].
 	Soak time.Duration `json:"soak,omitempty"`
 }

@@ -266,7 +266,10 @@ func (s *Service) claimSoak(ctx context.Context, r *run) error {
 	if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNotFound) {
 		err = operation.Permanent(err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.guardDDL(ctx, r)
 }
 
 // undoClaim leaves the soak as it was.
@@ -281,7 +284,7 @@ func (s *Service) undoClaim(ctx context.Context, r *run) error {
 	if k.State != catalog.Reversing {
 		return nil // the step came to nothing
 	}
-	if err := s.dropBack(ctx, r); err != nil {
+	if err := errors.Join(s.dropBack(ctx, r), s.freeDDL(ctx, r)); err != nil {
 		return err
 	}
 	dst, err := s.connect(ctx, r.Data.To, r.Data.database())

@@ -36,6 +36,7 @@ var law = []struct {
 	{"controlplane/audit", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/shard", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/move/protocol", []string{"controlplane/operation"}},
+	{"controlplane/move/ddlguard", []string{"internal/"}},
 	{"cli", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "deploy/sample", "cli/"}},
 	{"cli/", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "deploy/sample", "cli", "cli/"}},
 	// The typed client speaks to the admin API over the wire, as anyone's would; it shares the words only.

@@ -48,6 +48,8 @@ type MoveTenant struct {
 	To string `json:"to"`
 	// MaxPauseMS is the longest pause a client may see at the cutover, in milliseconds; 0: 500.
 	MaxPauseMS int `json:"max_pause_ms,omitempty"`
+	// DDL is refuse or wait: what becomes of changes to the tenant's schema meanwhile; empty: refuse.
+	DDL string `json:"ddl,omitempty"`
 	// DryRun walks the same steps, changes nothing, and answers with a Plan.
 	DryRun bool `json:"dry_run,omitempty"`
 }

@@ -108,7 +108,8 @@ func parseTOC(list []byte) ([]Entry, error) {
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, fmt.Errorf("pg_restore --list: unexpected line %q: %w", line, err)
 		}
-		if strings.HasPrefix(f[2], "ACL pg_catalog ") || strings.HasPrefix(f[2], "EVENT TRIGGER - "+schemachange.TriggerPrefix) {
+		if strings.HasPrefix(f[2], "ACL pg_catalog ") || strings.HasPrefix(f[2], "EVENT TRIGGER - "+schemachange.TriggerPrefix) ||
+			strings.HasPrefix(f[2], "COMMENT - EVENT TRIGGER "+schemachange.TriggerPrefix) {
 			continue
 		}
 		entries = append(entries, Entry{ID: n, Class: uint32(class), OID: uint32(oid), Describe: f[2]})

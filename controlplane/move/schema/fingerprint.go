@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/internal/schemachange"
 )
 
 // Querier is a connection or a transaction.
@@ -45,10 +47,10 @@ var parts = []part{
 	{"policy", "SELECT p.* FROM pg_catalog.pg_policy p WHERE p.polrelid IN (SELECT oid FROM rel)"},
 	{"sequence", "SELECT s.* FROM pg_catalog.pg_sequence s WHERE s.seqrelid IN (SELECT oid FROM rel)"},
 	{"statistic", "SELECT s.* FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid IN (SELECT oid FROM rel)"},
-	{"proc", "SELECT p.* FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 AND p.pronamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname LIKE 'pg\\_%')"},
+	{"proc", "SELECT p.* FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 AND p.pronamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname LIKE 'pg\\_%' OR nspname = 'freehold')"},
 	{"type", "SELECT t.* FROM pg_catalog.pg_type t WHERE t.oid >= 16384 AND t.typrelid = 0 AND t.typnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname LIKE 'pg\\_%') AND (t.typelem = 0 OR NOT EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.oid = t.typelem AND e.typrelid <> 0))"},
 	{"namespace", "SELECT n.* FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'"},
-	{"description", `SELECT d.* FROM pg_catalog.pg_description d WHERE d.objoid >= 16384 AND d.classoid <> 'pg_catalog.pg_publication'::pg_catalog.regclass
+	{"description", `SELECT d.* FROM pg_catalog.pg_description d WHERE d.objoid >= 16384 AND d.classoid <> ALL (ARRAY['pg_catalog.pg_publication', 'pg_catalog.pg_event_trigger']::pg_catalog.regclass[])
 		AND NOT (d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objoid IN (SELECT oid FROM pg_catalog.pg_class WHERE relnamespace IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'freehold')))`},
 	{"default_acl", "SELECT x.* FROM pg_catalog.pg_default_acl x"},
 	{"enum", "SELECT x.* FROM pg_catalog.pg_enum x"},
@@ -63,7 +65,7 @@ var parts = []part{
 	{"ts_config", "SELECT x.* FROM pg_catalog.pg_ts_config x WHERE x.oid >= 16384"},
 	{"ts_config_map", "SELECT x.* FROM pg_catalog.pg_ts_config_map x WHERE x.mapcfg >= 16384"},
 	{"ts_dict", "SELECT x.* FROM pg_catalog.pg_ts_dict x WHERE x.oid >= 16384"},
-	{"event_trigger", "SELECT x.* FROM pg_catalog.pg_event_trigger x"},
+	{"event_trigger", "SELECT x.* FROM pg_catalog.pg_event_trigger x WHERE x.evtname NOT LIKE '" + schemachange.TriggerPrefix + "%'"},
 	{"foreign_server", "SELECT x.* FROM pg_catalog.pg_foreign_server x"},
 }
 
