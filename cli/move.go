@@ -23,6 +23,9 @@ func tenantMoveCommand() *cobra.Command {
 is given up with nothing changed, and tried again. --dry-run walks the same steps,
 changes nothing, and says what each would do or why the move would be refused.
 
+The copy slows down by itself while a server of either side, or a standby of
+one, has trouble keeping up, and says so; --max-rate bounds it besides.
+
 On a terminal the move is watched until it is over, elsewhere only with --wait.
 Ctrl-C ends the watching; the move goes on.`,
 		Example:           "  tenant-ops tenant move acme --to s2\n  tenant-ops tenant move acme --to s2 --dry-run\n  tenant-ops tenant move acme --to s2 --max-pause 200ms --wait",
@@ -49,6 +52,7 @@ Ctrl-C ends the watching; the move goes on.`,
 	f.StringVar(&in.To, "to", "", "the shard to move to")
 	f.DurationVar(&pause, "max-pause", 500*time.Millisecond, "longest pause that a client may see")
 	f.StringVar(&in.DDL, "ddl", "refuse", "changes of the tenant's schema meanwhile: refuse, or wait until shortly before the cutover")
+	f.Var(sizeFlag{&in.MaxBytesPerS}, "max-rate", "copy no more than this a second over the wire, like 50MB; 0: as much as the servers bear")
 	f.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")
 	f.BoolVar(&ch.wait, "wait", false, "watch until it is over (the default on a terminal)")
 	ch.flags(cmd)

@@ -25,6 +25,7 @@ type Moves interface {
 const (
 	minPauseMS = 10
 	maxPauseMS = 60_000
+	minRate    = 64 << 10 // bytes a second: slower than that the WAL that the source keeps grows faster than the copy
 )
 
 func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
@@ -44,11 +45,14 @@ func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
 	if in.MaxPauseMS != 0 && (in.MaxPauseMS < minPauseMS || in.MaxPauseMS > maxPauseMS) {
 		return answer{}, invalidBody().At("/max_pause_ms", "is not from 10 to 60000")
 	}
+	if in.MaxBytesPerS != 0 && in.MaxBytesPerS < minRate {
+		return answer{}, invalidBody().At("/max_bytes_per_s", "is not 0, nor 65536 or more")
+	}
 	ddl := ddlguard.Mode(in.DDL)
 	if ddl != "" && ddl != ddlguard.Refuse && ddl != ddlguard.Wait {
 		return answer{}, invalidBody().At("/ddl", "is neither refuse nor wait")
 	}
-	req := move.Request{Tenant: id, To: to, MaxPause: time.Duration(in.MaxPauseMS) * time.Millisecond, DDL: ddl}
+	req := move.Request{Tenant: id, To: to, MaxPause: time.Duration(in.MaxPauseMS) * time.Millisecond, DDL: ddl, MaxRate: in.MaxBytesPerS}
 	if in.DryRun {
 		steps, err := a.Moves.DryRun(ctx, req, c.actor)
 		return a.plan(ctx, id, to, steps, err)

@@ -317,59 +317,6 @@ func (c *copier) blank(ctx context.Context) error {
 	return err
 }
 
-// rows copies and compares all tables, and builds their indexes.
-func (c *copier) rows(ctx context.Context) error {
-	started := time.Now()
-	job := data.Job{
-		Source: func(ctx context.Context) (*pgx.Conn, error) {
-			return c.s.connect(ctx, c.r.Data.From.Shard, c.r.Data.database())
-		},
-		Target: func(ctx context.Context) (*pgx.Conn, error) {
-			return c.s.connect(ctx, c.r.Data.To, c.r.Data.database())
-		},
-		Snapshot: c.export.Snapshot, Tables: c.tables, Streams: c.s.opt.Streams,
-		Index: c.index,
-		Progress: func(p data.Progress) {
-			rate := float64(p.Copied) / time.Since(started).Seconds()
-			out := operation.Progress{Phase: fmt.Sprintf("rows, %d of %d tables", p.Tables, len(c.tables)), BytesDone: p.Copied, BytesTotal: p.Total, Rate: rate}
-			if p.Total > 0 {
-				out.Percent = 100 * (0.75*float64(p.Copied) + 0.25*float64(p.Compared)) / float64(p.Total)
-				if rate > 0 {
-					out.ETA = time.Duration(float64(p.Total-p.Copied) / rate * 1e9)
-				}
-			}
-			c.r.Report(out)
-		},
-	}
-	var err error
-	c.report, err = job.Run(ctx)
-	c.comparedFor = time.Since(started) - c.report.IndexedFor
-	return err
-}
-
-// index builds keys and indexes of tables whose rows are there, and has the planner know them.
-func (c *copier) index(ctx context.Context, tables []survey.Table) error {
-	var entries []schema.Entry
-	names := ""
-	for i, t := range tables {
-		entries = append(entries, c.byTable[t.OID]...)
-		if i > 0 {
-			names += ", "
-		}
-		names += t.Ident()
-	}
-	if err := c.restore(ctx, entries, 1); err != nil {
-		return err
-	}
-	conn, err := c.s.connect(ctx, c.r.Data.To, c.r.Data.database())
-	if err != nil {
-		return err
-	}
-	defer closeConn(conn)
-	_, err = conn.Exec(ctx, "ANALYZE "+names, pgx.QueryExecModeSimpleProtocol)
-	return err
-}
-
 // constraints makes what is left of the schema: foreign keys, triggers, policies, comments.
 func (c *copier) constraints(ctx context.Context) error {
 	c.export.Release()

@@ -37,6 +37,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/ddlguard"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -64,6 +65,7 @@ type Options struct {
 	PGBinDir string        // directories with pg_dump and pg_restore, as a PATH; one for each major version [required]
 	Grace    time.Duration // how long the source is kept after a move [10 min]
 	Streams  int           // tables or parts of tables copied at once [CPUs, 2 to 4]
+	Bearable pace.Bounds   // what servers may show before a copy slows down
 	// SoakMaxWAL bounds the log, in bytes, that a server keeps for a place that
 	// is kept in step; a soak that costs more is ended [4 GB].
 	SoakMaxWAL int64
@@ -140,6 +142,8 @@ type Request struct {
 	DDL ddlguard.Mode `json:"ddl,omitempty"`
 	// Soak is how long the source is kept in step after the move, so that the tenant can be taken back [not].
 	Soak time.Duration `json:"soak,omitempty"`
+	// MaxRate bounds the copy, in bytes a second over the wire [as fast as the servers bear].
+	MaxRate int64 `json:"max_rate,omitempty"`
 }
 
 // linkPrefix begins the name of every publication, slot and subscription of a move.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -70,7 +69,10 @@ func (r *run) carry(ctx context.Context, w *worker, tables []survey.Table) (rows
 		counts, err := answers(dst.Frontend(), nil)
 		arrived <- tally{counts, err}
 	}()
-	left, err := answers(src.Frontend(), forward(dst.Frontend(), &r.streamed))
+	left, err := answers(src.Frontend(), forward(dst.Frontend(), func(n int) error {
+		r.streamed.Add(int64(n))
+		return r.Pace.Take(ctx, n)
+	}))
 	if err == nil {
 		err = dst.Frontend().Flush()
 	}
@@ -132,14 +134,17 @@ func answers(f *pgproto3.Frontend, data func(pgproto3.BackendMessage) error) (ro
 	}
 }
 
-// forward hands on what a COPY TO sends to the COPY FROM at the other side.
-func forward(to *pgproto3.Frontend, moved *atomic.Int64) func(pgproto3.BackendMessage) error {
+// forward hands on what a COPY TO sends to the COPY FROM at the other side;
+// pass counts the bytes and holds them back.
+func forward(to *pgproto3.Frontend, pass func(n int) error) func(pgproto3.BackendMessage) error {
 	waiting := 0
 	return func(message pgproto3.BackendMessage) error {
 		switch m := message.(type) {
 		case *pgproto3.CopyData:
+			if err := pass(len(m.Data)); err != nil {
+				return err
+			}
 			to.Send(&pgproto3.CopyData{Data: m.Data})
-			moved.Add(int64(len(m.Data)))
 			waiting += len(m.Data)
 		case *pgproto3.CopyDone:
 			to.Send(&pgproto3.CopyDone{})

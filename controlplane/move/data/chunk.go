@@ -2,7 +2,7 @@
 // snapshot, by parallel binary COPY pipes, and compares both sides by counts
 // and checksums that don't depend on the order of rows.
 //
-// Import law: of this module, data imports internal packages and controlplane/move/survey only.
+// Import law: of this module, data imports internal packages, controlplane/move/survey and pace only.
 package data
 
 import (

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 )
 
@@ -34,7 +35,8 @@ type Job struct {
 	Source, Target Connect
 	Snapshot       string // exported at the source; kept alive by the caller
 	Tables         []survey.Table
-	Streams        int // jobs at once
+	Streams        int        // jobs at once
+	Pace           *pace.Pace // may hold it back; nil: nothing does
 	// Index builds the keys and indexes of tables whose rows are there. It is
 	// called once for each table, small ones together, while others are copied.
 	Index func(ctx context.Context, tables []survey.Table) error
@@ -165,7 +167,7 @@ func (r *run) copyChunk(ctx context.Context, w *worker, t survey.Table, c chunk)
 	// A transaction for each chunk, so that the tenant's own DDL and TRUNCATE
 	// wait for a chunk at most.
 	return inSnapshot(ctx, w.source, r.Snapshot, func() error {
-		n, err := pipe(ctx, w.source.PgConn(), w.target.PgConn(), t, c, &r.streamed)
+		n, err := pipe(ctx, w.source.PgConn(), w.target.PgConn(), t, c, &r.streamed, r.Pace)
 		if err != nil {
 			return err
 		}
@@ -237,6 +239,9 @@ func (r *run) compare(tables []survey.Table, source bool) {
 // compareBy queues one reading of bytes, and has what it finds added to the tables' sums.
 func (r *run) compareBy(source bool, bytes int64, tables []survey.Table, read func(context.Context, *pgx.Conn) ([]Sum, error)) {
 	r.queue.add(third, func(ctx context.Context, w *worker) (err error) {
+		if err := r.Pace.Look(ctx, bytes); err != nil {
+			return err
+		}
 		conn := w.target
 		if source {
 			conn = w.source

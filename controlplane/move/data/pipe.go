@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 )
 
@@ -17,8 +18,8 @@ import (
 const pipeBuffer = 256 << 10
 
 // pipe copies one chunk and returns how many rows. src must be inside the
-// snapshot's transaction. moved counts bytes as they pass.
-func pipe(ctx context.Context, src, dst *pgconn.PgConn, t survey.Table, c chunk, moved *atomic.Int64) (int64, error) {
+// snapshot's transaction. moved counts bytes as they pass, pace holds them back.
+func pipe(ctx context.Context, src, dst *pgconn.PgConn, t survey.Table, c chunk, moved *atomic.Int64, pace *pace.Pace) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r, w := io.Pipe()
@@ -28,7 +29,7 @@ func pipe(ctx context.Context, src, dst *pgconn.PgConn, t survey.Table, c chunk,
 	}
 	read := make(chan result, 1)
 	go func() {
-		buffered := bufio.NewWriterSize(&counter{w, moved}, pipeBuffer)
+		buffered := bufio.NewWriterSize(&counter{w, moved, func(n int) error { return pace.Take(ctx, n) }}, pipeBuffer)
 		tag, err := src.CopyTo(ctx, buffered, copyOut(t, c))
 		if err == nil {
 			err = buffered.Flush()
@@ -56,11 +57,15 @@ func pipe(ctx context.Context, src, dst *pgconn.PgConn, t survey.Table, c chunk,
 }
 
 type counter struct {
-	w io.Writer
-	n *atomic.Int64
+	w    io.Writer
+	n    *atomic.Int64
+	wait func(n int) error
 }
 
 func (c *counter) Write(p []byte) (int, error) {
+	if err := c.wait(len(p)); err != nil {
+		return 0, err
+	}
 	n, err := c.w.Write(p)
 	c.n.Add(int64(n))
 	return n, err

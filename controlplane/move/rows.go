@@ -1,0 +1,102 @@
+package move
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/move/data"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
+	"github.com/freehold-db/freehold/controlplane/move/schema"
+	"github.com/freehold-db/freehold/controlplane/move/survey"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/internal/sleep"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// rows copies and compares all tables, and builds their indexes, no faster
+// than the servers bear.
+func (c *copier) rows(ctx context.Context) error {
+	started := time.Now()
+	var latest atomic.Pointer[data.Progress]
+	latest.Store(&data.Progress{})
+	p := pace.New(c.r.Data.MaxRate)
+	beside, stop := context.WithCancel(ctx)
+	ended := make(chan struct{}, 2)
+	go func() {
+		c.watch(beside, p)
+		ended <- struct{}{}
+	}()
+	go func() {
+		for sleep.For(beside, time.Second/2) == nil { // a copy that waits has nothing else to say
+			c.progress(*latest.Load(), started, p.Waiting())
+		}
+		ended <- struct{}{}
+	}()
+	job := data.Job{
+		Source:   c.opener(c.r.Data.From.Shard, c.r.Data.database()),
+		Target:   c.opener(c.r.Data.To, c.r.Data.database()),
+		Snapshot: c.export.Snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: p,
+		Index:    c.index,
+		Progress: func(p data.Progress) { latest.Store(&p) },
+	}
+	var err error
+	c.report, err = job.Run(ctx)
+	c.comparedFor = time.Since(started) - c.report.IndexedFor
+	stop()
+	<-ended
+	<-ended
+	return err
+}
+
+func (c *copier) opener(on shardmap.ShardID, database string) func(context.Context) (*pgx.Conn, error) {
+	return func(ctx context.Context) (*pgx.Conn, error) { return c.s.connect(ctx, on, database) }
+}
+
+// watch has both servers' load set the pace.
+func (c *copier) watch(ctx context.Context, p *pace.Pace) {
+	var servers []pace.Server
+	for _, on := range []shardmap.ShardID{c.r.Data.From.Shard, c.r.Data.To} {
+		servers = append(servers, pace.Server{Name: string(on), Connect: c.opener(on, maintenance)})
+	}
+	p.Watch(ctx, servers, c.r.Data.Link, applicationName, c.s.opt.Bearable)
+}
+
+// progress reports how far the copy is, and what it waits for.
+func (c *copier) progress(p data.Progress, started time.Time, waiting string) {
+	rate := float64(p.Copied) / time.Since(started).Seconds()
+	out := operation.Progress{Phase: fmt.Sprintf("rows, %d of %d tables", p.Tables, len(c.tables)), BytesDone: p.Copied, BytesTotal: p.Total, Rate: rate, Waiting: waiting}
+	if p.Total > 0 {
+		out.Percent = 100 * (0.75*float64(p.Copied) + 0.25*float64(p.Compared)) / float64(p.Total)
+		if rate > 0 {
+			out.ETA = time.Duration(float64(p.Total-p.Copied) / rate * 1e9)
+		}
+	}
+	c.r.Report(out)
+}
+
+// index builds keys and indexes of tables whose rows are there, and has the planner know them.
+func (c *copier) index(ctx context.Context, tables []survey.Table) error {
+	var entries []schema.Entry
+	names := ""
+	for i, t := range tables {
+		entries = append(entries, c.byTable[t.OID]...)
+		if i > 0 {
+			names += ", "
+		}
+		names += t.Ident()
+	}
+	if err := c.restore(ctx, entries, 1); err != nil {
+		return err
+	}
+	conn, err := c.s.connect(ctx, c.r.Data.To, c.r.Data.database())
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	_, err = conn.Exec(ctx, "ANALYZE "+names, pgx.QueryExecModeSimpleProtocol)
+	return err
+}
