@@ -2,16 +2,12 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
-	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/router"
 )
@@ -137,63 +133,4 @@ func (g *Gateway) report(c *gin.Context, action string, id *bearer.Identity, oth
 func nameless() *fault.Fault {
 	return fault.New(http.StatusBadRequest, "tenant_required", "The request does not say for which tenant it is").
 		WithHint("Use the tenant's subdomain, or name it in the header.")
-}
-
-// refusal words a refusal for the one who sent the credential, and reports
-// those that point to a leak. Codes are PostgREST's where it has one, which its
-// clients know: 301 not valid, 303 claims refused.
-func (g *Gateway) refusal(c *gin.Context, credential string, err error) *fault.Fault {
-	var revoked *bearer.RevokedError
-	var f *fault.Fault
-	switch {
-	case errors.Is(c.Request.Context().Err(), context.Canceled):
-		return fault.From(context.Canceled) // the client left; whatever could not be looked up is no failure of ours
-	case errors.Is(err, bearer.ErrNoKeys):
-		return unavailable("keys_unavailable", "Tokens cannot be checked yet: the issuer's keys are not known", err)
-	case errors.Is(err, bearer.ErrBusy):
-		return unavailable(string(limit.Overloaded), "This node has more new tokens to verify than it can", err)
-	case errors.Is(err, access.ErrUnknown):
-		return unavailable("access_unknown", "What the tenant's credentials may do cannot be looked up now", err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fault.From(err)
-	case errors.Is(err, bearer.ErrAmbiguous):
-		return nameless().WithCause(err)
-	case errors.As(err, &revoked):
-		g.report(c, access.ActionRevoked, revoked.Identity, "", "A revoked token was shown")
-		f = fault.New(http.StatusUnauthorized, "PGRST303", "The token is revoked").WithHint("Get a new token.")
-	case errors.Is(err, bearer.ErrExpired):
-		f = fault.New(http.StatusUnauthorized, "PGRST303", "JWT expired").WithHint("Get a new token.")
-	case errors.Is(err, bearer.ErrClaims):
-		f = fault.New(http.StatusUnauthorized, "PGRST303", "The token's claims are refused").
-			WithHint("It must be for this audience, of the accepted issuer, valid now, and claim a tenant and a role of it.")
-	case errors.Is(err, bearer.ErrKey), errors.Is(err, bearer.ErrKeyExpired):
-		return g.keyRefusal(c, credential, err)
-	default:
-		f = fault.New(http.StatusUnauthorized, "PGRST301", "The token is not valid").
-			WithHint("It must be a JWT signed by the accepted issuer.")
-	}
-	return challenge(f).WithCause(err)
-}
-
-// keyRefusal is for API keys. One that is none at all is nobody's, and not reported.
-func (g *Gateway) keyRefusal(c *gin.Context, text string, err error) *fault.Fault {
-	message := "The API key is not valid: there is no such key (any more)"
-	if errors.Is(err, bearer.ErrKeyExpired) {
-		message = "The API key has expired"
-	}
-	if tenant, id, bad := access.ParseKey(text); bad == nil {
-		g.report(c, access.ActionKeyRefused, &bearer.Identity{Tenant: tenant, Subject: "key/" + id}, "", message)
-	}
-	return challenge(fault.New(http.StatusUnauthorized, "api_key_invalid", message).WithHint("Make a new key for the tenant.")).WithCause(err)
-}
-
-func challenge(f *fault.Fault) *fault.Fault {
-	f.Header = http.Header{"Www-Authenticate": {`Bearer error="invalid_token", error_description="` + strings.ReplaceAll(f.Message, `"`, `'`) + `"`}}
-	return f
-}
-
-func unavailable(code, message string, err error) *fault.Fault {
-	f := fault.New(http.StatusServiceUnavailable, code, message).WithHint("Nothing was executed: try again.")
-	f.RetryAfter = time.Second
-	return f.WithCause(err)
 }

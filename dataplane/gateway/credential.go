@@ -29,7 +29,7 @@ func credentialsOf(r *http.Request) (credentials, error) {
 	}
 	switch {
 	case bearer == "" && key == "":
-		return credentials{}, noCredential("The request has no bearer token", "Send one header: Authorization: Bearer <token>.")
+		return credentials{}, anonymous()
 	case key == "", key == bearer:
 		return credentials{main: bearer}, nil
 	case bearer == "":
@@ -46,11 +46,14 @@ func bearerOf(r *http.Request) (string, error) {
 	case 0:
 		return "", nil
 	case 1:
-		scheme, token, ok := strings.Cut(values[0], " ")
-		if token = strings.TrimSpace(token); ok && token != "" && strings.EqualFold(scheme, "Bearer") {
-			return token, nil
+		scheme, token, _ := strings.Cut(values[0], " ")
+		switch token = strings.TrimSpace(token); {
+		case !strings.EqualFold(scheme, "Bearer"):
+			return "", anonymous()
+		case token == "":
+			return "", challenge(fault.New(http.StatusUnauthorized, "PGRST301", "Empty JWT is sent in Authorization header"))
 		}
-		return "", noCredential("The request has no bearer token", "Send one header: Authorization: Bearer <token>.")
+		return token, nil
 	}
 	return "", noCredential("The request has several Authorization headers", "Send one.")
 }
@@ -81,6 +84,11 @@ func keyOf(r *http.Request) (string, error) {
 
 // sqlPath is where a connection string is a credential.
 const sqlPath = "/sql"
+
+// anonymous is PostgREST's refusal of a request without a token.
+func anonymous() *fault.Fault {
+	return fault.New(http.StatusUnauthorized, "PGRST302", "Anonymous access is disabled")
+}
 
 // noCredential is PostgREST's code for a request that shows nothing to be judged.
 func noCredential(message, hint string) *fault.Fault {

@@ -133,7 +133,7 @@ func (is *trusted) check(ctx context.Context, token string, g *gate) (claims jwt
 			g.leave()
 		}
 	}()
-	_, err = is.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
+	t, err := is.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
 		if _, ok := t.Header["crit"]; ok { // extensions that must be understood, and none is
 			return nil, errors.New("critical header extension")
 		}
@@ -156,7 +156,7 @@ func (is *trusted) check(ctx context.Context, token string, g *gate) (claims jwt
 		return key, err
 	})
 	if err != nil {
-		return nil, nil, tokenError(err)
+		return nil, nil, tokenError(err, t, claims, is.Algorithms)
 	}
 	return claims, set, nil
 }

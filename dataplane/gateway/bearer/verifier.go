@@ -11,7 +11,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/golang-jwt/jwt/v5"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +32,8 @@ var (
 	ErrClaims = errors.New("token's claims are refused")
 	// ErrInvalid: not a token, or not signed by a key and algorithm we accept.
 	ErrInvalid = errors.New("token is invalid")
+	// ErrAlgorithm, an ErrInvalid: the token is signed in a way that is not accepted of its issuer, or not at all.
+	ErrAlgorithm = fmt.Errorf("%w: its algorithm is not accepted", ErrInvalid)
 	// ErrAmbiguous: the token is good for several tenants and the request names none of them.
 	ErrAmbiguous = errors.New("token names several tenants")
 	// ErrKey: the API key is not one of the tenant's any more, or never was.
@@ -47,6 +48,12 @@ type RevokedError struct{ Identity *Identity }
 
 // Error names no secret.
 func (*RevokedError) Error() string { return "token is revoked" }
+
+// ClaimTypeError is a claim of a well signed token that is of no type it could have.
+type ClaimTypeError struct{ Claim string }
+
+// Error names the claim.
+func (e *ClaimTypeError) Error() string { return "claim " + e.Claim + " is of another type" }
 
 const (
 	cacheParts = 16
@@ -309,17 +316,4 @@ func CheckAlgorithms(algorithms []string) error {
 		return errors.New("no token algorithm is accepted")
 	}
 	return access.CheckAlgorithms(algorithms)
-}
-
-// tokenError sorts what the JWT library found wrong.
-func tokenError(err error) error {
-	switch {
-	case errors.Is(err, ErrNoKeys), errors.Is(err, ErrBusy):
-		return err
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return fmt.Errorf("%w: %w", ErrExpired, err)
-	case errors.Is(err, jwt.ErrTokenInvalidClaims):
-		return fmt.Errorf("%w: %w", ErrClaims, err)
-	}
-	return fmt.Errorf("%w: %w", ErrInvalid, err)
 }
