@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 func tenantMoveCommand() *cobra.Command {
 	var in api.MoveTenant
 	var ch change
-	var pause time.Duration
+	var pause, soak time.Duration
 	cmd := &cobra.Command{
 		Use:   "move ID --to SHARD",
 		Short: "Move a tenant to another shard while it is served",
@@ -23,12 +22,15 @@ func tenantMoveCommand() *cobra.Command {
 is given up with nothing changed, and tried again. --dry-run walks the same steps,
 changes nothing, and says what each would do or why the move would be refused.
 
+With --soak the source goes on following what is written at the target: until the
+soak is over, completed or reversed, "tenant move reverse" takes the tenant back.
+
 The copy slows down by itself while a server of either side, or a standby of
 one, has trouble keeping up, and says so; --max-rate bounds it besides.
 
 On a terminal the move is watched until it is over, elsewhere only with --wait.
 Ctrl-C ends the watching; the move goes on.`,
-		Example:           "  tenant-ops tenant move acme --to s2\n  tenant-ops tenant move acme --to s2 --dry-run\n  tenant-ops tenant move acme --to s2 --max-pause 200ms --wait",
+		Example:           "  tenant-ops tenant move acme --to s2\n  tenant-ops tenant move acme --to s2 --dry-run\n  tenant-ops tenant move acme --to s2 --max-pause 200ms --wait\n  tenant-ops tenant move acme --to s2 --soak 30m",
 		Args:              oneArg("tenant's ID"),
 		ValidArgsFunction: completeTenants,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,9 +40,12 @@ Ctrl-C ends the watching; the move goes on.`,
 			if err := checkShard(cmd, in.To); err != nil {
 				return err
 			}
-			in.MaxPauseMS = int(pause / time.Millisecond)
-			if pause < 10*time.Millisecond || pause > time.Minute || pause%time.Millisecond != 0 {
-				return &usageError{cmd.CommandPath(), fmt.Errorf("--max-pause %s: want whole milliseconds from 10ms to 1m", pause)}
+			var err error
+			if in.MaxPauseMS, err = checkPause(cmd, pause); err != nil {
+				return err
+			}
+			if in.SoakSeconds, err = checkSoak(cmd, soak); err != nil {
+				return err
 			}
 			if in.DryRun {
 				return planMove(cmd, args[0], in)
@@ -53,12 +58,14 @@ Ctrl-C ends the watching; the move goes on.`,
 	f.DurationVar(&pause, "max-pause", 500*time.Millisecond, "longest pause that a client may see")
 	f.StringVar(&in.DDL, "ddl", "refuse", "changes of the tenant's schema meanwhile: refuse, or wait until shortly before the cutover")
 	f.Var(sizeFlag{&in.MaxBytesPerS}, "max-rate", "copy no more than this a second over the wire, like 50MB; 0: as much as the servers bear")
+	f.DurationVar(&soak, "soak", 0, "keep the source in step for so long after the move, so that the tenant can be taken back; 0: not at all")
 	f.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")
 	f.BoolVar(&ch.wait, "wait", false, "watch until it is over (the default on a terminal)")
 	ch.flags(cmd)
 	ch.timeoutFlag(cmd, 24*time.Hour)
 	mustGive(cmd, "to")
 	completeFlag(cmd, "to", completeShards)
+	cmd.AddCommand(moveReverseCommand(), moveCompleteCommand(), moveSoaksCommand())
 	return cmd
 }
 
@@ -71,21 +78,7 @@ func moveTenant(cmd *cobra.Command, id string, in api.MoveTenant, ch change) err
 	if err != nil {
 		return err
 	}
-	if !ch.wait && (cmd.Flags().Changed("wait") || !isTerminal(cmd.OutOrStdout())) {
-		if err := printOne(cmd, op, operationDetails); err != nil {
-			return err
-		}
-		next(cmd, "op watch "+op.ID, "op cancel "+op.ID)
-		return nil
-	}
-	if outputFormat(cmd) == asTable {
-		fmt.Fprintf(cmd.OutOrStdout(), "moving %s to %s: operation %s\n", id, in.To, op.ID)
-	}
-	if err := watchToEnd(cmd, c, op, ch.timeout); err != nil {
-		return err
-	}
-	next(cmd, "tenant show "+id)
-	return nil
+	return watchOrLeave(cmd, c, op, ch, fmt.Sprintf("moving %s to %s", id, in.To), afterMove(id, op.ID, in.SoakSeconds)...)
 }
 
 func planMove(cmd *cobra.Command, id string, in api.MoveTenant) error {
@@ -97,31 +90,5 @@ func planMove(cmd *cobra.Command, id string, in api.MoveTenant) error {
 	if err != nil {
 		return err
 	}
-	out := cmd.OutOrStdout()
-	switch f := outputFormat(cmd); f {
-	case asJSON, asYAML:
-		err = printDocument(out, f, plan)
-	default:
-		err = printItems(out, f, plan.Steps, []column[api.PlannedStep]{
-			{"step", func(s api.PlannedStep) any { return s.Step }},
-			{"what it would do", func(s api.PlannedStep) any {
-				does := s.Does
-				if does == "" {
-					does = s.Title
-				}
-				if s.NoReturn {
-					does += " (point of no return)"
-				}
-				return does
-			}},
-		})
-	}
-	if err != nil {
-		return err
-	}
-	if !plan.Feasible {
-		return &statusError{exitRefused, "change what the message names and try again; nothing was changed", errors.New(plan.Refusal)}
-	}
-	next(cmd, "tenant move "+id+" --to "+in.To)
-	return nil
+	return printPlan(cmd, plan, "tenant move "+id+" --to "+in.To)
 }

@@ -20,7 +20,7 @@ func printReceipt(out io.Writer, op api.Operation) {
 		return // there is none
 	}
 	var r move.Receipt
-	if op.Kind == move.Kind && json.Unmarshal(op.Receipt, &r) == nil && r.Tenant != "" {
+	if (op.Kind == move.Kind || op.Kind == move.KindReverse) && json.Unmarshal(op.Receipt, &r) == nil && r.Tenant != "" {
 		printMove(out, r)
 		return
 	}
@@ -34,9 +34,18 @@ func printMove(out io.Writer, r move.Receipt) {
 		fmt.Fprintf(out, "  %-13s %s\n", name, clean(fmt.Sprintf(format, args...)))
 	}
 	line("moved", "%s from %s to %s", r.Tenant, r.From, r.To)
-	line("copied", "%s in %d tables at %.1f MB/s", size(r.Bytes), r.Tables, r.CopyMBPerS)
+	kept := r.CopyMBPerS == 0 // taken back: nothing was copied
+	if !kept {
+		line("copied", "%s in %d tables at %.1f MB/s", size(r.Bytes), r.Tables, r.CopyMBPerS)
+	} else {
+		line("copied", "nothing: %d tables were kept in step", r.Tables)
+	}
 	line("pause", "%s of %s allowed; %s for clients attached to PgBouncer", milliseconds(r.PauseMS), milliseconds(r.MaxPauseMS), milliseconds(r.AttachedPauseMS))
-	line("verification", "%s after the copy, %s at the cutover: %d rows in %d tables", r.Verification.Copy, r.Verification.Final, r.Verification.Rows, r.Verification.Tables)
+	after := ""
+	if !kept {
+		after = r.Verification.Copy + " after the copy, "
+	}
+	line("verification", "%s%s at the cutover: %d rows in %d tables", after, r.Verification.Final, r.Verification.Rows, r.Verification.Tables)
 	for _, d := range r.Verification.Detail {
 		line("", "%s", d)
 	}
@@ -49,6 +58,9 @@ func printMove(out io.Writer, r move.Receipt) {
 	line("phases", "%s", strings.Join(phases, ", "))
 	for i, a := range r.Attempts {
 		line("cutover", "try %d: %s; clients held for %s, %d of %d nodes drained", i+1, a.Outcome, milliseconds(a.HeldMS), a.NodesDrained, a.Nodes)
+	}
+	if r.SoakUntil != nil {
+		line("soak", "until %s the tenant can be taken back", r.SoakUntil.Format(time.RFC3339))
 	}
 	for _, w := range r.Warnings {
 		line("warning", "%s", w)

@@ -45,6 +45,8 @@ type Config struct {
 	// DeleteGrace is how long a deleted tenant is restorable; MoveGrace how long a move's source is kept.
 	DeleteGrace time.Duration `yaml:"delete_grace" env:"FREEHOLD_DELETE_GRACE"`
 	MoveGrace   time.Duration `yaml:"move_grace" env:"FREEHOLD_MOVE_GRACE"`
+	// SoakMaxWALMB bounds the log, in MB, that a shard keeps so that a tenant can be taken back.
+	SoakMaxWALMB int `yaml:"soak_max_wal_mb" env:"FREEHOLD_SOAK_MAX_WAL_MB"`
 	// Workers is how many operations this replica runs at once.
 	Workers int `yaml:"workers" env:"FREEHOLD_WORKERS"`
 	// LeaseFor is how long a worker's lease lasts without renewal; takeover needs at most this and a poll.
@@ -66,6 +68,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.IdleInTxTimeout, 30*time.Second)
 	config.Default(&c.DeleteGrace, 7*24*time.Hour)
 	config.Default(&c.MoveGrace, 10*time.Minute)
+	config.Default(&c.SoakMaxWALMB, 4096)
 	config.Default(&c.Workers, 4)
 	config.Default(&c.LeaseFor, 5*time.Second)
 }

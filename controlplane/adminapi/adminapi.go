@@ -41,6 +41,8 @@ type Deps struct {
 	Shards  Shards
 	// Moves starts online moves (*move.Service).
 	Moves Moves
+	// Soaks takes moves back or ends their soaks (*move.Service).
+	Soaks Soaks
 	// Access keeps plans, settings, keys and roles.
 	Access *access.Service
 	// Audit is the audit log that is listed (*audit.Log); records are written through Catalog.
@@ -70,6 +72,8 @@ type Catalog interface {
 	ListShards(ctx context.Context) ([]catalog.ShardUsage, error)
 	SetShardState(ctx context.Context, tx pgx.Tx, id shardmap.ShardID, from []catalog.ShardState, to catalog.ShardState) (catalog.Shard, error)
 	AppendAudit(ctx context.Context, tx pgx.Tx, r catalog.AuditRecord) error
+	GetSoak(ctx context.Context, operation string) (catalog.Soak, error)
+	ListSoaks(ctx context.Context, f catalog.SoakFilter, p catalog.Page) ([]catalog.Soak, string, error)
 	BeginRequest(ctx context.Context, actor, key string, hash []byte) (*catalog.Answer, error)
 	FinishRequest(ctx context.Context, actor, key string, hash []byte, a catalog.Answer) error
 	AbandonRequest(ctx context.Context, actor, key string, hash []byte) error

@@ -7,6 +7,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
@@ -37,6 +38,8 @@ var translations = []translation{
 	{catalog.ErrBusy, http.StatusConflict, "operation_under_way", "wait for the tenant's unfinished operation or cancel it (tenant-ops op list --unfinished), then try again"},
 	{catalog.ErrKeyReused, http.StatusUnprocessableEntity, "idempotency_key_reused", "use a new Idempotency-Key for a different request"},
 	{catalog.ErrNoRoom, http.StatusConflict, "no_room", "add or uncordon a shard, raise its max_databases, or name another shard"},
+	{move.ErrSoaking, http.StatusConflict, "soaking", "end the soak that the detail names (tenant-ops tenant move complete OP), or take the tenant back by it (tenant-ops tenant move reverse OP)"},
+	{move.ErrNoSoak, http.StatusConflict, "no_soak", "tenant-ops tenant move soaks shows what can be taken back; move the tenant with tenant-ops tenant move"},
 	{catalog.ErrConflict, http.StatusConflict, "conflicting_state", "look at the object's state (tenant-ops tenant show, shard show) and bring it into the one needed"},
 	{operation.ErrPastNoReturn, http.StatusConflict, "past_no_return", "its effect is committed; let it finish, then undo it with a new operation (a move back, a restore)"},
 	{operation.ErrFinal, http.StatusConflict, "operation_ended", "there is nothing left to cancel; tenant-ops op show tells how it ended"},

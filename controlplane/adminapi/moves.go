@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/controlplane/catalog"
@@ -42,8 +41,13 @@ func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, badID(err, "/to")
 	}
-	if in.MaxPauseMS != 0 && (in.MaxPauseMS < minPauseMS || in.MaxPauseMS > maxPauseMS) {
-		return answer{}, invalidBody().At("/max_pause_ms", "is not from 10 to 60000")
+	pause, err := checkPause(in.MaxPauseMS)
+	if err != nil {
+		return answer{}, err
+	}
+	soak, err := checkSoak(in.SoakSeconds)
+	if err != nil {
+		return answer{}, err
 	}
 	if in.MaxBytesPerS != 0 && in.MaxBytesPerS < minRate {
 		return answer{}, invalidBody().At("/max_bytes_per_s", "is not 0, nor 65536 or more")
@@ -52,7 +56,7 @@ func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
 	if ddl != "" && ddl != ddlguard.Refuse && ddl != ddlguard.Wait {
 		return answer{}, invalidBody().At("/ddl", "is neither refuse nor wait")
 	}
-	req := move.Request{Tenant: id, To: to, MaxPause: time.Duration(in.MaxPauseMS) * time.Millisecond, DDL: ddl, MaxRate: in.MaxBytesPerS}
+	req := move.Request{Tenant: id, To: to, MaxPause: pause, Soak: soak, DDL: ddl, MaxRate: in.MaxBytesPerS}
 	if in.DryRun {
 		steps, err := a.Moves.DryRun(ctx, req, c.actor)
 		return a.plan(ctx, id, to, steps, err)
@@ -71,6 +75,10 @@ func (a *API) plan(ctx context.Context, id shardmap.TenantID, to shardmap.ShardI
 	if err != nil && !errors.As(err, &refused) {
 		return answer{}, a.sayWhere(ctx, id, to, err)
 	}
+	return ok(dryRunDoc(steps, refused))
+}
+
+func dryRunDoc(steps []operation.StepPlan, refused *move.RefusedError) api.Plan {
 	doc := api.Plan{Steps: make([]api.PlannedStep, 0, len(steps)), Feasible: refused == nil}
 	for _, s := range steps {
 		doc.Steps = append(doc.Steps, api.PlannedStep{Step: s.Name, Title: s.Title, NoReturn: s.NoReturn, Does: s.Does})
@@ -78,7 +86,7 @@ func (a *API) plan(ctx context.Context, id shardmap.TenantID, to shardmap.ShardI
 	if refused != nil {
 		doc.Refusal = refused.Error()
 	}
-	return ok(doc)
+	return doc
 }
 
 // sayWhere puts a better hint to the most common of conflicts.

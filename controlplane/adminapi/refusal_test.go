@@ -123,6 +123,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"POST", "/v1/tenants/acme/move", `{"to":"s2","max_pause_ms":1e3000}`, 400, "invalid_body", "#/max_pause_ms"},
 		{"POST", "/v1/tenants/acme/move", `{"to":"s2","max_pause_ms":600000}`, 400, "invalid_body", "#/max_pause_ms"},
 		{"POST", "/v1/tenants/acme/move", `{"to":"s2","max_bytes_per_s":1}`, 400, "invalid_body", "#/max_bytes_per_s"},
+		{"POST", "/v1/tenants/acme/move", `{"to":"s2","soak_seconds":-1}`, 400, "invalid_body", "#/soak_seconds"},
 		{"POST", "/v1/tenants/acme/move", `{"to":"s2","dry_run":"yes"}`, 400, "invalid_body", "#/dry_run"},
 		{"POST", "/v1/tenants/acme/move", `{"to":"s2","ddl":"maybe"}`, 400, "invalid_body", "#/ddl"},
 		{"POST", "/v1/tenants/acme/access", `{"as":"superuser"}`, 400, "invalid_body", "#/as"},

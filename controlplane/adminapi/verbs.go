@@ -85,6 +85,10 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/operations/:operation", need: RoleViewer, do: (*API).getOperation},
 	{method: "GET", path: "/v1/operations/:operation/watch", need: RoleViewer, do: (*API).watchOperation},
 	{method: "POST", path: "/v1/operations/:operation/cancel", need: RoleOperator, action: "operation.cancel", do: (*API).cancelOperation},
+	{method: "POST", path: "/v1/operations/:operation/reverse", need: RoleOperator, action: "tenant.move.reverse", do: (*API).reverseMove},
+	{method: "POST", path: "/v1/operations/:operation/complete", need: RoleOperator, action: "tenant.move.complete", do: (*API).completeMove},
+	{method: "GET", path: "/v1/operations/:operation/soak", need: RoleViewer, do: (*API).getSoak},
+	{method: "GET", path: "/v1/soaks", need: RoleViewer, do: (*API).listSoaks},
 
 	{method: "GET", path: "/v1/audit", need: RoleViewer, do: (*API).listAudit},
 }

@@ -52,7 +52,7 @@ const byHand = "completed"
 // Complete starts to end a soak: the tenant stays where it is, the link is
 // taken away and the old place retired. It records in the audit log who asked
 // for it. The same actor and request key return the same operation.
-// Errors: catalog.ErrNotFound (no such move), ErrConflict (it does not soak now), ErrBusy, ErrKeyReused.
+// Errors: catalog.ErrNotFound (no such operation), [ErrNoSoak], catalog.ErrBusy, ErrKeyReused.
 func (s *Service) Complete(ctx context.Context, id string, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	k, err := s.soakOf(ctx, id)
 	if err != nil {

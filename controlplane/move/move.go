@@ -184,7 +184,7 @@ func (d *Doc) database() string { return d.From.Database }
 // Move starts an online move and records in the audit log who asked for it. The same actor and request key with the same
 // arguments return the same operation.
 // Errors: catalog.ErrNotFound (tenant or shard), ErrConflict (deleted tenant,
-// already there, shard takes no tenants), ErrBusy, ErrKeyReused.
+// already there, shard takes no tenants), ErrBusy, ErrKeyReused, [ErrSoaking].
 func (s *Service) Move(ctx context.Context, req Request, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	spec := s.spec(req, actor, requestKey)
 	if requestKey != "" { // a repeated request is answered as the first was, though the tenant is there now

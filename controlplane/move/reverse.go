@@ -47,8 +47,7 @@ type ReverseRequest struct {
 // before, with all that was written since, and records in the audit log who
 // asked for it. The same actor and request key with the same arguments return
 // the same operation.
-// Errors: catalog.ErrNotFound (no such move), ErrConflict (it does not soak
-// now), ErrBusy, ErrKeyReused.
+// Errors: catalog.ErrNotFound (no such operation), [ErrNoSoak], catalog.ErrBusy, ErrKeyReused.
 func (s *Service) Reverse(ctx context.Context, req ReverseRequest, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	k, err := s.soakOf(ctx, req.Operation)
 	if err != nil {
@@ -104,7 +103,7 @@ func (s *Service) begin(ctx context.Context, spec operation.Spec, k catalog.Soak
 }
 
 // soakOf reads the soak of an operation. Errors: catalog.ErrNotFound (no such
-// operation), ErrConflict (it has no soak).
+// operation), ErrNoSoak.
 func (s *Service) soakOf(ctx context.Context, id string) (catalog.Soak, error) {
 	k, err := s.store.GetSoak(ctx, id)
 	if !errors.Is(err, catalog.ErrNotFound) {
@@ -114,7 +113,7 @@ func (s *Service) soakOf(ctx context.Context, id string) (catalog.Soak, error) {
 	if err != nil {
 		return k, err
 	}
-	return k, fmt.Errorf("operation %s (%s, %s) does not soak; only a move made with a soak can be taken back: %w", id, op.Kind, op.State, catalog.ErrConflict)
+	return k, fmt.Errorf("operation %s (%s, %s) does not soak; only a move made with a soak can be taken back: %w", id, op.Kind, op.State, ErrNoSoak)
 }
 
 // soaking refuses a soak that is being left, or was.
@@ -123,12 +122,12 @@ func soaking(k catalog.Soak) error {
 	case catalog.Soaking:
 		return nil
 	case catalog.Reversing:
-		return fmt.Errorf("move %s is being taken back: %w", k.Operation, catalog.ErrConflict)
+		return fmt.Errorf("move %s is being taken back: %w", k.Operation, ErrNoSoak)
 	case catalog.Reversed:
-		return fmt.Errorf("move %s was taken back: %w", k.Operation, catalog.ErrConflict)
+		return fmt.Errorf("move %s was taken back: %w", k.Operation, ErrNoSoak)
 	case catalog.Ending, catalog.Ended:
 	}
-	return fmt.Errorf("the soak of move %s is over: %s: %w", k.Operation, k.Reason, catalog.ErrConflict)
+	return fmt.Errorf("the soak of move %s is over: %s: %w", k.Operation, k.Reason, ErrNoSoak)
 }
 
 // preflightReverse finds what could break and touches nothing.

@@ -231,9 +231,16 @@ func (s *Service) notSoaking(ctx context.Context, id shardmap.TenantID) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("tenant %s soaks on %s after operation %s, and can be taken back to %s; complete or reverse that move first: %w",
-		id, k.Home, k.Operation, k.Old, catalog.ErrConflict)
+	return fmt.Errorf("tenant %s on %s can still be taken back to %s, where operation %s moved it from: %w", id, k.Home, k.Old, k.Operation, ErrSoaking)
 }
+
+// Errors a caller decides on; both are catalog.ErrConflict as well.
+var (
+	// ErrSoaking: the tenant has a way back; complete or reverse that move first.
+	ErrSoaking = fmt.Errorf("the tenant soaks: %w", catalog.ErrConflict)
+	// ErrNoSoak: the move does not soak, or not any more.
+	ErrNoSoak = fmt.Errorf("there is no way back: %w", catalog.ErrConflict)
+)
 
 // atBarrier are the statements for the target when the stream ends at the
 // barrier. With a link back they wait for that one's end (see stream.PublishBack).

@@ -41,6 +41,7 @@ type Domain struct {
 type moveDoc struct {
 	Tenant shardmap.TenantID `json:"tenant"`
 	To     shardmap.ShardID  `json:"to"`
+	Soak   time.Duration     `json:"soak"`
 }
 
 func newDomain(store *catalog.Store, opt operation.Options) *Domain {
@@ -63,9 +64,10 @@ func newDomain(store *catalog.Store, opt operation.Options) *Domain {
 			if err := r.SetReceipt(map[string]any{"pause_ms": 12.5, "bytes": 10}); err != nil {
 				return err
 			}
-			return r.Commit(ctx, func(context.Context, pgx.Tx) error { return nil })
+			return r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error { return d.beginSoak(ctx, tx, r.Op, r.Data.To, r.Data.Soak) })
 		}},
 	}})
+	d.registerSoaks()
 	return d
 }
 
@@ -196,7 +198,7 @@ func (d *Domain) Move(ctx context.Context, req move.Request, actor catalog.Actor
 		return nil, err
 	}
 	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if op, err = d.engine.StartTx(ctx, tx, operation.Spec{Kind: move.Kind, Tenant: id, Data: moveDoc{id, to}, Actor: actor, RequestKey: key}); err != nil {
+		if op, err = d.engine.StartTx(ctx, tx, operation.Spec{Kind: move.Kind, Tenant: id, Data: moveDoc{id, to, req.Soak}, Actor: actor, RequestKey: key}); err != nil {
 			return err
 		}
 		return d.audit(ctx, tx, actor, "tenant.move", id)
@@ -210,7 +212,7 @@ func (d *Domain) DryRun(ctx context.Context, req move.Request, actor catalog.Act
 	if err := d.endpoints(ctx, id, to); err != nil {
 		return nil, err
 	}
-	plan, err := d.engine.DryRun(ctx, operation.Spec{Kind: move.Kind, Tenant: id, Data: moveDoc{id, to}, Actor: actor})
+	plan, err := d.engine.DryRun(ctx, operation.Spec{Kind: move.Kind, Tenant: id, Data: moveDoc{id, to, req.Soak}, Actor: actor})
 	if id == "clumsy" {
 		return plan[:1], fmt.Errorf("preflight: %w", &move.RefusedError{})
 	}

@@ -50,6 +50,8 @@ type MoveTenant struct {
 	MaxPauseMS int `json:"max_pause_ms,omitempty"`
 	// DDL is refuse or wait: what becomes of changes to the tenant's schema meanwhile; empty: refuse.
 	DDL string `json:"ddl,omitempty"`
+	// SoakSeconds is how long the source is kept in step after the move, so that the tenant can be taken back; 0: not at all.
+	SoakSeconds int `json:"soak_seconds,omitempty"`
 	// MaxBytesPerS bounds the copy, in bytes a second over the wire; 0: as fast as the servers bear.
 	MaxBytesPerS int64 `json:"max_bytes_per_s,omitempty"`
 	// DryRun walks the same steps, changes nothing, and answers with a Plan.
