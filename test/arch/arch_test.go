@@ -35,6 +35,8 @@ var law = []struct {
 	{"controlplane/publish", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/access"}},
 	{"controlplane/audit", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/shard", []string{"shardmap", "internal/", "controlplane/catalog"}},
+	{"controlplane/clone", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/shard", "controlplane/provision", "controlplane/access",
+		"controlplane/move/data", "controlplane/move/pace", "controlplane/move/schema", "controlplane/move/survey"}},
 	{"controlplane/move/protocol", []string{"controlplane/operation"}},
 	{"controlplane/move/ddlguard", []string{"internal/"}},
 	{"cli", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "deploy/sample", "cli/"}},
