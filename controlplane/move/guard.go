@@ -21,8 +21,11 @@ import (
 // ends that session, and with it what was not committed.
 const (
 	guardTable = "freehold.move_worker"
-	guardHold  = "LOCK TABLE " + guardTable + " IN ROW SHARE MODE"
-	guardRead  = "SELECT coalesce(max(token), 0) FROM " + guardTable + " WHERE operation = $1"
+	// A worker that is stopped inside the guard after a later one has claimed
+	// the database would keep that one waiting: the server ends its session.
+	guardIdle = "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+	guardHold = "LOCK TABLE " + guardTable + " IN ROW SHARE MODE"
+	guardRead = "SELECT coalesce(max(token), 0) FROM " + guardTable + " WHERE operation = $1"
 )
 
 // lease is a worker's hold on an operation.
@@ -48,7 +51,7 @@ func claim(ctx context.Context, conn *pgx.Conn, l lease, held func(context.Conte
 		return fmt.Errorf("claim the database: %w", err)
 	}
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		for _, sql := range []string{"CREATE TABLE IF NOT EXISTS " + guardTable + " (operation text NOT NULL, token bigint NOT NULL)",
+		for _, sql := range []string{guardIdle, "CREATE TABLE IF NOT EXISTS " + guardTable + " (operation text NOT NULL, token bigint NOT NULL)",
 			"LOCK TABLE " + guardTable + " IN EXCLUSIVE MODE"} {
 			if _, err := tx.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 				return err
@@ -86,6 +89,7 @@ func claim(ctx context.Context, conn *pgx.Conn, l lease, held func(context.Conte
 func guarded(ctx context.Context, conn *pgx.Conn, l lease, fn func(conn *pgx.Conn) error) error {
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN")
+	batch.Queue(guardIdle)
 	batch.Queue(guardHold)
 	var newest int64
 	batch.Queue(guardRead, l.operation).QueryRow(func(row pgx.Row) error { return row.Scan(&newest) })
