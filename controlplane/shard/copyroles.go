@@ -262,13 +262,23 @@ func SyncRoles(ctx context.Context, src, dst *pgx.Conn, database string) error {
 // CopySettings copies the settings of the database and of its roles in the
 // database (ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET).
 func CopySettings(ctx context.Context, src, dst *pgx.Conn, database string) error {
+	return copySettings(ctx, src, dst, database, database)
+}
+
+// copySettings copies them to a database of another name; roles that it does
+// not have are left out.
+func copySettings(ctx context.Context, src, dst *pgx.Conn, from, to string) error {
+	there, err := existingRoles(ctx, dst, to)
+	if err != nil {
+		return err
+	}
 	rows, err := src.Query(ctx, `
 		SELECT coalesce(a.rolname::text, ''), s.setconfig FROM pg_catalog.pg_db_role_setting s
 		JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
 		LEFT JOIN pg_catalog.pg_authid a ON a.oid = s.setrole
-		WHERE d.datname = $1 AND (s.setrole = 0 OR a.`+roleFilter+`) ORDER BY 1`, database)
+		WHERE d.datname = $1 AND (s.setrole = 0 OR a.`+roleFilter+`) ORDER BY 1`, from)
 	if err != nil {
-		return fmt.Errorf("settings of %s: %w", database, err)
+		return fmt.Errorf("settings of %s: %w", from, err)
 	}
 	type setting struct {
 		Role   string
@@ -276,20 +286,23 @@ func CopySettings(ctx context.Context, src, dst *pgx.Conn, database string) erro
 	}
 	settings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[setting])
 	if err != nil {
-		return fmt.Errorf("settings of %s: %w", database, err)
+		return fmt.Errorf("settings of %s: %w", from, err)
 	}
 	var b strings.Builder
 	for _, s := range settings {
-		prefix := "ALTER DATABASE " + pg.Ident(database)
-		if s.Role != "" {
-			prefix = "ALTER ROLE " + pg.Ident(s.Role) + " IN DATABASE " + pg.Ident(database)
+		prefix := "ALTER DATABASE " + pg.Ident(to)
+		if role := renamed(s.Role, from, to); role != "" {
+			if !there[role] {
+				continue
+			}
+			prefix = "ALTER ROLE " + pg.Ident(role) + " IN DATABASE " + pg.Ident(to)
 		}
-		if err := writeSettings(&b, prefix, s.Config); err != nil {
-			return fmt.Errorf("settings of %s: %w", database, err)
+		if err := writeSettings(&b, prefix, renamedAll(s.Config, from, to)); err != nil {
+			return fmt.Errorf("settings of %s: %w", from, err)
 		}
 	}
 	if err := script(ctx, dst, b.String()); err != nil {
-		return fmt.Errorf("settings of %s: %w", database, err)
+		return fmt.Errorf("settings of %s: %w", from, err)
 	}
 	return nil
 }

@@ -1,0 +1,323 @@
+package clone
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/move/data"
+	"github.com/freehold-db/freehold/controlplane/move/schema"
+	"github.com/freehold-db/freehold/controlplane/move/survey"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// maxCopies bounds how often a copy is begun anew because the source changed in a way that no snapshot hides.
+const maxCopies = 4
+
+// migrations is the schema of the table that says which migrations were run: it
+// is part of the schema's state, so its rows are copied always.
+const migrations = "migrations"
+
+// errChanged: what was copied may be of two moments.
+var errChanged = errors.New("the source's schema was changed or a table truncated during the copy")
+
+// copy fills the new database. All of it leans on one snapshot, which lives as
+// long as its connection; after a crash it starts from an empty database.
+func (s *Service) copy(ctx context.Context, r *run) error {
+	for {
+		err := s.copyOnce(ctx, r)
+		if !errors.Is(err, errChanged) {
+			return err
+		}
+		if r.Data.Copies >= maxCopies {
+			return operation.Permanent(fmt.Errorf("%w, %d times; clone when no migration is under way", err, r.Data.Copies))
+		}
+		r.Report(operation.Progress{Phase: "copying again", Waiting: err.Error()})
+	}
+}
+
+func (s *Service) copyOnce(ctx context.Context, r *run) error {
+	start := time.Now()
+	r.Data.Copies++
+	source, err := s.store.GetTenant(ctx, r.Data.Source) // it may have moved since
+	if err != nil {
+		return permanent(err)
+	}
+	c := &copier{s: s, r: r, from: source.Placement, token: "clone_" + hex.EncodeToString(must(uuid.NewV7()))}
+	defer c.close()
+	for _, part := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"preparing", c.prepare}, {"schema", c.schema}, {"rows", c.rows}, {"constraints", c.constraints}, {"values", c.values}, {"checking", c.check},
+	} {
+		begun := time.Now()
+		r.Report(operation.Progress{Phase: part.name, BytesTotal: r.Data.Receipt.Bytes})
+		if err := part.do(ctx); err != nil {
+			return fmt.Errorf("copy: %s: %w", part.name, err)
+		}
+		if err := s.during(part.name); err != nil {
+			return err
+		}
+		r.Data.Receipt.phase("copy/"+part.name, begun)
+	}
+	rec := &r.Data.Receipt
+	rec.phase("copy", start)
+	rec.From, rec.Copies, rec.SnapshotAt, rec.Verification = c.from, r.Data.Copies, &c.snapshotAt, "equal"
+	rec.Tables, rec.Rows, rec.Bytes, rec.StreamedBytes = c.report.Tables, c.report.Rows, c.report.Bytes, c.report.Streamed
+	return r.SetReceipt(*rec)
+}
+
+func must(id uuid.UUID, err error) []byte {
+	if err != nil {
+		panic(err) // the system has no randomness
+	}
+	return id[:]
+}
+
+// copier is one copy under way.
+type copier struct {
+	s    *Service
+	r    *run
+	from shardmap.Placement
+	// token names a table of the database that is filled, and so tells it from
+	// one that another worker made under its name meanwhile.
+	token string
+
+	src      *pgx.Conn // holds the snapshot, in a transaction
+	dst      *pgx.Conn
+	snapshot string
+	// state of the source as the snapshot sees it.
+	state      string
+	snapshotAt time.Time
+
+	archive   *schema.Archive
+	tables    []survey.Table
+	byTable   map[uint32][]schema.Entry
+	rest      []schema.Entry
+	sequences []position
+	views     []survey.Named
+	report    data.Report
+}
+
+func (c *copier) close() {
+	if c.archive != nil {
+		_ = c.archive.Close() // a leftover in the temporary directory harms nobody
+	}
+	closeConn(c.src)
+	closeConn(c.dst)
+}
+
+// prepare makes the empty database, anew if it was begun before.
+func (c *copier) prepare(ctx context.Context) error {
+	r, s := c.r, c.s
+	src, err := s.fleet.Session(ctx, c.from.Shard, maintenance, applicationName)
+	if err != nil {
+		return err
+	}
+	defer closeConn(src)
+	dst, err := s.fleet.Session(ctx, r.Data.Shard, maintenance, applicationName)
+	if err != nil {
+		return err
+	}
+	defer closeConn(dst)
+	if err := r.Held(ctx); err != nil { // before we stop anybody
+		return err
+	}
+	release, err := shard.Seize(ctx, dst, r.Data.Database)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := r.Held(ctx); err != nil {
+		return err
+	}
+	document, err := s.provision.MakeLogin(ctx, r.Data.Database)
+	if err != nil {
+		return err
+	}
+	if r.Data.Roles, err = shard.CloneTarget(ctx, src, dst, c.from.Database, r.Data.Database, document, s.provision.Limits()); err != nil {
+		return err
+	}
+	if c.dst, err = s.fleet.TableSession(ctx, r.Data.Shard, r.Data.Database, applicationName); err != nil {
+		return err
+	}
+	_, err = c.dst.Exec(ctx, "CREATE TABLE freehold."+pg.Ident(c.token)+" ()")
+	return err
+}
+
+// source and target connect for the copy of rows.
+func (c *copier) source(ctx context.Context) (*pgx.Conn, error) {
+	return c.s.fleet.TableSession(ctx, c.from.Shard, c.from.Database, applicationName)
+}
+
+func (c *copier) target(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := c.s.fleet.TableSession(ctx, c.r.Data.Shard, c.r.Data.Database, applicationName)
+	if err != nil {
+		return nil, err
+	}
+	var ours bool
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", "freehold."+c.token).Scan(&ours)
+	if err == nil && !ours {
+		err = fmt.Errorf("database %s was made anew by another worker: %w", c.r.Data.Database, operation.ErrLeaseLost)
+	}
+	if err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// schema takes the snapshot, and makes the target's empty tables of what it holds.
+func (c *copier) schema(ctx context.Context) error {
+	r, s := c.r, c.s
+	keys, err := c.look(ctx)
+	if err != nil {
+		return err
+	}
+	tools, err := s.tools.For(ctx, pg.Major(c.src), pg.Major(c.dst))
+	if err != nil {
+		return err
+	}
+	env, err := s.fleet.ToolEnv(ctx, c.from.Shard, c.from.Database, applicationName)
+	if err != nil {
+		return err
+	}
+	if c.archive, err = tools.Dump(ctx, env, c.snapshot, 10*time.Second); err != nil {
+		return err
+	}
+	if err := c.archive.Rename(ctx, c.from.Database, r.Data.Database); err != nil {
+		return err
+	}
+	copied := map[uint32]bool{}
+	for _, t := range c.tables {
+		copied[t.OID] = true
+	}
+	c.byTable, c.rest = c.archive.ByTable(keys.Index, keys.Constraint, copied)
+	if err := c.blank(ctx); err != nil {
+		return err
+	}
+	return c.restore(ctx, c.archive.Pre, 1)
+}
+
+// look begins the snapshot and reads in it what the copy needs to know.
+func (c *copier) look(ctx context.Context) (keys survey.Owned, err error) {
+	if c.src, err = c.source(ctx); err != nil {
+		return keys, err
+	}
+	// The transaction ends with its connection.
+	if _, err := c.src.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", pgx.QueryExecModeSimpleProtocol); err != nil {
+		return keys, err
+	}
+	if err := c.src.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.now()").Scan(&c.snapshot, &c.snapshotAt); err != nil {
+		return keys, fmt.Errorf("snapshot of the source: %w", err)
+	}
+	moving, err := beingMoved(ctx, c.src)
+	if err != nil {
+		return keys, err
+	}
+	if moving {
+		return keys, operation.Wait(2*time.Second, whyMoving)
+	}
+	if c.state, err = stateOf(ctx, c.src); err != nil {
+		return keys, err
+	}
+	tables, err := survey.Tables(ctx, c.src)
+	if err != nil {
+		return keys, err
+	}
+	c.tables = c.s.wanted(c.r, tables)
+	if c.views, err = survey.MaterializedViews(ctx, c.src); err != nil {
+		return keys, err
+	}
+	if err := c.readSequences(ctx); err != nil {
+		return keys, err
+	}
+	return survey.Keys(ctx, c.src)
+}
+
+// wanted are the tables whose rows are copied.
+func (s *Service) wanted(r *run, tables []survey.Table) []survey.Table {
+	if !r.Data.SchemaOnly {
+		return tables
+	}
+	var own []survey.Table
+	for _, t := range tables {
+		if t.Schema == migrations {
+			own = append(own, t)
+		}
+	}
+	return own
+}
+
+// stateOf changes with the schema and with what a snapshot does not hide: a
+// TRUNCATE, or a rewrite of a table.
+func stateOf(ctx context.Context, q survey.Querier) (state string, err error) {
+	err = q.QueryRow(ctx, `SELECT (`+schema.FingerprintSQL()+`) || ' ' || (
+		SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(c.oid::text || '/' || c.relfilenode::text, ',' ORDER BY c.oid), ''))
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid >= 16384 AND n.nspname <> 'freehold')`).Scan(&state)
+	if err != nil {
+		return "", fmt.Errorf("state of the source: %w", err)
+	}
+	return state, nil
+}
+
+// check makes sure that nothing came in between that the snapshot did not hide.
+func (c *copier) check(ctx context.Context) error {
+	conn, err := c.source(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	now, err := stateOf(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if now != c.state {
+		return errChanged
+	}
+	_, err = c.dst.Exec(ctx, "DROP TABLE freehold."+pg.Ident(c.token))
+	return err
+}
+
+// blank readies the new database for what pg_dump took from the source's.
+func (c *copier) blank(ctx context.Context) error {
+	var public bool
+	var comment *string
+	err := c.src.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public'),
+		(SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`).Scan(&public, &comment)
+	if err != nil {
+		return err
+	}
+	sql, err := shard.BlankSQL(c.r.Data.Database, public)
+	if err != nil {
+		return err
+	}
+	if comment != nil {
+		lit, err := pg.Literal(strings.ReplaceAll(*comment, c.from.Database, c.r.Data.Database))
+		if err != nil {
+			return err
+		}
+		sql += "COMMENT ON DATABASE " + pg.Ident(c.r.Data.Database) + " IS " + lit
+	}
+	_, err = c.dst.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
+
+func (c *copier) restore(ctx context.Context, entries []schema.Entry, jobs int) error {
+	env, err := c.s.fleet.ToolEnv(ctx, c.r.Data.Shard, c.r.Data.Database, applicationName, "synchronous_commit=off", "maintenance_work_mem=256MB")
+	if err != nil {
+		return err
+	}
+	return c.archive.Restore(ctx, env, entries, jobs)
+}
