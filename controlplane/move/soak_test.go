@@ -244,7 +244,11 @@ func TestCancelTakesTheLinkBackAway(t *testing.T) {
 
 // The keeper ends a soak that leads back no more, or costs too much, and says why.
 func TestKeeperEndsSoaks(t *testing.T) {
-	for name, c := range map[string]struct {
+	t.Parallel()
+	shared := newWorld(t, "a", "b")
+	shared.opt.SoakEvery = 200 * time.Millisecond
+	shared.keep()
+	cases := map[shardmap.TenantID]struct {
 		why  string
 		make func(w *world, db string, op *operation.Operation)
 	}{
@@ -258,20 +262,16 @@ func TestKeeperEndsSoaks(t *testing.T) {
 		"deleted": {"the tenant was deleted", func(w *world, db string, _ *operation.Operation) {
 			catalogtest.Tx(w.t, w.store, func(ctx context.Context, tx pgx.Tx) error {
 				at := time.Now().Add(time.Hour)
-				_, err := w.store.SetTenantState(ctx, tx, "watched", []shardmap.State{shardmap.Active}, shardmap.Deleted, &at)
+				_, err := w.store.SetTenantState(ctx, tx, "deleted", []shardmap.State{shardmap.Active}, shardmap.Deleted, &at)
 				return err
 			})
 			require.NoError(w.t, shard.Fence(w.t.Context(), w.conn("b", "postgres"), db))
 		}},
-		"unread": {"of the server's log were kept", func(w *world, db string, op *operation.Operation) {
-			script(w.t, w.conn("a", db), `ALTER SUBSCRIPTION "`+backName(op)+`" DISABLE`)
-			w.opt.SoakMaxWAL = 1 << 20
-			w.asOwner("b", db, "INSERT INTO nokey SELECT 1, repeat('x', 1000) FROM generate_series(1, 4000)")
-		}},
 		"unslotted": {"slot is gone", func(w *world, db string, op *operation.Operation) {
 			script(w.t, w.conn("a", db), `ALTER SUBSCRIPTION "`+backName(op)+`" DISABLE`)
+			home := w.conn("b", db)
 			pgtest.Eventually(w.t, "nobody reads the slot", func() bool {
-				_, err := w.conn("b", db).Exec(w.t.Context(), "SELECT pg_drop_replication_slot($1)", backName(op))
+				_, err := home.Exec(w.t.Context(), "SELECT pg_drop_replication_slot($1)", backName(op))
 				return err == nil
 			})
 		}},
@@ -279,28 +279,48 @@ func TestKeeperEndsSoaks(t *testing.T) {
 			script(w.t, w.conn("a", db), "DROP TABLE public.by_index")
 			w.asOwner("b", db, stir)
 		}},
-	} {
-		t.Run(name, func(t *testing.T) {
+	}
+	for id, c := range cases {
+		t.Run(string(id), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "a", "b")
-			w.opt.SoakEvery = 200 * time.Millisecond
-			db, _ := w.tenant("watched", "a")
+			w := *shared
+			w.t = t
+			db, _ := w.tenant(id, "a")
 			w.asOwner("a", db, awkward)
-			op, _ := w.soaked("watched", "b")
-			c.make(w, db, op)
-			w.keep()
-			require.Eventually(t, func() bool { return w.soakState(op.ID) == catalog.Ended }, 2*time.Minute, 20*time.Millisecond)
-			k, err := w.store.GetSoak(t.Context(), op.ID)
-			require.NoError(t, err)
-			require.Contains(t, k.Reason, c.why)
-			for _, on := range []shardmap.ShardID{"a", "b"} {
-				w.requireNoTrace(on, db)
-			}
-			row, err := w.store.GetDatabase(t.Context(), "a", db)
-			require.NoError(t, err)
-			require.NotNil(t, row.DropAfter)
+			op, _ := w.soaked(id, "b")
+			c.make(&w, db, op)
+			w.requireEnded(db, op, c.why)
 		})
 	}
+}
+
+// requireEnded waits until the keeper has ended the soak, and checks that it leaves nothing.
+func (w *world) requireEnded(db string, op *operation.Operation, why string) {
+	w.t.Helper()
+	require.Eventually(w.t, func() bool { return w.soakState(op.ID) == catalog.Ended }, 2*time.Minute, 20*time.Millisecond)
+	k, err := w.store.GetSoak(w.t.Context(), op.ID)
+	require.NoError(w.t, err)
+	require.Contains(w.t, k.Reason, why)
+	for _, on := range []shardmap.ShardID{"a", "b"} {
+		w.requireNoTrace(on, db)
+	}
+	row, err := w.store.GetDatabase(w.t.Context(), "a", db)
+	require.NoError(w.t, err)
+	require.NotNil(w.t, row.DropAfter)
+}
+
+// An old place that does not read costs disk where the tenant lives: only so much.
+func TestKeeperBoundsTheLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.opt.SoakEvery, w.opt.SoakMaxWAL = 200*time.Millisecond, 1<<20
+	db, _ := w.tenant("unread", "a")
+	w.asOwner("a", db, awkward)
+	op, _ := w.soaked("unread", "b")
+	script(t, w.conn("a", db), `ALTER SUBSCRIPTION "`+backName(op)+`" DISABLE`)
+	w.asOwner("b", db, "INSERT INTO nokey SELECT 1, repeat('x', 1000) FROM generate_series(1, 4000)")
+	w.keep()
+	w.requireEnded(db, op, "of the server's log were kept")
 }
 
 // A slot goes at once even while another operation has the tenant for long.
