@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
-	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -244,9 +242,11 @@ func (k *keeper) clear(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID,
 		return err
 	}
 	// Rows first, then who works on which: an operation that came in between has no row among them.
-	worked, err := k.underConstruction(ctx, len(rows) > 0)
-	if err != nil {
-		return err
+	var worked map[string]bool
+	if len(rows) > 0 {
+		if worked, err = k.underConstruction(ctx); err != nil {
+			return err
+		}
 	}
 	hopeless := slices.DeleteFunc(rows, func(d catalog.Database) bool { return worked[d.Name] })
 	ready, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseReady})
@@ -296,24 +296,4 @@ func (k *keeper) discard(ctx context.Context, conn *pgx.Conn, d catalog.Database
 func (k *keeper) list(ctx context.Context, f catalog.DatabaseFilter) ([]catalog.Database, error) {
 	rows, _, err := k.store.ListDatabases(ctx, f, catalog.Page{Limit: 1000}) // what is beyond comes next round
 	return rows, err
-}
-
-// underConstruction names the databases that unfinished creations work on.
-func (k *keeper) underConstruction(ctx context.Context, any bool) (map[string]bool, error) {
-	worked := map[string]bool{}
-	for after := ""; any; {
-		ops, next, err := k.engine.List(ctx, operation.Filter{Kind: KindCreate, Unfinished: true}, catalog.Page{After: after, Limit: 1000})
-		if err != nil {
-			return nil, err
-		}
-		for _, op := range ops {
-			var doc createDoc
-			if err := json.Unmarshal(op.Data, &doc); err != nil {
-				return nil, err
-			}
-			worked[doc.Database] = true
-		}
-		after, any = next, next != ""
-	}
-	return worked, nil
 }
