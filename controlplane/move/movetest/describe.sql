@@ -1,7 +1,7 @@
 -- What a database holds, one line for each thing, in words that mean the same on
 -- every version: compared across versions where one pg_dump can't be. Run it
 -- with an empty search_path. It leaves out what a version adds by itself:
--- MAINTAIN and identity of partitions (17), not-null constraints (18), versions of extensions and collations.
+-- MAINTAIN and identity of partitions (17), not-null constraints and the names of what a foreign key to a partitioned table makes for its partitions (18), versions of extensions and collations.
 WITH mine AS MATERIALIZED (
   SELECT oid, nspname, quote_ident(nspname) AS q FROM pg_namespace
   WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'freehold')
@@ -30,6 +30,7 @@ WITH mine AS MATERIALIZED (
   UNION ALL SELECT concat_ws('|', 'partitioned', rel.q, pg_get_partkeydef(rel.oid)) FROM rel WHERE relkind = 'p'
   UNION ALL SELECT concat_ws('|', 'constraint', coalesce(rel.q, format_type(c.contypid, NULL)), c.conname, pg_get_constraintdef(c.oid), c.convalidated, c.conislocal)
     FROM pg_constraint c JOIN mine ON mine.oid = c.connamespace LEFT JOIN rel ON rel.oid = c.conrelid WHERE c.contype <> 'n' AND (c.conrelid = 0 OR rel.oid IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = c.conparentid AND p.conrelid = c.conrelid)
   UNION ALL SELECT concat_ws('|', 'index', pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisclustered, i.indisreplident) FROM pg_index i JOIN rel ON rel.oid = i.indrelid
   UNION ALL SELECT concat_ws('|', 'trigger', pg_get_triggerdef(t.oid), t.tgenabled) FROM pg_trigger t JOIN rel ON rel.oid = t.tgrelid WHERE NOT t.tgisinternal
   UNION ALL SELECT concat_ws('|', 'rule', pg_get_ruledef(r.oid), r.ev_enabled) FROM pg_rewrite r JOIN rel ON rel.oid = r.ev_class WHERE r.rulename <> '_RETURN'

@@ -10,11 +10,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var (
+	//go:embed everything.sql
+	common string
+	//go:embed rarer.sql
+	rarer string
+)
+
 // Everything makes, as the owner role of a tenant's database, a little of
 // everything that a move must carry.
+var Everything = common + rarer
+
+// Changes are what an application does to all of that while it moves. They are
+// made by an admin connection.
 //
-//go:embed everything.sql
-var Everything string
+//go:embed changes.sql
+var Changes string
 
 //go:embed describe.sql
 var describeSQL string
