@@ -89,6 +89,8 @@ type Config struct {
 	// default; ExtraSearchPath is where SQL finds things besides, [""] is nowhere.
 	Schemas         []string `yaml:"schemas" env:"FREEHOLD_SCHEMAS"`
 	ExtraSearchPath []string `yaml:"extra_search_path" env:"FREEHOLD_EXTRA_SEARCH_PATH"`
+	// HoistedSettings are the settings of a called function that hold for its whole transaction.
+	HoistedSettings []string `yaml:"hoisted_settings" env:"FREEHOLD_HOISTED_SETTINGS"`
 	// OpenAPI says whose privileges the document at the root follows, see rest.Options.
 	OpenAPI string `yaml:"openapi" env:"FREEHOLD_OPENAPI"`
 	// Aggregates lets clients aggregate rows, Plans see execution plans, Rollback ask for what they wrote to be undone.
@@ -139,6 +141,9 @@ func (c *Config) Defaults() {
 	}
 	if len(c.ExtraSearchPath) == 0 {
 		c.ExtraSearchPath = []string{"public"}
+	}
+	if len(c.HoistedSettings) == 0 {
+		c.HoistedSettings = rest.HoistedSettings
 	}
 	config.Default(&c.RequestFor, 30*time.Second)
 	config.Default(&c.DrainFor, 10*time.Second)

@@ -170,7 +170,7 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 	}
 	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer,
 		Owner:   s.router.As(tenantdb.Owner),
-		Schemas: s.cfg.Schemas, ExtraSearchPath: s.cfg.ExtraSearchPath, OpenAPI: s.cfg.OpenAPI,
+		Schemas: s.cfg.Schemas, ExtraSearchPath: s.cfg.ExtraSearchPath, Hoisted: s.cfg.HoistedSettings, OpenAPI: s.cfg.OpenAPI,
 		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback}).Register(s.gate.API())
 	sqlhttp.New(sqlhttp.Options{Limits: s.cfg.SQL, Domain: s.cfg.Domain, Identify: sqlIdentity,
 		Door: func(l tenantdb.Login) sqlhttp.Door { return s.router.As(l) }}).Register(s.gate.API())

@@ -25,6 +25,16 @@ const (
 	checking = "SET CONSTRAINTS ALL IMMEDIATE"
 )
 
+// What a tenant's own SQL may leave behind in a session is undone at the end of
+// the transaction that it ran in, before the session is somebody else's: settings
+// (`set_config(…, false)`), advisory locks, the role. Deferred constraints speak
+// first, for their triggers are to find the request's settings. Locks of a
+// transaction that failed are released by the prologue of the next.
+const (
+	unset  = "RESET ALL"
+	unlock = "SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', NULL, false)"
+)
+
 // execute runs the settings and the statement as one batch with one Sync, which
 // makes them one transaction and one round trip. The row is copied, so that the
 // connection is free before the client has read a byte.
@@ -35,6 +45,7 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	explained := out.plan.Explain != nil
 	p.plain = p.stamped && req.document == nil && !explained && out.plan.Plain()
 	sql, params := h.settings(c.Placement.Database, id, req, p, stamp)
+	up := h.hoist(ctx, id, out.plan)
 	var stmt, count plan.Statement
 	if req.document != nil {
 		stmt = *req.document
@@ -45,33 +56,50 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 		stmt, count = out.plan.Explain.Statement(stmt), plan.Statement{}
 	}
 	var batch pgconn.Batch
+	before := 1
+	if up.isolation != "" {
+		batch.ExecParams("BEGIN ISOLATION LEVEL "+up.isolation, nil, nil, nil, nil)
+		before++
+	}
 	batch.ExecParams(sql, params, nil, nil, nil)
+	for _, setting := range up.settings {
+		batch.ExecParams(hoist, setting, nil, nil, nil)
+	}
 	batch.ExecParams(stmt.SQL, stmt.Params, nil, nil, nil)
 	if count.SQL != "" {
 		batch.ExecParams(count.SQL, count.Params, nil, nil, nil)
 	}
-	if req.rollback {
+	foreign := !p.plain && req.document == nil // the tenant's own SQL may have run
+	if req.rollback || foreign && !p.reads {
 		batch.ExecParams(checking, nil, nil, nil, nil)
+	}
+	if foreign {
+		batch.ExecParams(unset, nil, nil, nil, nil)
+		batch.ExecParams(unlock, nil, nil, nil, nil)
+	}
+	if req.rollback {
 		batch.ExecParams(undoing, nil, nil, nil, nil)
+	}
+	if up.isolation != "" {
+		batch.ExecParams("COMMIT", nil, nil, nil, nil)
 	}
 	results := c.PG.ExecBatch(ctx, &batch)
 
-	ready := false
-	if results.NextResult() {
-		_, err := results.ResultReader().Close()
-		ready = err == nil
-	}
+	ready := skip(results, before)
 	rows := 0
-	if ready && results.NextResult() {
+	if ready && skip(results, len(up.settings)) && results.NextResult() {
 		rows = out.take(results.ResultReader(), explained, h.maxAnswer(id))
-	}
-	if count.SQL != "" && ready && results.NextResult() {
-		out.takeGuess(results.ResultReader())
+		if count.SQL != "" && results.NextResult() {
+			out.takeGuess(results.ResultReader())
+		}
 	}
 	for ready && results.NextResult() {
 		_, _ = results.ResultReader().Close() // Close says what went wrong
 	}
 	err := results.Close() // waits for the commit, at which deferred constraints speak
+	if up.isolation != "" {
+		err = errors.Join(err, leave(ctx, c.PG))
+	}
 	var e *pgconn.PgError
 	if req.rollback && errors.As(err, &e) && e.Code == "22P02" && strings.Contains(e.Message, undoingText) {
 		err = nil
@@ -85,6 +113,30 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 		return fmt.Errorf("the statement returned %d rows", rows)
 	case out.tooLarge > 0:
 		return pgrst.AnswerTooLarge(out.tooLarge, h.maxAnswer(id))
+	}
+	return nil
+}
+
+// skip takes the results of n statements that have none worth reading; it tells whether they went well.
+func skip(results *pgconn.MultiResultReader, n int) bool {
+	for range n {
+		if !results.NextResult() {
+			return false
+		}
+		if _, err := results.ResultReader().Close(); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// leave ends a transaction that was begun by BEGIN and failed.
+func leave(ctx context.Context, conn *pgconn.PgConn) error {
+	if conn.IsClosed() || conn.TxStatus() == 'I' {
+		return nil
+	}
+	if err := conn.Exec(ctx, "ROLLBACK").Close(); err != nil {
+		return errors.Join(err, conn.Close(ctx))
 	}
 	return nil
 }

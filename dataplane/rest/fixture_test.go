@@ -134,3 +134,11 @@ func (a *api) get(path string, headers ...string) *httptest.ResponseRecorder {
 	a.t.Helper()
 	return a.do(http.MethodGet, path, "", headers...)
 }
+
+// sessionRole is the role that the handler's connection has between requests.
+func (a *api) sessionRole() string {
+	a.t.Helper()
+	result := a.router.conn.ExecParams(a.t.Context(), "SELECT current_user::text", nil, nil, nil, nil).Read()
+	require.NoError(a.t, result.Err)
+	return string(result.Rows[0][0])
+}

@@ -84,6 +84,9 @@ type Options struct {
 	Aggregates bool
 	// Plans lets clients see execution plans.
 	Plans bool
+	// Hoisted are the settings of a called function that hold for its whole transaction,
+	// and so for the statement that calls it; default [HoistedSettings].
+	Hoisted []string
 	// Owner is the door for requests of owners, whose role no other login can become.
 	Owner Router
 	// Rollback lets clients ask for what they wrote to be undone.
@@ -104,6 +107,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxAnswer <= 0 {
 		o.MaxAnswer = 16 << 20
+	}
+	if o.Hoisted == nil {
+		o.Hoisted = HoistedSettings
 	}
 	if o.ExtraSearchPath == nil {
 		o.ExtraSearchPath = []string{"public"}

@@ -61,6 +61,9 @@ func (p prologue) sql() string {
 	for i, name := range names {
 		calls = append(calls, "pg_catalog.set_config('"+name+"', $"+strconv.Itoa(first+i)+", true)")
 	}
+	if !p.plain {
+		calls = append(calls, "pg_catalog.pg_advisory_unlock_all()")
+	}
 	if p.reads && !p.plain {
 		calls = append(calls, "pg_catalog.set_config('transaction_read_only', 'on', true)")
 	}

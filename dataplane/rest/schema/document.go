@@ -38,6 +38,7 @@ type documentFunction struct {
 	Type, Base, Domain       string
 	RelationSchema, Relation string
 	Columns                  []Column
+	Settings                 []string
 }
 
 type documentArg struct {

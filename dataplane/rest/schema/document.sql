@@ -111,7 +111,8 @@ SELECT coalesce(json_agg(json_build_object(
          'Schema', n.nspname, 'Name', p.proname, 'Volatility', p.provolatile::text, 'SetOf', p.proretset, 'One', p.prorows = 1,
          'Args', coalesce(args.doc, '[]'), 'Type', pg_catalog.format_type(p.prorettype, -1), 'Base', coalesce(b.typname, t.typname),
          'Domain', CASE WHEN t.typtype = 'd' THEN t.typname END,
-         'Composite', coalesce(b.typtype, t.typtype) = 'c', 'RelationSchema', rn.nspname, 'Relation', rc.relname, 'Columns', cols.doc)
+         'Composite', coalesce(b.typtype, t.typtype) = 'c', 'RelationSchema', rn.nspname, 'Relation', rc.relname, 'Columns', cols.doc,
+         'Settings', (SELECT json_agg(s.setting ORDER BY s.n) FROM unnest(p.proconfig) WITH ORDINALITY s(setting, n) WHERE s.setting NOT LIKE 'search\_path=%'))
        ORDER BY n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)), '[]')
   FROM pg_catalog.pg_proc p
   JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace

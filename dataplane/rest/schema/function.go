@@ -21,7 +21,12 @@ type Function struct {
 	// Rows has the columns of the rows that it returns; nil for scalars. It is a
 	// relation of the schema when the function returns rows of one.
 	Rows *Relation
+	// Settings are those of its own (CREATE FUNCTION … SET), but for the search path, in their order.
+	Settings []Setting
 }
+
+// Setting is one that a function sets while it runs.
+type Setting struct{ Name, Value string }
 
 // Arg is an argument; a positional one has no name.
 type Arg struct {
@@ -65,6 +70,10 @@ func (s *Schema) AllFunctions(schema string) []*Function {
 
 func (s *Schema) addFunction(d *documentFunction) {
 	f := &Function{Name: Name{d.Schema, d.Name}, Volatile: d.Volatility == "v", SetOf: d.SetOf, One: d.One, Type: d.Type, Base: d.Base, Domain: d.Domain}
+	for _, s := range d.Settings {
+		name, value, _ := strings.Cut(s, "=")
+		f.Settings = append(f.Settings, Setting{name, value})
+	}
 	var out []Column
 	for _, a := range d.Args {
 		if strings.Contains("ibv", a.Mode) {
