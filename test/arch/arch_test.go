@@ -34,6 +34,8 @@ var law = []struct {
 	{"controlplane/access", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation"}},
 	{"controlplane/publish", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/access"}},
 	{"controlplane/audit", []string{"shardmap", "internal/", "controlplane/catalog"}},
+	{"controlplane/balance", []string{"shardmap"}},
+	{"controlplane/balance/", []string{"shardmap", "controlplane/balance"}},
 	{"controlplane/shard", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/clone", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/shard", "controlplane/provision", "controlplane/access",
 		"controlplane/move/data", "controlplane/move/pace", "controlplane/move/schema", "controlplane/move/survey"}},
