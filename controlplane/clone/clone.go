@@ -150,10 +150,10 @@ func (s *Service) Clone(ctx context.Context, req Request, actor catalog.Actor, r
 	return op, nil
 }
 
-// DryRun says what Clone would do, step by step, and changes nothing. The first
+// DryRunClone says what Clone would do, step by step, and changes nothing. The first
 // thing that would stop it is the error, beside the plan so far. Errors: as
 // Clone's, and [*RefusedError].
-func (s *Service) DryRun(ctx context.Context, req Request, actor catalog.Actor) ([]operation.StepPlan, error) {
+func (s *Service) DryRunClone(ctx context.Context, req Request, actor catalog.Actor) ([]operation.StepPlan, error) {
 	err := s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := s.endpoints(ctx, tx, req)
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/movetest"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/shard"
@@ -149,5 +150,46 @@ func TestPreflightAcrossVersions(t *testing.T) {
 			require.ErrorContains(t, err, "the control plane has that of 14: install the client programs of Postgres 18")
 		}
 		require.ErrorContains(t, err, "adminpack: the extension is not installed on the target's server")
+	}
+}
+
+// What draining a shard onto a newer one means is said tenant by tenant, and changes nothing.
+func TestPlanUpgrade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", shardtest.Newer)
+	db, _ := w.tenant("able", "a")
+	odd, _ := w.tenant("odd", "a")
+	script(t, w.conn("a", odd), "CREATE EXTENSION adminpack") // gone since 17
+	w.tenant("there", shardtest.Newer)
+	before := w.dump("a", db)
+	plan, err := w.PlanUpgrade(t.Context(), "a", shardtest.Newer, catalog.Page{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, plan.Tenants, 2)
+	require.Empty(t, plan.Next)
+	require.Equal(t, -1, plan.Room)
+	require.False(t, plan.Measured)
+	require.Regexp(t, `^\d+\.\d+$`, plan.From.Version)
+	require.Regexp(t, `^18\.\d+$`, plan.To.Version)
+	able, other := plan.Tenants[0], plan.Tenants[1]
+	require.Equal(t, shardmap.TenantID("able"), able.Tenant)
+	require.True(t, able.Feasible(), "%v", able.Refusals)
+	require.Positive(t, able.Tables)
+	require.Positive(t, able.Bytes)
+	require.Greater(t, able.Estimate, time.Second)
+	require.False(t, other.Feasible())
+	require.Equal(t, "extension", other.Refusals[0].Code)
+	require.NotEmpty(t, other.Refusals[0].Remedy)
+	require.Equal(t, before, w.dump("a", db))
+	w.requireNoTrace("a", db)
+
+	first, err := w.PlanUpgrade(t.Context(), "a", shardtest.Newer, catalog.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, "able", first.Next)
+	for _, c := range []struct {
+		from, to shardmap.ShardID
+		want     error
+	}{{"a", "a", catalog.ErrConflict}, {"a", "z", catalog.ErrNotFound}, {"z", "a", catalog.ErrNotFound}} {
+		_, err = w.PlanUpgrade(t.Context(), c.from, c.to, catalog.Page{})
+		require.ErrorIs(t, err, c.want, "%v", c)
 	}
 }
