@@ -23,6 +23,8 @@ var (
 	unended   = prometheus.NewDesc("freehold_operations", "Operations that have not ended.", []string{"kind", "state"}, nil)
 	outboxAge = prometheus.NewDesc("freehold_outbox_oldest_seconds", "How long the oldest change of a placement or shard has waited to be published.", nil, nil)
 	auditLag  = prometheus.NewDesc("freehold_audit_relay_lag_seconds", "How long the oldest record has waited to be in the audit log.", nil, nil)
+	soaks     = prometheus.NewDesc("freehold_soaks", "Tenants that can be taken back to where a move took them from.", nil, nil)
+	soakBytes = prometheus.NewDesc("freehold_soak_kept_bytes_max", "The most log that a shard keeps so that one tenant can be taken back.", nil, nil)
 	poolReady = prometheus.NewDesc("freehold_warm_pool_ready", "Ready databases in a shard's warm pool.", []string{"shard"}, nil)
 )
 
@@ -40,7 +42,7 @@ type figures struct {
 
 // Describe implements prometheus.Collector.
 func (f *figures) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{catalogUp, unended, outboxAge, auditLag, poolReady} {
+	for _, d := range []*prometheus.Desc{catalogUp, unended, outboxAge, auditLag, soaks, soakBytes, poolReady} {
 		ch <- d
 	}
 }
@@ -61,6 +63,8 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(outboxAge, now.OutboxAge.Seconds())
 	gauge(auditLag, now.AuditAge.Seconds())
+	gauge(soaks, float64(now.Soaks))
+	gauge(soakBytes, float64(now.SoakBytes))
 	for id, n := range now.Ready {
 		gauge(poolReady, float64(n), string(id))
 	}

@@ -17,6 +17,10 @@ type Figures struct {
 	// OutboxAge is how long the oldest change has waited to be published, AuditAge
 	// how long the oldest record has waited for the audit log; 0: none waits.
 	OutboxAge, AuditAge time.Duration
+	// Soaks counts those that have not ended; SoakBytes is the most log that a shard
+	// keeps for one of them, as of the last looks.
+	Soaks     int
+	SoakBytes int64
 	// Ready counts the warm pool of each shard, at every version of the schema.
 	Ready map[shardmap.ShardID]int
 }
@@ -45,6 +49,10 @@ func (s *Store) Figures(ctx context.Context) (Figures, error) {
 		return f, fmt.Errorf("age of the outboxes: %w", Classify(err))
 	}
 	f.OutboxAge, f.AuditAge = time.Duration(outbox*float64(time.Second)), time.Duration(audit*float64(time.Second))
+	err = s.pool.QueryRow(ctx, `select count(*), coalesce(max(kept_bytes), 0) from soaks where ended_at is null`).Scan(&f.Soaks, &f.SoakBytes)
+	if err != nil {
+		return f, fmt.Errorf("count soaks: %w", Classify(err))
+	}
 	shards, err := s.ListShards(ctx)
 	if err != nil {
 		return f, err

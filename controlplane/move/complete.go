@@ -65,8 +65,19 @@ func completeSpec(k catalog.Soak, why string, actor catalog.Actor, requestKey st
 	return operation.Spec{Kind: KindComplete, Tenant: k.Tenant, Actor: actor, RequestKey: requestKey, Data: CompleteDoc{Move: k.Operation, Why: why}}
 }
 
+// endSoak is the point of no return, from which on the tenant's other
+// operations wait: it is not passed while the tenant's home is out of reach.
 func (s *Service) endSoak(ctx context.Context, r *operation.Run[CompleteDoc]) error {
-	err := r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	k, err := s.store.GetSoak(ctx, r.Data.Move)
+	if err != nil {
+		return err
+	}
+	home, err := s.connect(ctx, k.Home, k.Database)
+	if err != nil && !isGone(err) {
+		return err
+	}
+	closeConn(home)
+	err = r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		k, err := s.store.SetSoakState(ctx, tx, r.Data.Move, []catalog.SoakState{catalog.Soaking}, catalog.Ending, r.Data.Why)
 		if err != nil {
 			return err

@@ -11,13 +11,14 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/stream"
+	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
 const (
-	// lookFor bounds one look at one soak.
-	lookFor = time.Minute
+	// inspectFor bounds one look at one soak.
+	inspectFor = time.Minute
 	// maxStrikes is how many looks in a row may find that a change could not be
 	// applied at the old place, and none after it.
 	maxStrikes = 3
@@ -69,7 +70,7 @@ func (k *keeper) round(ctx context.Context) error {
 
 // look ends a soak if there is a reason to.
 func (k *keeper) look(ctx context.Context, soak catalog.Soak) error {
-	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	ctx, cancel := context.WithTimeout(ctx, inspectFor)
 	defer cancel()
 	var why string
 	var err error
@@ -86,8 +87,13 @@ func (k *keeper) look(ctx context.Context, soak catalog.Soak) error {
 	if why == "" || err != nil {
 		return err
 	}
+	home, err := k.connect(ctx, soak.Home, soak.Database)
+	if err != nil && !isGone(err) {
+		return err // nothing can be ended there now
+	}
+	defer closeConn(home)
 	delete(k.strikes, soak.Operation)
-	return k.end(ctx, soak, why)
+	return k.end(ctx, soak, why, home)
 }
 
 // inspect looks at the link and says why the soak is to end, if it is.
@@ -165,8 +171,9 @@ func (k *keeper) atOldPlace(ctx context.Context, soak catalog.Soak, link stream.
 
 // end starts to end a soak. While another operation has the tenant, which may
 // take hours, it is written down that there is no way back any more, and the
-// slot dropped: the rest can wait.
-func (k *keeper) end(ctx context.Context, soak catalog.Soak, why string) error {
+// slot dropped: the rest can wait. Only a reverse that was asked for in time goes first.
+// home is an admin connection to the database there; nil: it is gone.
+func (k *keeper) end(ctx context.Context, soak catalog.Soak, why string, home *pgx.Conn) error {
 	actor := catalog.Actor{Name: "system", Role: "system", Reason: why}
 	var err error
 	if soak.State == catalog.Soaking {
@@ -177,6 +184,10 @@ func (k *keeper) end(ctx context.Context, soak catalog.Soak, why string) error {
 	if !errors.Is(err, catalog.ErrBusy) {
 		return err
 	}
+	reverses, _, err := k.engine.List(ctx, operation.Filter{Kind: KindReverse, Tenant: soak.Tenant, Unfinished: true}, catalog.Page{Limit: 1})
+	if err != nil || len(reverses) > 0 {
+		return err
+	}
 	err = k.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := k.store.SetSoakState(ctx, tx, soak.Operation, []catalog.SoakState{catalog.Soaking}, catalog.Ending, why)
 		return err
@@ -184,16 +195,8 @@ func (k *keeper) end(ctx context.Context, soak catalog.Soak, why string) error {
 	if errors.Is(err, catalog.ErrConflict) { // it is being taken back, this very moment
 		return nil
 	}
-	if err != nil {
+	if err != nil || home == nil {
 		return err
 	}
-	home, err := k.connect(ctx, soak.Home, soak.Database)
-	if isGone(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer closeConn(home)
 	return stream.DropSlot(ctx, home, soak.Link)
 }

@@ -259,9 +259,23 @@ func SyncRoles(ctx context.Context, src, dst *pgx.Conn, database string) error {
 	return CopySettings(ctx, src, dst, database)
 }
 
-// CopySettings copies the settings of the database and of its roles in the
-// database (ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET).
+// CopySettings has dst take over the settings of the database and of its roles
+// in the database (ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET); what
+// src does not have any more goes.
 func CopySettings(ctx context.Context, src, dst *pgx.Conn, database string) error {
+	prefixes, err := namesOf(ctx, dst, `
+		SELECT CASE WHEN s.setrole = 0 THEN 'ALTER DATABASE ' ELSE 'ALTER ROLE ' || pg_catalog.quote_ident(a.rolname) || ' IN DATABASE ' END || pg_catalog.quote_ident(d.datname)
+		FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+		LEFT JOIN pg_catalog.pg_authid a ON a.oid = s.setrole
+		WHERE d.datname = $1 AND (s.setrole = 0 OR a.rolname IS NOT NULL) ORDER BY 1`, database)
+	if err != nil {
+		return fmt.Errorf("settings of %s: %w", database, err)
+	}
+	if len(prefixes) > 0 {
+		if err := script(ctx, dst, strings.Join(prefixes, " RESET ALL;\n")+" RESET ALL"); err != nil {
+			return fmt.Errorf("settings of %s: %w", database, err)
+		}
+	}
 	return copySettings(ctx, src, dst, database, database)
 }
 

@@ -47,6 +47,7 @@ func TestRolesAreCopiedWhole(t *testing.T) {
 		`ALTER ROLE ` + shard.AuthLogin(db) + ` SET application_name = 'it''s \ me'`,
 		`ALTER ROLE ` + shard.RWRole(db) + ` SET myapp.setting = 'x=y'`,
 		`ALTER DATABASE ` + db + ` SET default_text_search_config = 'english'`,
+		`ALTER ROLE ` + shard.RORole(db) + ` IN DATABASE ` + db + ` SET work_mem = '5MB'`,
 	} {
 		_, err := src.Exec(ctx, sql)
 		require.NoError(t, err, sql)
@@ -56,8 +57,11 @@ func TestRolesAreCopiedWhole(t *testing.T) {
 
 	// What changed since comes along with a second pass.
 	login := temporary(t, f, "a", db, shard.AccessRO)
-	_, err := src.Exec(ctx, `ALTER ROLE `+shard.AuthLogin(db)+` RESET ALL`)
-	require.NoError(t, err)
+	for _, sql := range []string{`ALTER ROLE ` + shard.AuthLogin(db) + ` RESET ALL`, `ALTER DATABASE ` + db + ` RESET default_text_search_config`,
+		`ALTER ROLE ` + shard.RORole(db) + ` IN DATABASE ` + db + ` RESET work_mem`} {
+		_, err := src.Exec(ctx, sql)
+		require.NoError(t, err, sql)
+	}
 	require.NoError(t, shard.SyncRoles(ctx, src, dst, db))
 	require.Equal(t, roleFacts(t, src, db), roleFacts(t, dst, db))
 	require.NoError(t, shard.Unfence(ctx, dst, db))
