@@ -41,6 +41,7 @@ var law = []struct {
 		"controlplane/move/data", "controlplane/move/pace", "controlplane/move/schema", "controlplane/move/survey"}},
 	{"controlplane/move/protocol", []string{"controlplane/operation"}},
 	{"controlplane/move/ddlguard", []string{"internal/"}},
+	{"controlplane/move/diff", []string{"internal/", "controlplane/move/stream", "controlplane/move/survey"}},
 	{"cli", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "deploy/sample", "cli/"}},
 	{"cli/", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane", "dataplane/", "controlplane", "controlplane/", "deploy/sample", "cli", "cli/"}},
 	// The typed client speaks to the admin API over the wire, as anyone's would; it shares the words only.
