@@ -81,7 +81,7 @@ func (s *Service) catchUpOnce(ctx context.Context, r *run) error {
 		if err := s.sameSchema(ctx, r, src); err != nil {
 			return err
 		}
-		took, err := probe(ctx, src, dst, 5*time.Second)
+		took, err := probe(ctx, src, dst, r.Data.Link, 5*time.Second)
 		if err != nil {
 			return err
 		}
@@ -155,8 +155,9 @@ func (s *Service) sameSchema(ctx context.Context, r *run, src *pgx.Conn) error {
 	return nil
 }
 
-// probe sends a barrier through and times it. One that takes longer than within is given up.
-func probe(ctx context.Context, src, dst *pgx.Conn, within time.Duration) (time.Duration, error) {
+// probe sends a barrier through the link and times it. One that takes longer
+// than within is given up. Errors: stream.ErrNoSlot, when none will ever arrive.
+func probe(ctx context.Context, src, dst *pgx.Conn, link string, within time.Duration) (time.Duration, error) {
 	start, token := time.Now(), uuid.NewString()
 	if _, err := src.Exec(ctx, stream.BarrierSQL, token); err != nil {
 		return 0, fmt.Errorf("write barrier: %w", err)
@@ -167,7 +168,10 @@ func probe(ctx context.Context, src, dst *pgx.Conn, within time.Duration) (time.
 			return 0, err
 		}
 		if took := time.Since(start); there || took > within {
-			return took, nil
+			if !there {
+				_, _, err = stream.Lag(ctx, src, link)
+			}
+			return took, err
 		}
 		if err := sleep.For(ctx, time.Millisecond); err != nil {
 			return 0, err

@@ -220,9 +220,14 @@ func readState(ctx context.Context, conn *pgx.Conn) (sourceState, error) {
 	return st, nil
 }
 
+// rehearseFor bounds a rehearsal: what takes so long has broken since it was looked at.
+const rehearseFor = 20 * time.Second
+
 // rehearse runs what the critical section will run, as far as that changes
 // nothing, so that nothing there is slow for being done the first time.
 func (c *crew) rehearse(ctx context.Context, r *run) error {
+	ctx, cancel := context.WithTimeout(ctx, rehearseFor)
+	defer cancel()
 	values, err := c.barrier(ctx, uuid.NewString())
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freehold-db/freehold/controlplane/move/protocol"
+	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
@@ -161,11 +162,11 @@ func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 	if err := s.refresh(ctx, r, c.views); err != nil {
 		return err
 	}
-	if err := c.rehearse(ctx, r); err != nil {
-		return err
-	}
-	for tries := 0; ; tries++ {
-		took, err := probe(ctx, c.src, c.dst, r.Data.MaxPause)
+	for tries := 0; ; tries++ { // first, for it finds out when nothing arrives any more
+		took, err := probe(ctx, c.src, c.dst, r.Data.Link, r.Data.MaxPause)
+		if errors.Is(err, stream.ErrNoSlot) {
+			return protocol.Final(err) // for this copy
+		}
 		if err != nil {
 			return err
 		}
@@ -178,6 +179,9 @@ func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 		if err := sleep.For(ctx, jitter(50*time.Millisecond)); err != nil {
 			return err
 		}
+	}
+	if err := c.rehearse(ctx, r); err != nil {
+		return err
 	}
 	return s.waitQuiet(ctx, r, c)
 }

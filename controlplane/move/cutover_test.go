@@ -58,6 +58,41 @@ func TestEveryPointOfTheCutoverCanFail(t *testing.T) {
 	tr.requireBalanced(w, w.requireServedOnce("unlucky", "a", "b"))
 }
 
+// A slot that is dropped in the middle of the cutover takes changes with it:
+// the attempt is given up, and the tenant is copied again.
+func TestSlotDroppedInTheCutover(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	db, login := w.tenant("slotless", "a")
+	w.asOwner("a", db, trafficSchema)
+	server := w.conn("a", "postgres")
+	var once sync.Once
+	w.hit = func(name string) (err error) {
+		if name == "move/cutover/hold" {
+			once.Do(func() { err = dropSlots(t.Context(), server, db) })
+		}
+		return err
+	}
+	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a", "a")
+	rec := w.moved("slotless", "b")
+	require.GreaterOrEqual(t, rec.Copies, 2)
+	require.Equal(t, Equal, rec.Verification.Final)
+	tr.requireBalanced(w, w.requireServedOnce("slotless", "a", "b"))
+}
+
+// dropSlots drops a database's slots, whoever uses them and comes back at once.
+func dropSlots(ctx context.Context, conn *pgx.Conn, db string) error {
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = $1 AND active_pid IS NOT NULL`, db)
+		if err == nil {
+			_, err = conn.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = $1`, db)
+		}
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
 // A transaction that does not end in time has the attempt given up; the tenant
 // goes on at the source meanwhile, and the move succeeds once it has ended.
 func TestLongTransactionAbortsAnAttemptOnly(t *testing.T) {

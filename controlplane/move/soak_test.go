@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pgtest"
@@ -75,10 +77,10 @@ func (w *world) requireFollowing(db string, home, old shardmap.ShardID) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
-	src, dst := w.conn(home, db), w.conn(old, db)
-	took, err := probe(ctx, src, dst, time.Minute)
+	token := uuid.NewString()
+	_, err := w.conn(home, db).Exec(ctx, stream.BarrierSQL, token)
 	require.NoError(w.t, err)
-	require.Less(w.t, took, time.Minute, "what is written on %s does not reach %s", home, old)
+	require.NoError(w.t, stream.Arrived(ctx, w.conn(old, db), token), "what is written on %s does not reach %s", home, old)
 }
 
 func (w *world) keep() {
@@ -348,6 +350,38 @@ func TestKeeperDropsTheSlotOfABusyTenant(t *testing.T) {
 	pgtest.Eventually(t, "the soak is ended", func() bool { return w.soakState(op.ID) == catalog.Ended })
 	w.requireNoTrace("a", db)
 	w.requireNoTrace("b", db)
+}
+
+// A reverse that was asked for in time goes first, though the soak is over
+// before a worker takes it up.
+func TestReverseAskedForInTimeGoesFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("hurried", "a")
+	op, _ := w.soaked("hurried", "b")
+	script(t, w.conn("a", "postgres"), "ALTER DATABASE "+db+" SET work_mem = '7MB'") // of before, not of now
+	w.stop()
+	back := w.reverse(op.ID, 0)
+	_, err := w.store.Pool().Exec(t.Context(), "update soaks set until = clock_timestamp() where operation = $1", op.ID)
+	require.NoError(t, err)
+	w.opt.SoakEvery = 50 * time.Millisecond
+	w.keep()
+	for range 3 {
+		_, err := w.store.Pool().Exec(t.Context(), "update soaks set looked_at = 'epoch' where operation = $1", op.ID)
+		require.NoError(t, err)
+		pgtest.Eventually(t, "the keeper looks", func() (looked bool) {
+			require.NoError(t, w.store.Pool().QueryRow(t.Context(), "select looked_at > 'epoch' from soaks where operation = $1", op.ID).Scan(&looked))
+			return looked
+		})
+	}
+	w.replica()
+	back, _ = w.ended(back)
+	require.Equal(t, operation.Done, back.State, back.Error)
+	require.Equal(t, catalog.Reversed, w.soakState(op.ID))
+	require.EqualValues(t, "a", w.requireServedOnce("hurried", "a", "b"))
+	var setting string
+	require.NoError(t, w.conn("a", db).QueryRow(t.Context(), "SELECT coalesce(max(array_to_string(setconfig, ',')), '') FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = $1 AND s.setrole = 0", db).Scan(&setting))
+	require.NotContains(t, setting, "work_mem", "a setting came back that the tenant did not have any more")
 }
 
 // A changed schema can't be taken back, and the refusal says what can be done.
