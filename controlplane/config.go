@@ -42,6 +42,8 @@ type Config struct {
 	TenantConnections int           `yaml:"tenant_connections" env:"FREEHOLD_TENANT_CONNECTIONS"`
 	StatementTimeout  time.Duration `yaml:"statement_timeout" env:"FREEHOLD_STATEMENT_TIMEOUT"`
 	IdleInTxTimeout   time.Duration `yaml:"idle_in_transaction_timeout" env:"FREEHOLD_IDLE_IN_TRANSACTION_TIMEOUT"`
+	// TempFilesMB bounds what one session of a tenant may write to its shard's disk besides rows, in MB; negative: nothing does.
+	TempFilesMB int `yaml:"temp_files_mb" env:"FREEHOLD_TEMP_FILES_MB"`
 	// DeleteGrace is how long a deleted tenant is restorable; MoveGrace how long a move's source is kept.
 	DeleteGrace time.Duration `yaml:"delete_grace" env:"FREEHOLD_DELETE_GRACE"`
 	MoveGrace   time.Duration `yaml:"move_grace" env:"FREEHOLD_MOVE_GRACE"`
@@ -66,6 +68,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.TenantConnections, 40)
 	config.Default(&c.StatementTimeout, 30*time.Second)
 	config.Default(&c.IdleInTxTimeout, 30*time.Second)
+	config.Default(&c.TempFilesMB, 1024)
 	config.Default(&c.DeleteGrace, 7*24*time.Hour)
 	config.Default(&c.MoveGrace, 10*time.Minute)
 	config.Default(&c.SoakMaxWALMB, 4096)

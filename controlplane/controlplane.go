@@ -106,7 +106,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	publisher := publish.New(s.store, s.nats, publish.Options{Replicas: s.cfg.NATSReplicas, Logger: s.log})
 	tenants := provision.New(s.store, engine, fleet, secrets, provision.Options{
 		MigrationsDir: s.cfg.MigrationsDir, WarmPool: s.cfg.WarmPool, DeleteGrace: s.cfg.DeleteGrace, Logger: s.log,
-		Limits: shard.Limits{Connections: s.cfg.TenantConnections, StatementTimeout: s.cfg.StatementTimeout, IdleInTx: s.cfg.IdleInTxTimeout},
+		Limits: shard.Limits{Connections: s.cfg.TenantConnections, StatementTimeout: s.cfg.StatementTimeout, IdleInTx: s.cfg.IdleInTxTimeout, TempFilesMB: s.cfg.TempFilesMB},
 	})
 	moves := move.New(s.store, engine, fleet, publisher, move.Options{PGBinDir: bin, Grace: s.cfg.MoveGrace, SoakMaxWAL: int64(s.cfg.SoakMaxWALMB) << 20, Logger: s.log})
 	tenantAccess := access.New(s.store, engine, fleet, s.log)

@@ -47,6 +47,8 @@ type Limits struct {
 	Connections      int
 	StatementTimeout time.Duration
 	IdleInTx         time.Duration
+	// TempFilesMB bounds a session's temporary files, in MB: sorts and hashes that don't fit into memory.
+	TempFilesMB int
 }
 
 // CreateRoles makes the roles of a database, and its logins as they follow from
@@ -83,7 +85,7 @@ func define(b *strings.Builder, there map[string]bool, role, attributes string) 
 	fmt.Fprintf(b, "%s ROLE %s WITH NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS %s;\n", verb, pg.Ident(role), attributes)
 }
 
-// SetLimits binds the timeouts of limits to the data plane's logins in their database.
+// SetLimits binds the timeouts and the bound of temporary files of limits to the data plane's logins in their database.
 func SetLimits(ctx context.Context, conn *pgx.Conn, database string, limits Limits) error {
 	if err := script(ctx, conn, limitsScript(database, limits, allLogins[:])); err != nil {
 		return fmt.Errorf("limits of %s: %w", database, err)
@@ -96,11 +98,15 @@ func limitsScript(database string, limits Limits, logins []tenantdb.Login) strin
 	for _, l := range logins {
 		where := fmt.Sprintf("ALTER ROLE %s IN DATABASE %s", pg.Ident(l.User(database)), pg.Ident(database))
 		for _, s := range []struct {
-			name string
-			d    time.Duration
-		}{{"statement_timeout", limits.StatementTimeout}, {"idle_in_transaction_session_timeout", limits.IdleInTx}} {
-			if s.d > 0 {
-				fmt.Fprintf(&b, "%s SET %s = %d;\n", where, s.name, s.d.Milliseconds())
+			name  string
+			value int64
+			unit  string
+		}{
+			{"statement_timeout", limits.StatementTimeout.Milliseconds(), "ms"}, {"idle_in_transaction_session_timeout", limits.IdleInTx.Milliseconds(), "ms"},
+			{"temp_file_limit", int64(limits.TempFilesMB), "MB"}, // a superuser's to set: the tenant cannot change it
+		} {
+			if s.value > 0 {
+				fmt.Fprintf(&b, "%s SET %s = '%d%s';\n", where, s.name, s.value, s.unit)
 			} else {
 				fmt.Fprintf(&b, "%s RESET %s;\n", where, s.name)
 			}

@@ -27,11 +27,12 @@ const (
 
 // What a tenant's own SQL may leave behind in a session is undone at the end of
 // the transaction that it ran in, before the session is somebody else's: settings
-// (`set_config(…, false)`), advisory locks, the role. Deferred constraints speak
-// first, for their triggers are to find the request's settings. Locks of a
-// transaction that failed are released by the prologue of the next.
+// (`set_config(…, false)`), temporary tables, advisory locks, the role. Deferred
+// constraints speak first, for their triggers are to find the request's settings.
+// Locks of a transaction that failed are released by the prologue of the next.
 const (
 	unset  = "RESET ALL"
+	untemp = "DISCARD TEMP"
 	unlock = "SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', NULL, false)"
 )
 
@@ -72,6 +73,9 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	foreign := !p.plain && req.document == nil // the tenant's own SQL may have run
 	if req.rollback || foreign && !p.reads {
 		batch.ExecParams(checking, nil, nil, nil, nil)
+	}
+	if foreign && !p.reads { // a transaction that reads makes none
+		batch.ExecParams(untemp, nil, nil, nil, nil)
 	}
 	if foreign {
 		batch.ExecParams(unset, nil, nil, nil, nil)

@@ -23,6 +23,11 @@ END $$;
 CREATE FUNCTION leave_reading() RETURNS void STABLE LANGUAGE plpgsql AS $$ BEGIN
   PERFORM set_config('app.caller', 'alice', false), pg_advisory_lock(4711);
 END $$;
+CREATE FUNCTION scratch() RETURNS bigint SECURITY DEFINER LANGUAGE plpgsql AS $$ BEGIN
+  CREATE TEMP TABLE IF NOT EXISTS scratch AS SELECT 1 AS n WHERE false;
+  INSERT INTO scratch VALUES (1);
+  RETURN (SELECT count(*) FROM scratch);
+END $$;
 CREATE FUNCTION found() RETURNS json STABLE LANGUAGE sql AS $$
   SELECT json_build_array(coalesce(current_setting('app.caller', true), ''), current_setting('statement_timeout'), current_setting('DateStyle')) $$;
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -63,6 +68,10 @@ func TestSessionsAreLeftClean(t *testing.T) {
 		require.JSONEq(t, clean, a.get("/rpc/found").Body.String(), "%s %s", c.path, c.prefer)
 	}
 	require.Equal(t, "true", a.value(`SELECT seen FROM kept WHERE id = 1`), "deferred triggers find the request's settings")
+
+	for range 2 {
+		require.JSONEq(t, `1`, a.do(http.MethodPost, "/rpc/scratch", `{}`).Body.String(), "a temporary table ends with its request")
+	}
 
 	// A lock of one that failed is there until the next, at the latest.
 	a.role = access.RoleEditor
