@@ -7,12 +7,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/move/movetest"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -106,4 +109,78 @@ func TestMoveCarriesEverything(t *testing.T) {
 		from, to = to, from
 	}
 	_ = from
+}
+
+// kept are extensions that preflight refuses for their own tables, and one
+// whose script fails where sessions have an empty search_path.
+var kept = []string{"postgis_tiger_geocoder", "postgis_topology"}
+
+// Every extension that the server has arrives: contrib's, and PostGIS where it is installed.
+func TestMoveCarriesExtensions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("extended", "a")
+	admin := w.conn("a", db)
+	rows, err := admin.Query(t.Context(), "SELECT name::text FROM pg_available_extensions WHERE installed_version IS NULL AND name !~ '-3$' ORDER BY 1") // PostGIS' for the way from version 2
+	require.NoError(t, err)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	script(t, admin, "SET search_path = public")
+	for _, name := range names {
+		if !slices.Contains(kept, name) {
+			_, err := admin.Exec(t.Context(), "CREATE EXTENSION IF NOT EXISTS "+pg.Ident(name)+" CASCADE")
+			require.NoError(t, err, name)
+		}
+	}
+	t.Logf("%d extensions", len(names))
+	if slices.Contains(names, "postgis") {
+		w.asOwner("a", db, "CREATE TABLE places (id int PRIMARY KEY, at geometry(Point, 4326), area geography); CREATE INDEX ON places USING gist (at);"+
+			"INSERT INTO places SELECT i, ST_SetSRID(ST_MakePoint(i, i), 4326), ST_GeogFromText('POLYGON((0 0, 1 0, 1 1, 0 0))') FROM generate_series(1, 50) i")
+	}
+	schema, data := w.dump("a", db, "--schema-only"), w.dump("a", db, "--data-only", "--exclude-table-data=freehold.*")
+	w.moved("extended", "b")
+	if d := cmp.Diff(schema, w.dump("b", db, "--schema-only")); d != "" {
+		t.Errorf("schema differs (- before, + after):\n%s", d)
+	}
+	require.Equal(t, lines(data), lines(w.dump("b", db, "--data-only", "--exclude-table-data=freehold.*")))
+	if !slices.Contains(names, "postgis") {
+		return
+	}
+	// What is not the extension's own does not arrive with it.
+	script(t, w.conn("b", db), "INSERT INTO public.spatial_ref_sys (srid, proj4text) VALUES (990001, 'ours')")
+	_, err = w.DryRun(t.Context(), Request{Tenant: "extended", To: "a"}, tester)
+	require.ErrorContains(t, err, "postgis (public.spatial_ref_sys): rows were added to the extension's table")
+	script(t, w.conn("b", db), "DELETE FROM public.spatial_ref_sys WHERE srid = 990001; GRANT INSERT ON public.spatial_ref_sys TO "+shard.RWRole(db))
+	_, err = w.DryRun(t.Context(), Request{Tenant: "extended", To: "a"}, tester)
+	require.ErrorContains(t, err, "roles of the tenant may write to the extension's table")
+}
+
+// A row of 100 MB arrives, by the copy and by the stream; one that Postgres
+// could not put into text is refused before anything is touched.
+func TestLargeRows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("heavy", "a")
+	const bytes = "(SELECT string_agg(pg_catalog.sha512(i::text::bytea), '') FROM generate_series(1, 1562500) i)" // that can't be compressed
+	w.asOwner("a", db, "CREATE TABLE heavy (id int PRIMARY KEY, v bytea); ALTER TABLE heavy ALTER v SET STORAGE EXTERNAL; INSERT INTO heavy VALUES (1, "+bytes+")")
+	writer, wrote := w.conn("a", db), false
+	w.hit = func(name string) error {
+		if name == "move/cutover/hold" && !wrote {
+			wrote = true
+			_, err := writer.Exec(context.Background(), "INSERT INTO public.heavy SELECT id + 1, v FROM public.heavy")
+			return err
+		}
+		return nil
+	}
+	w.budget = time.Minute
+	rec := w.moved("heavy", "b")
+	require.True(t, wrote)
+	require.Equal(t, Equal, rec.Verification.Final)
+	var sizes []int64
+	require.NoError(t, w.conn("b", db).QueryRow(t.Context(), "SELECT array_agg(octet_length(v) ORDER BY id) FROM public.heavy").Scan(&sizes))
+	require.Equal(t, []int64{100_000_000, 100_000_000}, sizes)
+
+	script(t, w.conn("b", db), "CREATE TABLE public.dense (t text, id int PRIMARY KEY); INSERT INTO public.dense VALUES (repeat('x', 210000000), 1)") // small once it is compressed
+	_, err := w.DryRun(t.Context(), Request{Tenant: "heavy", To: "a"}, tester)
+	require.ErrorContains(t, err, `"public"."dense": a row of it has 210 MB, and more than 210 can't be carried`)
 }

@@ -167,6 +167,10 @@ func (s *Service) lookInside(ctx context.Context, r *run) ([]survey.Finding, ext
 	if err != nil {
 		return nil, extent{}, err
 	}
+	sequences, err := survey.Sequences(ctx, src)
+	if err != nil {
+		return nil, extent{}, err
+	}
 	extensions, err := survey.Extensions(ctx, src)
 	if err != nil {
 		return nil, extent{}, err
@@ -181,5 +185,6 @@ func (s *Service) lookInside(ctx context.Context, r *run) ([]survey.Finding, ext
 	}
 	found = append(found, inside...)
 	found = append(found, survey.Identities(tables)...)
+	found = append(found, survey.Locks(here, size.tables+len(sequences))...)
 	return append(found, missing...), size, nil
 }

@@ -65,17 +65,14 @@ var checks = []check{
 		"a logical replication slot is not carried", "drop it with pg_drop_replication_slot"},
 	{Refuse, "event-trigger", `SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtname NOT LIKE 'freehold\_%'`,
 		"event triggers are not carried", "drop the event trigger"},
-	{Refuse, "foreign-data", `SELECT fdwname::text FROM pg_catalog.pg_foreign_data_wrapper UNION ALL SELECT srvname::text FROM pg_catalog.pg_foreign_server`,
+	{Refuse, "foreign-data", `SELECT fdwname::text FROM pg_catalog.pg_foreign_data_wrapper w
+			WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_foreign_data_wrapper'::regclass AND d.objid = w.oid AND d.deptype = 'e')
+		UNION ALL SELECT srvname::text FROM pg_catalog.pg_foreign_server`,
 		"foreign data wrappers and servers are not carried", "drop it with its foreign tables"},
 	{Refuse, "tablespace", `SELECT c.oid::regclass::text FROM pg_catalog.pg_class c WHERE c.reltablespace <> 0 AND NOT c.relisshared`,
 		"it lies in a tablespace of its own, which the target may not have", "ALTER … SET TABLESPACE pg_default"},
 	{Refuse, "security-label", `SELECT DISTINCT provider FROM pg_catalog.pg_seclabel`,
 		"security labels are not carried", "SECURITY LABEL … IS NULL"},
-	{Refuse, "extension-table", `SELECT e.extname || ' (' || c.oid::regclass::text || ')' FROM pg_catalog.pg_depend d
-		JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_extension'::regclass
-		JOIN pg_catalog.pg_class c ON c.oid = d.objid AND d.classid = 'pg_catalog.pg_class'::regclass
-		WHERE d.deptype = 'e' AND c.relkind IN ('r', 'p')`,
-		"the extension keeps a table of its own, which a move does not carry", "drop the extension"},
 	{Refuse, "invalid-index", `SELECT indexrelid::regclass::text FROM pg_catalog.pg_index WHERE NOT indisvalid AND indexrelid >= 16384
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = indexrelid AND c.relkind = 'I')`,
 		"the index is invalid (an interrupted CREATE INDEX CONCURRENTLY)", "REINDEX or drop it"},
@@ -124,6 +121,16 @@ func Inside(ctx context.Context, conn *pgx.Conn, own string) ([]Finding, error) 
 			found = append(found, Finding{Level: c.level, Code: c.code, Object: name, Reason: c.reason, Remedy: c.remedy})
 		}
 	}
+	if err := results.Close(); err != nil {
+		return nil, fmt.Errorf("preflight: %w", err)
+	}
+	for _, look := range []func(context.Context, *pgx.Conn) ([]Finding, error){extensionTables, largeRows} {
+		more, err := look(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more...)
+	}
 	return found, nil
 }
 
@@ -149,7 +156,7 @@ type Server struct {
 	FreeWorkers                    int // logical replication workers
 	Encoding, Collate, Ctype       string
 	Provider, CollVersion, ICULang string
-	MaxLocks                       int
+	MaxLocks                       int // objects that all transactions together may lock
 }
 
 const serverSQL = `
@@ -161,7 +168,8 @@ SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
 	LEAST(current_setting('max_logical_replication_workers')::int, current_setting('max_worker_processes')::int)
 		- (SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'logical replication%worker')::int,
 	pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider::text,
-	coalesce(pg_database_collation_actual_version(d.oid), ''), coalesce(d.daticulocale, '')
+	coalesce(pg_database_collation_actual_version(d.oid), ''), coalesce(d.daticulocale, ''),
+	current_setting('max_locks_per_transaction')::int * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)
 FROM pg_database d WHERE d.datname = $1`
 
 // ReadServer reads the server's limits, and the named database's locale
@@ -177,7 +185,7 @@ func ReadServer(ctx context.Context, conn *pgx.Conn, database string) (Server, e
 		sql = strings.Replace(sql, "d.daticulocale", "d.datlocale", 1)
 	}
 	err := conn.QueryRow(ctx, sql, database).Scan(&s.Version, &s.WALLevel, &s.FreeSlots, &s.FreeOrigins, &s.FreeSenders, &s.FreeWorkers,
-		&s.Encoding, &s.Collate, &s.Ctype, &s.Provider, &s.CollVersion, &s.ICULang)
+		&s.Encoding, &s.Collate, &s.Ctype, &s.Provider, &s.CollVersion, &s.ICULang, &s.MaxLocks)
 	if err != nil {
 		return s, fmt.Errorf("read limits of the server of %s: %w", database, err)
 	}
@@ -217,47 +225,6 @@ func Between(src, dst Server) []Finding {
 			Reason: fmt.Sprintf("the collation library is at version %q at the source and %q at the target: text may sort differently", src.CollVersion, dst.CollVersion)})
 	}
 	return found
-}
-
-// Extension is an installed extension.
-type Extension struct{ Name, Version string }
-
-// Extensions lists what is installed in the database.
-func Extensions(ctx context.Context, q Querier) ([]Extension, error) {
-	rows, err := q.Query(ctx, `SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY 1`)
-	if err != nil {
-		return nil, fmt.Errorf("list extensions: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Extension])
-}
-
-// Missing compares the extensions with what the target's server offers.
-func Missing(ctx context.Context, target Querier, extensions []Extension) ([]Finding, error) {
-	rows, err := target.Query(ctx, `SELECT name::text, default_version FROM pg_catalog.pg_available_extensions`)
-	if err != nil {
-		return nil, fmt.Errorf("list available extensions: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Extension])
-	if err != nil {
-		return nil, fmt.Errorf("list available extensions: %w", err)
-	}
-	offers := map[string]string{}
-	for _, e := range list {
-		offers[e.Name] = e.Version
-	}
-	var found []Finding
-	for _, e := range extensions {
-		version, ok := offers[e.Name]
-		switch {
-		case !ok:
-			found = append(found, Finding{Level: Refuse, Code: "extension", Object: e.Name,
-				Reason: "the extension is not installed on the target's server", Remedy: "install its package there"})
-		case version != e.Version:
-			found = append(found, Finding{Level: Warn, Code: "extension-version", Object: e.Name,
-				Reason: fmt.Sprintf("version %s at the source becomes %s at the target", e.Version, version)})
-		}
-	}
-	return found, nil
 }
 
 // OldestWrite is the age of the oldest transaction in the current database
