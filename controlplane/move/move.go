@@ -111,6 +111,7 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, pub
 	operation.Register(engine, s.kind())
 	operation.Register(engine, s.reverseKind())
 	operation.Register(engine, s.completeKind())
+	operation.Register(engine, s.verifyKind())
 	return s
 }
 

@@ -136,7 +136,13 @@ type core interface {
 	// CancelRequested tells whether someone asked to cancel (polled with the lease renewal).
 	CancelRequested() bool
 	commit(ctx context.Context, data any, fn func(ctx context.Context, tx pgx.Tx) error) error
+	save(data any) error
 }
+
+// Save records the document and the receipt as they are, in the middle of a
+// step: the step that runs again, at whatever worker, finds them. For steps
+// that are long and can go on from where they were. Errors: ErrLeaseLost.
+func (r *Run[D]) Save() error { return r.save(r.Data) }
 
 // Commit runs fn in the transaction that checks the lease token and records
 // the current step as done (and, for a NoReturn step, the point of no return)

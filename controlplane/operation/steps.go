@@ -177,6 +177,23 @@ func (t *try) Held(ctx context.Context) error {
 // CancelRequested tells whether someone asked to cancel.
 func (t *try) CancelRequested() bool { return !t.dry && t.claim.cancelRequested() }
 
+func (t *try) save(data any) error {
+	if t.dry {
+		return nil
+	}
+	doc, err := json.Marshal(data)
+	if err != nil {
+		return Permanent(fmt.Errorf("document: %w", err))
+	}
+	return t.claim.update(func(r *record) (time.Duration, error) {
+		r.Data = doc
+		if t.receipt != nil {
+			r.Receipt = t.receipt
+		}
+		return keepClaim, nil
+	})
+}
+
 func (t *try) commit(ctx context.Context, data any, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	if t.dry || t.undo {
 		return Permanent(errors.New("bug: Commit belongs into Do"))

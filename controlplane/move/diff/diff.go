@@ -90,8 +90,9 @@ type Table struct {
 }
 
 const (
-	// listed bounds the differences that are listed of one table, most those that are looked for.
-	listed, most = 100, 1000
+	// listed bounds the differences that are listed of one table, listedInAll
+	// those of all, most those of one table that are looked for.
+	listed, listedInAll, most = 100, 2000, 1000
 	// valueLen bounds a value in a report, in characters.
 	valueLen = 120
 )
@@ -134,8 +135,9 @@ type Progress struct {
 	Tables int   `json:"tables"` // compared in all
 	Rows   int64 `json:"rows"`   // compared at the serving side; those of ranges that a sample left out don't count
 	Bytes  int64 `json:"bytes"`  // of these rows as text
-	// Differ are the tables that differ.
+	// Differ are the tables that differ, and Listed how many rows they list together.
 	Differ []Table `json:"differ,omitempty"`
+	Listed int     `json:"listed,omitempty"`
 }
 
 // Comparison is one under way, with its connections.

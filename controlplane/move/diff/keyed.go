@@ -201,7 +201,7 @@ func both[T any](ctx context.Context, c *Comparison, serving *pgx.Conn, within t
 
 // next compares the next range of the table, and says how long reading it took.
 func (k *keyed) next(ctx context.Context, p *Progress, n int) (done bool, took time.Duration, err error) {
-	start := time.Now()
+	start, read := time.Now(), int64(0)
 	s := span{after: p.After}
 	if s.until, err = k.end(ctx, p.After, n); err != nil {
 		return false, 0, err
@@ -213,16 +213,19 @@ func (k *keyed) next(ctx context.Context, p *Progress, n int) (done bool, took t
 		}
 		took = time.Since(start)
 		if serving != follower {
-			if err := k.lookCloser(ctx, s, &p.Found); err != nil {
+			found := p.Found // as long as the range is not done, nothing of it is kept
+			found.Rows = slices.Clone(found.Rows)
+			if err := k.lookCloser(ctx, s, &found); err != nil {
 				return false, 0, err
 			}
+			p.Found = found
 		}
-		p.Rows, p.TableRows, p.Bytes = p.Rows+serving.rows, p.TableRows+serving.rows, p.Bytes+serving.bytes
-		if err := k.c.pace.rest(ctx, took, serving.bytes); err != nil {
-			return false, 0, err
-		}
+		p.Rows, p.TableRows, p.Bytes, read = p.Rows+serving.rows, p.TableRows+serving.rows, p.Bytes+serving.bytes, serving.bytes
 	}
 	p.After, p.Range = s.until, p.Range+1
+	if err := k.c.pace.rest(ctx, took, read); err != nil && s.until != nil {
+		return false, 0, err
+	}
 	if p.Found.found() >= most {
 		p.Found.Stopped = true
 		return true, took, nil

@@ -38,8 +38,7 @@ UNION ALL SELECT 'extension', pg_catalog.quote_ident(e.extname), 'version ' || e
 	FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 UNION ALL SELECT kind, ident, pg_catalog.concat_ws(' ', 'owner', relowner::pg_catalog.regrole, relpersistence, 'options', reloptions, 'row security', relrowsecurity, relforcerowsecurity,
 		'partition', pg_catalog.pg_get_expr(relpartbound, oid), 'by', CASE WHEN relkind = 'p' THEN pg_catalog.pg_get_partkeydef(oid) END,
-		'of', (SELECT pg_catalog.string_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text, ',' ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = rel.oid),
-		CASE WHEN relkind = 'm' AND NOT relispopulated THEN 'not populated' END)
+		'of', (SELECT pg_catalog.string_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text, ',' ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = rel.oid))
 	FROM rel WHERE kind <> 'index'
 UNION ALL SELECT 'column', rel.ident || '.' || pg_catalog.quote_ident(a.attname), pg_catalog.concat_ws(' ', '#' || pg_catalog.row_number() OVER (PARTITION BY rel.oid ORDER BY a.attnum),
 		pg_catalog.format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || nullif(a.attidentity::pg_catalog.text, ''), 'generated ' || nullif(a.attgenerated::pg_catalog.text, ''),

@@ -45,7 +45,7 @@ func (c *Comparison) Rows(ctx context.Context, p *Progress, step func(Step) erro
 			continue
 		}
 		if p.Table != t.ident() {
-			*p = Progress{Table: t.ident(), Found: Table{Name: t.ident()}, Tables: p.Tables, Rows: p.Rows, Bytes: p.Bytes, Differ: p.Differ}
+			*p = Progress{Table: t.ident(), Found: Table{Name: t.ident()}, Tables: p.Tables, Rows: p.Rows, Bytes: p.Bytes, Differ: p.Differ, Listed: p.Listed}
 		}
 		tell := func(within float64) error {
 			s := Step{Table: t.ident(), Tables: i, Of: of}
@@ -71,6 +71,9 @@ func (c *Comparison) Rows(ctx context.Context, p *Progress, step func(Step) erro
 		}
 		p.Tables++
 		if p.Found.Differs() {
+			if p.Listed += len(p.Found.Rows); p.Listed > listedInAll {
+				p.Found.Rows = nil
+			}
 			p.Differ = append(p.Differ, p.Found)
 		}
 		p.Range = -1
