@@ -24,6 +24,9 @@ func printReceipt(out io.Writer, op api.Operation) {
 		printMove(out, r)
 		return
 	}
+	if printClone(out, op) {
+		return
+	}
 	fmt.Fprintln(out, "\nreceipt")
 	printFigures(out, figures, "  ")
 }

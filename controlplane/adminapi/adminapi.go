@@ -43,6 +43,10 @@ type Deps struct {
 	Moves Moves
 	// Soaks takes moves back or ends their soaks (*move.Service).
 	Soaks Soaks
+	// Clones makes tenants of others (*clone.Service).
+	Clones Clones
+	// Upgrades says what draining a shard onto a newer one means (*move.Service).
+	Upgrades Upgrades
 	// Access keeps plans, settings, keys and roles.
 	Access *access.Service
 	// Audit is the audit log that is listed (*audit.Log); records are written through Catalog.

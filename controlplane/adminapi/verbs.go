@@ -52,6 +52,7 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/tenants/:tenant/suspend", need: RoleOperator, action: "tenant.suspend", do: (*API).suspendTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/resume", need: RoleOperator, action: "tenant.resume", do: (*API).resumeTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/move", need: RoleOperator, action: "tenant.move", do: (*API).moveTenant},
+	{method: "POST", path: "/v1/tenants/:tenant/clone", need: RoleOperator, action: "tenant.clone", do: (*API).cloneTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/access", need: RoleAdmin, action: "tenant.access", unkeyed: true, do: (*API).grantAccess},
 
 	{method: "GET", path: "/v1/tenants/:tenant/access", need: RoleViewer, do: (*API).getTenantAccess},
@@ -76,6 +77,7 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/shards/:shard/cordon", need: RoleOperator, action: "shard.cordon", do: (*API).cordonShard},
 	{method: "POST", path: "/v1/shards/:shard/uncordon", need: RoleOperator, action: "shard.uncordon", do: (*API).uncordonShard},
 
+	{method: "GET", path: "/v1/shards/:shard/upgrade", need: RoleOperator, do: (*API).planUpgrade},
 	{method: "GET", path: "/v1/shards/:shard/address", need: RoleViewer, nodes: true, do: (*API).shardAddress},
 	{method: "GET", path: "/v1/placements/:tenant", need: RoleViewer, nodes: true, do: (*API).placement},
 	{method: "GET", path: "/v1/access/_fleet", need: RoleAdmin, nodes: true, do: (*API).fleetDocument},

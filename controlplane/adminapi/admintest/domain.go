@@ -68,6 +68,7 @@ func newDomain(store *catalog.Store, opt operation.Options) *Domain {
 		}},
 	}})
 	d.registerSoaks()
+	d.registerClones()
 	return d
 }
 
