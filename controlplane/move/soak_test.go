@@ -3,6 +3,7 @@ package move
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -99,9 +100,10 @@ func TestTakenBackWithAllThatWasWritten(t *testing.T) {
 	db, login := w.tenant("fickle", "a")
 	w.asOwner("a", db, trafficSchema+awkward)
 	before := w.dump("a", db, "--schema-only")
-	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a", "b")
+	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a")
 	op, rec := w.soaked("fickle", "b")
 	require.Equal(t, Equal, rec.Verification.Final)
+	here := w.startTraffic(db, login, 5*time.Millisecond, false, "b") // these come by the PgBouncer of the place that will be left
 	w.requireFollowing(db, "b", "a")
 	_, err := w.Move(t.Context(), Request{Tenant: "fickle", To: "a"}, tester, "")
 	require.ErrorIs(t, err, catalog.ErrConflict)
@@ -125,13 +127,20 @@ func TestTakenBackWithAllThatWasWritten(t *testing.T) {
 	require.Equal(t, operation.Done, again.State, again.Error)
 	require.Equal(t, Equal, rec.Verification.Final, "%+v", rec)
 	w.asOwner("b", db, stir)
+	here.cancel()
+	here.wg.Wait()
+	tr.cancel()
+	tr.wg.Wait()
+	require.Empty(t, here.errs)
+	maps.Copy(tr.acked, here.acked)
+	maps.Copy(tr.unknown, here.unknown)
 	tr.requireBalanced(w, w.requireServedOnce("fickle", "a", "b"))
 	require.Equal(t, before, w.dump("b", db, "--schema-only"), "what the moves gave the tables was not taken back")
 	row, err := w.store.GetDatabase(t.Context(), "a", db)
 	require.NoError(t, err)
 	require.Equal(t, catalog.DatabaseRetired, row.State)
 	require.NotNil(t, row.DropAfter)
-	t.Logf("%d writes acknowledged, longest gap %v", len(tr.acked), tr.gap)
+	t.Logf("%d writes acknowledged, longest gap of a client %v and %v", len(tr.acked), tr.gap, here.gap)
 }
 
 // Completed, a soak leaves nothing, and the tables as they were.
@@ -161,8 +170,8 @@ func TestCompletedSoakLeavesNothing(t *testing.T) {
 	row, err := w.store.GetDatabase(t.Context(), "a", db)
 	require.NoError(t, err)
 	require.NotNil(t, row.DropAfter)
-	w.moved("settled", "a")
-	require.EqualValues(t, "a", w.requireServedOnce("settled", "a", "b"))
+	_, err = w.DryRun(t.Context(), Request{Tenant: "settled", To: "a"}, tester)
+	require.NoError(t, err, "it may move again")
 }
 
 // A reverse that is cancelled before its cutover leaves the soak as it was, and
