@@ -65,7 +65,7 @@ soak: ## kill every part under traffic, again and again (SOAK=10 minutes)
 	@end=$$((SECONDS + 60 * $(SOAK))); round=0; \
 	while [ $$SECONDS -lt $$end ]; do \
 	  round=$$((round + 1)); echo "--- round $$round"; \
-	  go test -race -count=1 -timeout 30m -p 1 ./test/chaos/... ./controlplane/operation/... ./controlplane/move/protocol/...; \
+	  FREEHOLD_SOAK=1 go test -race -count=1 -timeout 30m -p 1 ./test/chaos/... ./controlplane/operation/... ./controlplane/move/protocol/...; \
 	done; echo "$$round rounds, none failed"
 
 FUZZ ?= 20s

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -109,7 +110,8 @@ func (m *mover) note(end, example string) {
 	}
 }
 
-// move begins one move and watches it to its end. One in eight is cancelled on the way.
+// move begins one move and watches it to its end. One in eight is cancelled on
+// the way; two in five soak, and half of these are taken back.
 func (m *mover) move(ctx context.Context, stop <-chan struct{}, r *rand.Rand, tenant string) error {
 	at, err := m.admins.placement(ctx, tenant)
 	if err != nil {
@@ -119,25 +121,16 @@ func (m *mover) move(ctx context.Context, stop <-chan struct{}, r *rand.Rand, te
 	for to == string(at.Shard) {
 		to = m.shards[r.IntN(len(m.shards))]
 	}
-	key, cancelled := uuid.NewString(), r.IntN(8) == 0
-	var op api.Operation
-	for { // whoever lost the answer asks again with the same key
-		err = m.admins.ask(ctx, func(ctx context.Context, c *client.Client) (err error) {
-			op, err = c.MoveTenant(ctx, tenant, api.MoveTenant{To: to}, client.Change{Key: key})
-			return err
-		})
-		var refused *client.Error
-		if err == nil {
-			break
-		}
-		if errors.As(err, &refused) && refused.Status < 500 {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(200 * time.Millisecond):
-		}
+	in := api.MoveTenant{To: to}
+	cancelled, soaks, back := r.IntN(8) == 0, r.IntN(5) < 2, r.IntN(2) == 0
+	if soaks {
+		in.SoakSeconds = soakFor
+	}
+	op, err := m.begin(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
+		return c.MoveTenant(ctx, tenant, in, ch)
+	})
+	if err != nil {
+		return err
 	}
 	if cancelled {
 		time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
@@ -146,39 +139,89 @@ func (m *mover) move(ctx context.Context, stop <-chan struct{}, r *rand.Rand, te
 			return err // it may be too late
 		})
 	}
-	m.await(ctx, stop, op.ID)
+	if op = m.await(ctx, stop, op); op.State != "done" || !soaks {
+		return nil
+	}
+	if back {
+		time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)
+		if err := m.follow(ctx, stop, op.ID, "reverse"); err != nil {
+			m.note("reverse not begun", err.Error())
+		}
+	}
+	return m.follow(ctx, stop, op.ID, "complete") // nothing to do after a reverse
+}
+
+// soakFor is long enough, in seconds, that no soak ends by itself.
+const soakFor = 3600
+
+// follow does what may be done to a move that soaks.
+func (m *mover) follow(ctx context.Context, stop <-chan struct{}, move, verb string) error {
+	op, err := m.begin(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
+		if verb == "reverse" {
+			return c.ReverseMove(ctx, move, api.ReverseMove{}, ch)
+		}
+		return c.CompleteMove(ctx, move, ch)
+	})
+	var refused *client.Error
+	if errors.As(err, &refused) && refused.Status == http.StatusConflict && verb == "complete" {
+		return nil // it has ended, by itself or by being reversed
+	}
+	if err != nil {
+		return err
+	}
+	m.await(ctx, stop, op)
 	return nil
 }
 
-// await watches an operation to its end and notes it.
-func (m *mover) await(ctx context.Context, stop <-chan struct{}, id string) {
-	late := time.After(moveFor)
+// begin asks for an operation until it is known to be there, or refused: who
+// lost the answer asks again with the same key.
+func (m *mover) begin(ctx context.Context, ask func(context.Context, *client.Client, client.Change) (api.Operation, error)) (op api.Operation, err error) {
+	ch := client.Change{Key: uuid.NewString()}
 	for {
-		var op api.Operation
-		err := m.admins.ask(ctx, func(ctx context.Context, c *client.Client) (err error) {
-			op, err = c.Operation(ctx, id)
+		err = m.admins.ask(ctx, func(ctx context.Context, c *client.Client) (err error) {
+			op, err = ask(ctx, c, ch)
 			return err
 		})
-		if err == nil && op.Final() {
-			example := op.Error
-			if op.State == "failed" {
-				step, _, _ := strings.Cut(op.Error, ":")
-				op.State += " in " + step
+		var refused *client.Error
+		if err == nil || errors.As(err, &refused) && refused.Status < 500 {
+			return op, err
+		}
+		select {
+		case <-ctx.Done():
+			return op, err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// await watches an operation to its end and notes it.
+func (m *mover) await(ctx context.Context, stop <-chan struct{}, op api.Operation) api.Operation {
+	late := time.After(moveFor)
+	for {
+		now := op
+		err := m.admins.ask(ctx, func(ctx context.Context, c *client.Client) (err error) {
+			now, err = c.Operation(ctx, op.ID)
+			return err
+		})
+		if err == nil && now.Final() {
+			end := now.Kind + " " + now.State
+			if now.State == "failed" {
+				step, _, _ := strings.Cut(now.Error, ":")
+				end += " in " + step
 			}
-			m.note(op.Kind+" "+op.State, example)
-			return
+			m.note(end, now.Error)
+			return now
 		}
 		select {
 		case <-stop: // no faults any more
-			stop = nil
-			late = time.After(endFor)
+			stop, late = nil, time.After(endFor)
 		case <-late:
 			m.mu.Lock()
-			m.stuck = append(m.stuck, fmt.Sprintf("%s: %+v (%v)", id, op, err))
-			m.mu.Unlock()
-			return
+			defer m.mu.Unlock()
+			m.stuck = append(m.stuck, fmt.Sprintf("%s of %s in step %s, attempt %d, waiting %q, error %q (%v)", now.ID, now.Tenant, now.Step, now.Attempt, now.Progress.Waiting, now.Error, err))
+			return now
 		case <-ctx.Done():
-			return
+			return now
 		case <-time.After(150 * time.Millisecond):
 		}
 	}

@@ -123,6 +123,9 @@ func (s *storm) inFrontOfReplicas(list string) (fronts string) {
 	return fronts
 }
 
+// ballast is how many rows of half a kilobyte make a tenant's copy take a moment.
+const ballast = 20_000
+
 // connect makes the tenants, what is in them, and the lanes to them.
 func (s *storm) connect(tenants []string) {
 	ctx := s.t.Context()
@@ -131,7 +134,8 @@ func (s *storm) connect(tenants []string) {
 		conn, err := s.f.TenantPostgres(ctx, tenant)
 		require.NoError(s.t, err)
 		_, err = conn.Exec(ctx, fmt.Sprintf(`INSERT INTO public.registers SELECT n, 0, '%[1]s' FROM generate_series(1, %[2]d) n;
-			INSERT INTO public.accounts SELECT n, 0, '%[1]s' FROM generate_series(1, %[3]d) n`, tenant, maxRegisters, accounts))
+			INSERT INTO public.accounts SELECT n, 0, '%[1]s' FROM generate_series(1, %[3]d) n;
+			INSERT INTO public.ballast SELECT repeat(md5(n::text), 15) FROM generate_series(1, %[4]d) n`, tenant, maxRegisters, accounts, ballast))
 		require.NoError(s.t, err)
 		require.NoError(s.t, conn.Close(ctx))
 		turns := new(atomic.Int64)

@@ -23,6 +23,9 @@ CREATE TABLE entries (
 );
 CREATE INDEX entries_id ON entries (id);
 
+-- What makes a tenant's copy take a moment.
+CREATE TABLE ballast (what text NOT NULL);
+
 -- +goose StatementBegin
 CREATE FUNCTION cas(reg bigint, old bigint, new bigint) RETURNS registers LANGUAGE plpgsql AS $$
 DECLARE
@@ -46,4 +49,4 @@ $$;
 
 -- +goose Down
 DROP FUNCTION post, cas;
-DROP TABLE entries, accounts, registers;
+DROP TABLE ballast, entries, accounts, registers;
