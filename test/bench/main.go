@@ -40,7 +40,9 @@ type bench struct {
 	binary string // tenant-ops
 	moves  int
 	rounds int
-	report report
+	// megabytes of the large tenant; 0: it is left out.
+	megabytes int
+	report    report
 }
 
 // section measures one thing; the fleet is up for those that need it.
@@ -57,6 +59,8 @@ var sections = []section{
 	{"limits", false, (*bench).limits},
 	{"provision", true, (*bench).provision},
 	{"copy", true, (*bench).copy},
+	{"tables", true, (*bench).tables},
+	{"big", true, (*bench).big},
 	{"pause", true, (*bench).pause},
 }
 
@@ -69,6 +73,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&b.binary, "binary", "bin/tenant-ops", "the program under test")
 	flags.IntVar(&b.moves, "moves", 30, "moves whose pause is measured")
 	flags.IntVar(&b.rounds, "rounds", 3, "times a database is copied by each mover")
+	flags.IntVar(&b.megabytes, "big", 0, "size of a large tenant to move, in MB; about twelve times as much disk is needed for it")
 	only := flags.String("only", "", "sections to run, with commas between: "+names())
 	if err := flags.Parse(args); err != nil {
 		return err
