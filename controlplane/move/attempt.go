@@ -58,7 +58,7 @@ func (st *stage) Lap(name string) error {
 // many requests meet the pause, and nothing else.
 func (st *stage) Hold(ctx context.Context) error {
 	a := &st.c.attempt
-	*a = Attempt{At: time.Now().UTC()}
+	*a = Attempt{At: time.Now().UTC(), ForeseenMS: ms(st.c.foreseen)}
 	st.start = time.Now()
 	st.last = st.start
 	st.hold = shardmap.Hold{Tenant: st.r.Data.Tenant, Epoch: st.r.Data.From.Epoch, ID: uuid.NewString(), For: st.r.Data.MaxPause + flipFor}

@@ -36,6 +36,9 @@ type crew struct {
 	views     []survey.Named
 	state     sourceState
 
+	rehearsed time.Duration // what the rehearsal took, beside its barrier
+	foreseen  time.Duration // the pause that the attempt is to make
+
 	snapshot string // exported at the target, at the barrier
 	opened   bool
 	expiry   *time.Timer // lets the crew go if nobody takes it over
@@ -232,6 +235,8 @@ func (c *crew) rehearse(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	start := time.Now()
+	defer func() { c.rehearsed = time.Since(start) }()
 	err = guarded(ctx, c.dstGuard, leaseOf(r), func(conn *pgx.Conn) error { return carry(ctx, conn, nil, values) })
 	if err != nil {
 		return err

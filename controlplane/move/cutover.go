@@ -25,6 +25,8 @@ const (
 	maxAttempts = 25
 	// quietFor is how long one look for a quiet moment lasts.
 	quietFor = 20 * time.Second
+	// easyTries are the forecasts before a moment is taken that is not easy, or the wait is told.
+	easyTries = 10
 )
 
 // cutover flips the placement: the point of no return. What it does is written
@@ -162,28 +164,50 @@ func (s *Service) prelude(ctx context.Context, r *run, c *crew) error {
 	if err := s.refresh(ctx, r, c.views); err != nil {
 		return err
 	}
-	for tries := 0; ; tries++ { // first, for it finds out when nothing arrives any more
-		took, err := probe(ctx, c.src, c.dst, r.Data.Link, r.Data.MaxPause)
-		if errors.Is(err, stream.ErrNoSlot) {
-			return protocol.Final(err) // for this copy
-		}
+	// Once before the rehearsal, which needs changes to arrive.
+	if err := s.waitUntilItFits(ctx, r, c); err != nil {
+		return forThisCopy(err)
+	}
+	if err := c.rehearse(ctx, r); err != nil {
+		return err
+	}
+	if err := s.waitUntilItFits(ctx, r, c); err != nil {
+		return forThisCopy(err)
+	}
+	return s.waitQuiet(ctx, r, c)
+}
+
+// forThisCopy: without its slot, no other attempt at the same copy can do better.
+func forThisCopy(err error) error {
+	if errors.Is(err, stream.ErrNoSlot) {
+		return protocol.Final(err)
+	}
+	return err
+}
+
+// waitUntilItFits waits for a moment at which the pause can be kept to the
+// budget: for an easy one a while, and no longer than that for one that will do.
+func (s *Service) waitUntilItFits(ctx context.Context, r *run, c *crew) error {
+	for tries := 0; ; tries++ {
+		f, err := s.foresee(ctx, r, c)
 		if err != nil {
 			return err
 		}
-		if took <= r.Data.MaxPause/4 {
-			break
+		if f.easy(r.Data.MaxPause) || tries >= easyTries && f.fits(r.Data.MaxPause) {
+			c.foreseen = f.pause()
+			return nil
 		}
-		if tries == 20 {
-			return fmt.Errorf("changes take %v to arrive, more than a quarter of the pause budget", took.Round(time.Millisecond))
+		why := fmt.Errorf("the pause may be %v at most, and %v", r.Data.MaxPause, f)
+		if tries >= easyTries {
+			return why
+		}
+		if !f.fits(r.Data.MaxPause) {
+			r.Report(operation.Progress{Phase: "cutover", Percent: 99.5, Waiting: "for a moment to cut over: " + why.Error()})
 		}
 		if err := sleep.For(ctx, jitter(50*time.Millisecond)); err != nil {
 			return err
 		}
 	}
-	if err := c.rehearse(ctx, r); err != nil {
-		return err
-	}
-	return s.waitQuiet(ctx, r, c)
 }
 
 // waitQuiet waits until no transaction of the tenant is old enough that it

@@ -57,9 +57,10 @@ type Phase struct {
 type Attempt struct {
 	At      time.Time `json:"at"`
 	Outcome string    `json:"outcome"` // "flipped" or why it was given up; then nothing had changed
-	// HeldMS is how long clients were held back by it.
-	HeldMS MS      `json:"held_ms"`
-	Phases []Phase `json:"phases,omitempty"`
+	// ForeseenMS is the pause that was expected of it, HeldMS how long clients were held back by it.
+	ForeseenMS MS      `json:"foreseen_ms"`
+	HeldMS     MS      `json:"held_ms"`
+	Phases     []Phase `json:"phases,omitempty"`
 	// NodesDrained of Nodes answered in time that they hold the tenant.
 	NodesDrained int `json:"nodes_drained"`
 	Nodes        int `json:"nodes"`

@@ -144,13 +144,15 @@ func Run(ctx context.Context, w World, b Bounds) error {
 		if final(err) {
 			return err
 		}
+		why := fmt.Sprintf("for a moment to cut over: %v", err)
 		if held {
 			n++
+			why = fmt.Sprintf("attempt %d was given up, and is made again: %v", n, err)
 		}
 		if n >= b.Attempts {
 			return operation.Permanent(fmt.Errorf("gave up after %d attempts, each taken back whole; the last: %w", n, err))
 		}
-		if err := w.Rest(ctx, rest, fmt.Sprintf("attempt %d was given up, and is made again: %v", max(n, 1), err)); err != nil {
+		if err := w.Rest(ctx, rest, why); err != nil {
 			return err
 		}
 	}

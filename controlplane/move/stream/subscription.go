@@ -86,6 +86,15 @@ WHERE s.slot_name = $1`, name).Scan(&bytes, &ok)
 	return bytes, ok, nil
 }
 
+// Written is how many bytes of log the server has written since it was made.
+func Written(ctx context.Context, conn *pgx.Conn) (int64, error) {
+	var n int64
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0')::bigint").Scan(&n); err != nil {
+		return 0, fmt.Errorf("position of the log: %w", err)
+	}
+	return n, nil
+}
+
 // ErrNoSlot: the slot is gone, and with it the changes it kept: copy again.
 var ErrNoSlot = errors.New("the replication slot is gone")
 
