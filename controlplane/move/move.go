@@ -33,7 +33,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/ddlguard"
@@ -43,6 +45,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/failpoint"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -145,6 +148,10 @@ type Request struct {
 	Soak time.Duration `json:"soak,omitempty"`
 	// MaxRate bounds the copy, in bytes a second over the wire [as fast as the servers bear].
 	MaxRate int64 `json:"max_rate,omitempty"`
+	// Manual has the move wait, caught up, until somebody says that it may cut
+	// over ([Service.CutOver]); NotBefore is the time before which it does not by itself [any].
+	Manual    bool      `json:"manual,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"`
 }
 
 // linkPrefix begins the name of every publication, slot and subscription of a move.
@@ -293,10 +300,32 @@ func (s *Service) connectPlain(ctx context.Context, on shardmap.ShardID, databas
 	}
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if pg.Code(err) == pgerrcode.ObjectNotInPrerequisiteState && database != maintenance {
+		err = s.unlessHalfDropped(ctx, on, database, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: %w", on, err)
 	}
 	return conn, nil
+}
+
+// unlessHalfDropped makes of the refusal by a database whose drop was broken
+// off that of one that is not there: there is nothing in it to be cleaned, and
+// whoever would make or drop it does so.
+func (s *Service) unlessHalfDropped(ctx context.Context, on shardmap.ShardID, database string, refusal error) error {
+	conn, err := s.connectPlain(ctx, on, maintenance)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	half, err := shard.HalfDropped(ctx, conn, database)
+	if err != nil {
+		return err
+	}
+	if half {
+		return &pgconn.PgError{Severity: "FATAL", Code: pgerrcode.InvalidCatalogName, Message: fmt.Sprintf("database %q is half dropped", database)}
+	}
+	return refusal
 }
 
 var sessionSettings = map[string]string{

@@ -65,7 +65,7 @@ func dropLeftover(ctx context.Context, conn *pgx.Conn, database string) error {
 		return nil
 	case err != nil:
 		return err
-	case limit != 0:
+	case limit != 0 && limit != dropping:
 		return fmt.Errorf("database %s: %w", database, ErrInUse)
 	}
 	return dropDatabase(ctx, conn, database)

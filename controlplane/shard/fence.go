@@ -141,5 +141,5 @@ func Fenced(ctx context.Context, conn *pgx.Conn, database string) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	return limit == 0, nil
+	return limit == 0 || limit == dropping, nil
 }
