@@ -152,6 +152,9 @@ func (s *Service) lookInside(ctx context.Context, r *run) ([]survey.Finding, ext
 		return nil, extent{}, err
 	}
 	found := survey.Between(here, there)
+	if r.Data.Soak > 0 {
+		found = append(found, survey.Back(there, here)...)
+	}
 	_, err = s.tools.For(ctx, here.Version/10000, there.Version/10000)
 	switch older := there.Version/10000 < here.Version/10000; {
 	case errors.Is(err, schema.ErrNoTools) && !older: // that the target is older is said already

@@ -202,6 +202,13 @@ func (s *Service) lookBack(ctx context.Context, r *run) ([]survey.Finding, exten
 			Reason: "the tenant's schema changed since the move, and the old place does not know",
 			Remedy: fmt.Sprintf("complete the move, then move the tenant to %s", k.Old)})
 	}
+	if d.Soak > 0 {
+		more, err := s.lookForSoak(ctx, k, home)
+		if err != nil {
+			return nil, extent{}, err
+		}
+		found = append(found, more...)
+	}
 	tables, err := survey.Tables(ctx, home)
 	if err != nil {
 		return nil, extent{}, err
@@ -219,6 +226,24 @@ func (s *Service) lookBack(ctx context.Context, r *run) ([]survey.Finding, exten
 		console.Close()
 	}
 	return found, size, nil
+}
+
+// lookForSoak finds out whether the place that is left can follow in its turn.
+func (s *Service) lookForSoak(ctx context.Context, k catalog.Soak, home *pgx.Conn) ([]survey.Finding, error) {
+	old, err := s.connect(ctx, k.Old, k.Database)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(old)
+	here, err := survey.ReadServer(ctx, home, k.Database)
+	if err != nil {
+		return nil, err
+	}
+	there, err := survey.ReadServer(ctx, old, k.Database)
+	if err != nil {
+		return nil, err
+	}
+	return survey.Back(there, here), nil
 }
 
 // wayBack reads what the catalog knows of it. Errors: catalog.ErrConflict, ErrNotFound.
