@@ -42,6 +42,8 @@ type Config struct {
 	TrustedProxies []string `yaml:"trusted_proxies" env:"FREEHOLD_TRUSTED_PROXIES"`
 	// ClientTraces has X-Request-Id and traceparent count from every client.
 	ClientTraces bool `yaml:"client_traces" env:"FREEHOLD_CLIENT_TRACES"`
+	// ServerTiming has answers tell where their time went.
+	ServerTiming bool `yaml:"server_timing" env:"FREEHOLD_SERVER_TIMING"`
 	// CompressFrom is how many bytes an answer must have to be compressed; negative: none is.
 	CompressFrom int    `yaml:"compress_from" env:"FREEHOLD_COMPRESS_FROM"`
 	NATSURL      string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`

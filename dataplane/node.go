@@ -155,7 +155,7 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 	s.gate, err = gateway.New(gateway.Config{
 		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Policies: policy.New(s.source.directory, s.log), Schema: s.cfg.Schemas[0],
 		Origins: s.cfg.CORSOrigins, Proxies: s.cfg.TrustedProxies, Traces: s.cfg.ClientTraces,
-		CompressFrom: s.cfg.CompressFrom, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
+		Timing: s.cfg.ServerTiming, CompressFrom: s.cfg.CompressFrom, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
 		Limits: s.limits, Registry: registry, Log: s.log,
 		Bind: bind,
 		Ready: func() error {

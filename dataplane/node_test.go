@@ -158,3 +158,24 @@ func TestStateOfTheTenant(t *testing.T) {
 		require.Equal(t, 410, do(t, http.MethodGet, n.URL()+"/rest/v1/notes", tok, "").status)
 	}
 }
+
+func TestServerTiming(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.tenant("acme", 3)
+	n := w.node(func(c *dataplane.Config) { c.ServerTiming = true })
+	other := w.node()
+	timing := func(url, path string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+w.token("acme", "viewer"))
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		return resp.Header.Get("Server-Timing")
+	}
+	const told = `^jwt;dur=\d+\.\d, queue;dur=\d+\.\d, parse;dur=\d+\.\d, plan;dur=\d+\.\d, transaction;dur=\d+\.\d, response;dur=\d+\.\d$`
+	require.Regexp(t, told, timing(n.URL(), "/rest/v1/notes?id=eq.1"))
+	require.Regexp(t, told, timing(n.URL(), "/rest/v1/nothing"), "refusals tell, too")
+	require.Empty(t, timing(other.URL(), "/rest/v1/notes"))
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
+	"github.com/freehold-db/freehold/dataplane/timing"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/router"
 )
@@ -20,6 +21,8 @@ type asked struct {
 	related func(schema, table string) error
 	// turn is the request's part in what its tenant may have; nil before that is known.
 	turn *turn
+	// times are measured where clients are told; nil: they are not.
+	times *timing.Times
 }
 
 type identityKey struct{}
@@ -32,6 +35,8 @@ func (a asked) Value(key any) any {
 		return a.related
 	case turnKey{}:
 		return a.turn
+	case timing.Key{}:
+		return a.times
 	case router.YieldKey{}:
 		if a.turn != nil {
 			return a.turn
@@ -62,6 +67,10 @@ func Who(ctx context.Context) *bearer.Identity {
 
 // authenticate binds the request to the tenant of its credential, or refuses it.
 func (g *Gateway) authenticate(c *gin.Context) {
+	var times *timing.Times
+	if g.cfg.Timing {
+		times = timing.Start()
+	}
 	id, err := g.identify(c)
 	if err != nil {
 		f := fault.From(err)
@@ -71,45 +80,49 @@ func (g *Gateway) authenticate(c *gin.Context) {
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), g.cfg.RequestFor)
 	defer cancel()
-	t := &turn{}
+	times.Mark(timing.JWT)
+	t := &turn{times: times}
 	g.cfg.Limits.Look(&t.Pass, id.Tenant)
-	c.Request = c.Request.WithContext(g.cfg.Bind(asked{ctx, id, g.related(c, id), t}, id))
+	c.Request = c.Request.WithContext(g.cfg.Bind(asked{ctx, id, g.related(c, id), t, times}, id))
 	c.Next()
 }
 
 // identify finds out who asks, and for which tenant. All that names a tenant has to agree.
-func (g *Gateway) identify(c *gin.Context) (*bearer.Identity, error) {
+func (g *Gateway) identify(c *gin.Context) (id *bearer.Identity, err error) {
 	r := c.Request
 	shown, err := credentialsOf(r)
 	if err != nil {
 		return nil, err
 	}
 	called := g.cfg.Naming.of(r)
-	id, err := g.cfg.Verifier.Verify(r.Context(), shown.main, called.picked())
+	who, err := g.cfg.Verifier.Verify(r.Context(), shown.main, called.picked())
 	if err != nil {
 		return nil, g.refusal(c, shown.main, err)
 	}
-	// From here on the log knows whose request it is, refused or not.
-	c.Request = r.WithContext(asked{r.Context(), id, nil, nil})
+	defer func() {
+		if err != nil { // the log knows whose request it is, refused or not
+			c.Request = r.WithContext(asked{Context: r.Context(), id: who})
+		}
+	}()
 	if shown.beside != "" {
 		key, err := g.cfg.Verifier.Verify(r.Context(), shown.beside, "")
 		if err != nil {
 			return nil, g.refusal(c, shown.beside, err)
 		}
-		if key.Tenant != id.Tenant {
-			return nil, g.crossing(c, id, string(key.Tenant), "The API key is of another tenant than the token")
+		if key.Tenant != who.Tenant {
+			return nil, g.crossing(c, who, string(key.Tenant), "The API key is of another tenant than the token")
 		}
 	}
-	if id.Claimed != "" {
-		return nil, g.crossing(c, id, string(id.Claimed), "The token's issuer speaks for one tenant, and the token claims another")
+	if who.Claimed != "" {
+		return nil, g.crossing(c, who, string(who.Claimed), "The token's issuer speaks for one tenant, and the token claims another")
 	}
-	if name, found := called.against(id.Tenant); found {
-		return nil, g.crossing(c, id, name, "The credential is of another tenant than the request names")
+	if name, found := called.against(who.Tenant); found {
+		return nil, g.crossing(c, who, name, "The credential is of another tenant than the request names")
 	}
-	if g.cfg.Naming.unnamed(id, called) {
+	if g.cfg.Naming.unnamed(who, called) {
 		return nil, nameless()
 	}
-	return id, nil
+	return who, nil
 }
 
 // crossing refuses a credential of one tenant that came with the name of another.

@@ -10,7 +10,7 @@
 // attempt to cross tenants.
 //
 // Import law: of this module, gateway imports its own sub-packages,
-// dataplane/fault, dataplane/intake, router (for a key), shardmap and internal
+// dataplane/fault, dataplane/intake, dataplane/timing, router (for a key), shardmap and internal
 // packages only.
 package gateway
 
@@ -51,6 +51,8 @@ type Config struct {
 	Proxies []string
 	// Traces has X-Request-Id and traceparent count from every client.
 	Traces bool
+	// Timing has answers tell where their time went (Server-Timing).
+	Timing bool
 	// CompressFrom is how many bytes an answer must have to be compressed for
 	// clients that take that; negative: none is.
 	CompressFrom int

@@ -13,6 +13,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/dataplane/intake"
+	"github.com/freehold-db/freehold/dataplane/timing"
 	"github.com/freehold-db/freehold/internal/access"
 )
 
@@ -22,19 +23,35 @@ import (
 type turn struct {
 	limit.Pass
 	gin.ResponseWriter
+	times *timing.Times // nil: not to be told
+}
+
+// begin gives the place back and tells how long it took, before the first byte.
+func (t *turn) begin() {
+	t.Leave()
+	if t.times != nil && !t.Written() {
+		t.times.Mark(timing.Response)
+		t.Header().Set("Server-Timing", t.times.Header())
+	}
+}
+
+// WriteHeaderNow implements [gin.ResponseWriter].
+func (t *turn) WriteHeaderNow() {
+	t.begin()
+	t.ResponseWriter.WriteHeaderNow()
 }
 
 type turnKey struct{}
 
 // Write implements [http.ResponseWriter].
 func (t *turn) Write(p []byte) (int, error) {
-	t.Leave()
+	t.begin()
 	return t.ResponseWriter.Write(p)
 }
 
 // WriteString implements [gin.ResponseWriter].
 func (t *turn) WriteString(s string) (int, error) {
-	t.Leave()
+	t.begin()
 	return t.ResponseWriter.WriteString(s)
 }
 
@@ -73,6 +90,7 @@ func (g *Gateway) limit(c *gin.Context) {
 		return
 	}
 	defer t.Leave()
+	t.times.Mark(timing.Queue)
 	t.ResponseWriter = c.Writer
 	c.Writer = t
 	c.Next()

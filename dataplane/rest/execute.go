@@ -12,6 +12,7 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
+	"github.com/freehold-db/freehold/dataplane/timing"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -87,6 +88,7 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	if up.isolation != "" {
 		batch.ExecParams("COMMIT", nil, nil, nil, nil)
 	}
+	timing.From(ctx).Mark(timing.Plan)
 	results := c.PG.ExecBatch(ctx, &batch)
 
 	ready := skip(results, before)
@@ -104,6 +106,7 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	if up.isolation != "" {
 		err = errors.Join(err, leave(ctx, c.PG))
 	}
+	timing.From(ctx).Mark(timing.Transaction)
 	var e *pgconn.PgError
 	if req.rollback && errors.As(err, &e) && e.Code == "22P02" && strings.Contains(e.Message, undoingText) {
 		err = nil

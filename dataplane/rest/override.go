@@ -18,7 +18,14 @@ type override struct {
 }
 
 // override reads what was set.
-func (out *outcome) override() (o override, err error) {
+func (out *outcome) override() (override, error) {
+	if len(out.row[plan.ColumnHeaders]) == 0 && len(out.row[plan.ColumnStatus]) == 0 {
+		return override{}, nil
+	}
+	return out.overridden()
+}
+
+func (out *outcome) overridden() (o override, err error) {
 	if text := out.row[plan.ColumnHeaders]; len(text) > 0 {
 		if json.Unmarshal(text, &o.headers) != nil {
 			return o, pgrst.InvalidResponseHeaders()

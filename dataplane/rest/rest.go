@@ -10,7 +10,7 @@
 // to; a null filter on an embedded resource narrows a write itself.
 //
 // Import law: of this module, rest imports shardmap, router, dataplane/fault,
-// dataplane/intake, its own sub-packages and internal packages only.
+// dataplane/intake, dataplane/timing, its own sub-packages and internal packages only.
 package rest
 
 import (
@@ -23,6 +23,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/fault"
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
+	"github.com/freehold-db/freehold/dataplane/timing"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/router"
 	"github.com/freehold-db/freehold/shardmap"
@@ -162,6 +163,7 @@ func (h *Handler) serve(read func(*gin.Context, *exposure) (*request, error)) gi
 			return
 		}
 		req, err := read(c, h.exposed.of(id.Schemas))
+		timing.From(c.Request.Context()).Mark(timing.Parse)
 		if err == nil {
 			h.bound(req, id)
 			err = h.answer(c, id, req)

@@ -13,6 +13,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
+	"github.com/freehold-db/freehold/dataplane/timing"
 	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/router"
@@ -129,6 +130,7 @@ type turn struct {
 // session runs the request if the schema is known. It keeps its own refusals
 // in t.err; what it returns comes from the connection.
 func (t *turn) session(ctx context.Context, c *router.Conn) error {
+	timing.From(ctx).Mark(timing.Queue)
 	t.out, t.err, t.believed = nil, nil, false
 	t.database = c.Placement.Database
 	t.known, t.fresh = t.fresh, schema.Known{}
@@ -172,6 +174,9 @@ func (t *turn) session(ctx context.Context, c *router.Conn) error {
 // outdated tells whether err says that the schema is not the one of the plan any
 // more. Nothing of the request was executed.
 func outdated(err error) bool {
+	if err == nil {
+		return false
+	}
 	var s *settingsError // what the tenant's own SQL raises comes later
 	var e *pgconn.PgError
 	return errors.As(err, &s) && errors.As(err, &e) && e.Code == schemachange.Code
@@ -212,8 +217,11 @@ func (e *settingsError) Unwrap() error { return e.err }
 
 // translate turns what the guard and the settings say into the dialect's faults.
 func (h *Handler) translate(req *request, out *outcome, err error) error {
+	if err == nil {
+		return nil
+	}
 	var e *pgconn.PgError
-	if err == nil || !errors.As(err, &e) {
+	if !errors.As(err, &e) {
 		return err
 	}
 	var s *settingsError
