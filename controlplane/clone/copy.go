@@ -63,7 +63,7 @@ func (s *Service) copyOnce(ctx context.Context, r *run) error {
 		begun := time.Now()
 		r.Report(operation.Progress{Phase: part.name, BytesTotal: r.Data.Receipt.Bytes})
 		if err := part.do(ctx); err != nil {
-			return fmt.Errorf("copy: %s: %w", part.name, err)
+			return c.explain(ctx, fmt.Errorf("copy: %s: %w", part.name, err))
 		}
 		if err := s.during(part.name); err != nil {
 			return err
@@ -207,87 +207,6 @@ func (c *copier) schema(ctx context.Context) error {
 		return err
 	}
 	return c.restore(ctx, c.archive.Pre, 1)
-}
-
-// look begins the snapshot and reads in it what the copy needs to know.
-func (c *copier) look(ctx context.Context) (keys survey.Owned, err error) {
-	if c.src, err = c.source(ctx); err != nil {
-		return keys, err
-	}
-	// The transaction ends with its connection.
-	if _, err := c.src.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", pgx.QueryExecModeSimpleProtocol); err != nil {
-		return keys, err
-	}
-	if err := c.src.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.now()").Scan(&c.snapshot, &c.snapshotAt); err != nil {
-		return keys, fmt.Errorf("snapshot of the source: %w", err)
-	}
-	moving, err := beingMoved(ctx, c.src)
-	if err != nil {
-		return keys, err
-	}
-	if moving {
-		return keys, operation.Wait(2*time.Second, whyMoving)
-	}
-	if c.state, err = stateOf(ctx, c.src); err != nil {
-		return keys, err
-	}
-	tables, err := survey.Tables(ctx, c.src)
-	if err != nil {
-		return keys, err
-	}
-	c.tables = c.s.wanted(c.r, tables)
-	if c.views, err = survey.MaterializedViews(ctx, c.src); err != nil {
-		return keys, err
-	}
-	if err := c.readSequences(ctx); err != nil {
-		return keys, err
-	}
-	return survey.Keys(ctx, c.src)
-}
-
-// wanted are the tables whose rows are copied.
-func (s *Service) wanted(r *run, tables []survey.Table) []survey.Table {
-	if !r.Data.SchemaOnly {
-		return tables
-	}
-	var own []survey.Table
-	for _, t := range tables {
-		if t.Schema == migrations {
-			own = append(own, t)
-		}
-	}
-	return own
-}
-
-// stateOf changes with the schema and with what a snapshot does not hide: a
-// TRUNCATE, or a rewrite of a table.
-func stateOf(ctx context.Context, q survey.Querier) (state string, err error) {
-	err = q.QueryRow(ctx, `SELECT (`+schema.FingerprintSQL()+`) || ' ' || (
-		SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(c.oid::text || '/' || c.relfilenode::text, ',' ORDER BY c.oid), ''))
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid >= 16384 AND n.nspname <> 'freehold')`).Scan(&state)
-	if err != nil {
-		return "", fmt.Errorf("state of the source: %w", err)
-	}
-	return state, nil
-}
-
-// check makes sure that nothing came in between that the snapshot did not hide.
-func (c *copier) check(ctx context.Context) error {
-	conn, err := c.source(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeConn(conn)
-	now, err := stateOf(ctx, conn)
-	if err != nil {
-		return err
-	}
-	if now != c.state {
-		return errChanged
-	}
-	_, err = c.dst.Exec(ctx, "DROP TABLE freehold."+pg.Ident(c.token))
-	return err
 }
 
 // blank readies the new database for what pg_dump took from the source's.
