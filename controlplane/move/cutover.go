@@ -32,6 +32,9 @@ const (
 // cutover flips the placement: the point of no return. What it does is written
 // in package protocol.
 func (s *Service) cutover(ctx context.Context, r *run) error {
+	if err := s.awaitWord(ctx, r); err != nil {
+		return err
+	}
 	start := time.Now()
 	err := s.insisting(ctx, r, func() error {
 		return protocol.Run(ctx, s.stage(r), protocol.Bounds{MaxPause: r.Data.MaxPause, Attempts: maxAttempts, Before: len(r.Data.Receipt.Attempts)})

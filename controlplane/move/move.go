@@ -33,9 +33,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/ddlguard"
@@ -45,7 +43,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/failpoint"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -300,32 +297,10 @@ func (s *Service) connectPlain(ctx context.Context, on shardmap.ShardID, databas
 	}
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if pg.Code(err) == pgerrcode.ObjectNotInPrerequisiteState && database != maintenance {
-		err = s.unlessHalfDropped(ctx, on, database, err)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: %w", on, err)
 	}
 	return conn, nil
-}
-
-// unlessHalfDropped makes of the refusal by a database whose drop was broken
-// off that of one that is not there: there is nothing in it to be cleaned, and
-// whoever would make or drop it does so.
-func (s *Service) unlessHalfDropped(ctx context.Context, on shardmap.ShardID, database string, refusal error) error {
-	conn, err := s.connectPlain(ctx, on, maintenance)
-	if err != nil {
-		return err
-	}
-	defer closeConn(conn)
-	half, err := shard.HalfDropped(ctx, conn, database)
-	if err != nil {
-		return err
-	}
-	if half {
-		return &pgconn.PgError{Severity: "FATAL", Code: pgerrcode.InvalidCatalogName, Message: fmt.Sprintf("database %q is half dropped", database)}
-	}
-	return refusal
 }
 
 var sessionSettings = map[string]string{

@@ -133,6 +133,9 @@ type core interface {
 	Token() int64
 	// Held asks the catalog whether the operation still is this worker's. Errors: ErrLeaseLost.
 	Held(ctx context.Context) error
+	// MayGo tells whether somebody said that the operation may go on where it
+	// waits for that ([Engine.GoAheadTx]), and the time by the catalog's clock.
+	MayGo(ctx context.Context) (told bool, now time.Time, err error)
 	// CancelRequested tells whether someone asked to cancel (polled with the lease renewal).
 	CancelRequested() bool
 	commit(ctx context.Context, data any, fn func(ctx context.Context, tx pgx.Tx) error) error
