@@ -96,7 +96,7 @@ func (s *Service) remembered(ctx context.Context, r *run) (m stream.Remembered, 
 
 // dropBack takes away what linkBack made, wherever the worker before us died.
 func (s *Service) dropBack(ctx context.Context, r *run) error {
-	if r.Data.Link == "" { // preflight has not been through
+	if r.Data.Back == "" {
 		return nil
 	}
 	dst, err := s.connect(ctx, r.Data.To, r.Data.database())
