@@ -47,6 +47,10 @@ type Config struct {
 	// DeleteGrace is how long a deleted tenant is restorable; MoveGrace how long a move's source is kept.
 	DeleteGrace time.Duration `yaml:"delete_grace" env:"FREEHOLD_DELETE_GRACE"`
 	MoveGrace   time.Duration `yaml:"move_grace" env:"FREEHOLD_MOVE_GRACE"`
+	// MoveMaxActive is how many sessions may be active at a shard before a move's copy slows down
+	// (0: four for each processor), MoveMaxLagMB how far its standbys and subscribers may be behind, in MB.
+	MoveMaxActive int `yaml:"move_max_active" env:"FREEHOLD_MOVE_MAX_ACTIVE"`
+	MoveMaxLagMB  int `yaml:"move_max_lag_mb" env:"FREEHOLD_MOVE_MAX_LAG_MB"`
 	// SoakMaxWALMB bounds the log, in MB, that a shard keeps so that a tenant can be taken back.
 	SoakMaxWALMB int `yaml:"soak_max_wal_mb" env:"FREEHOLD_SOAK_MAX_WAL_MB"`
 	// Workers is how many operations this replica runs at once.
@@ -71,6 +75,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.TempFilesMB, 1024)
 	config.Default(&c.DeleteGrace, 7*24*time.Hour)
 	config.Default(&c.MoveGrace, 10*time.Minute)
+	config.Default(&c.MoveMaxLagMB, 256)
 	config.Default(&c.SoakMaxWALMB, 4096)
 	config.Default(&c.Workers, 4)
 	config.Default(&c.LeaseFor, 5*time.Second)

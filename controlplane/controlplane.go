@@ -22,6 +22,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/clone"
 	"github.com/freehold-db/freehold/controlplane/move"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/publish"
@@ -109,7 +110,8 @@ func (s *Server) assemble(ctx context.Context) error {
 		MigrationsDir: s.cfg.MigrationsDir, WarmPool: s.cfg.WarmPool, DeleteGrace: s.cfg.DeleteGrace, Logger: s.log,
 		Limits: shard.Limits{Connections: s.cfg.TenantConnections, StatementTimeout: s.cfg.StatementTimeout, IdleInTx: s.cfg.IdleInTxTimeout, TempFilesMB: s.cfg.TempFilesMB},
 	})
-	moves := move.New(s.store, engine, fleet, publisher, move.Options{PGBinDir: bin, Grace: s.cfg.MoveGrace, SoakMaxWAL: int64(s.cfg.SoakMaxWALMB) << 20, Logger: s.log})
+	moves := move.New(s.store, engine, fleet, publisher, move.Options{PGBinDir: bin, Grace: s.cfg.MoveGrace,
+		Bearable: pace.Bounds{Active: s.cfg.MoveMaxActive, Lag: int64(s.cfg.MoveMaxLagMB) << 20}, SoakMaxWAL: int64(s.cfg.SoakMaxWALMB) << 20, Logger: s.log})
 	tenantAccess := access.New(s.store, engine, fleet, s.log)
 	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
