@@ -27,6 +27,11 @@ func printReceipt(out io.Writer, op api.Operation) {
 	if printClone(out, op) {
 		return
 	}
+	var v move.Comparison
+	if op.Kind == move.KindVerify && json.Unmarshal(op.Receipt, &v) == nil && v.Move != "" {
+		printComparison(out, v)
+		return
+	}
 	fmt.Fprintln(out, "\nreceipt")
 	printFigures(out, figures, "  ")
 }

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -53,8 +54,18 @@ func TestScriptsWithAFleet(t *testing.T) {
 			},
 			"stop-api": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Value("fleet").(*admintest.Fleet).Stop() },
 			"status":   checkStatus,
+			"of":       setOperation,
 		},
 	})
+}
+
+// setOperation runs `of FILE`: $OP is the ID of the first operation in a list as JSON.
+func setOperation(ts *testscript.TestScript, _ bool, args []string) {
+	var list []struct{ ID string }
+	if err := json.Unmarshal([]byte(ts.ReadFile(args[0])), &list); err != nil || len(list) == 0 {
+		ts.Fatalf("%s lists no operation: %v", args[0], err)
+	}
+	ts.Setenv("OP", list[0].ID)
 }
 
 // checkStatus runs `status N program args…` and wants that exit status.

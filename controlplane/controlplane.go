@@ -115,7 +115,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	tenantAccess := access.New(s.store, engine, fleet, s.log)
 	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
-		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Access: tenantAccess, Audit: s.audit,
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Access: tenantAccess, Audit: s.audit,
 		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 

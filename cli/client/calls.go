@@ -136,6 +136,7 @@ type OperationFilter struct {
 	Kind, Tenant string
 	States       []string
 	Unfinished   bool
+	Of           string // what was asked of this operation
 }
 
 // Operations lists newest first; an error ends the list.
@@ -145,6 +146,7 @@ func (c *Client) Operations(ctx context.Context, f OperationFilter) iter.Seq2[ap
 	set(q, "tenant", f.Tenant)
 	set(q, "state", strings.Join(f.States, ","))
 	setBool(q, "unfinished", f.Unfinished)
+	set(q, "of", f.Of)
 	return pages[api.Operation](ctx, c, "/v1/operations", q)
 }
 
@@ -156,6 +158,11 @@ func (c *Client) Operation(ctx context.Context, id string) (api.Operation, error
 // CancelOperation asks to end one; what it did is undone.
 func (c *Client) CancelOperation(ctx context.Context, id string, ch Change) (api.Operation, error) {
 	return change[api.Operation](ctx, c, http.MethodPost, operationPath(id)+"/cancel", nil, ch)
+}
+
+// VerifyMove compares both sides of a move, as an operation of its own.
+func (c *Client) VerifyMove(ctx context.Context, id string, in api.VerifyMove, ch Change) (api.Operation, error) {
+	return change[api.Operation](ctx, c, http.MethodPost, operationPath(id)+"/verify", in, ch)
 }
 
 // AuditFilter narrows a list; zero fields don't.

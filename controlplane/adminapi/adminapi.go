@@ -43,6 +43,8 @@ type Deps struct {
 	Moves Moves
 	// Soaks takes moves back or ends their soaks (*move.Service).
 	Soaks Soaks
+	// Verifications compares both sides of moves (*move.Service).
+	Verifications Verifications
 	// Clones makes tenants of others (*clone.Service).
 	Clones Clones
 	// Upgrades says what draining a shard onto a newer one means (*move.Service).

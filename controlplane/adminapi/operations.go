@@ -21,7 +21,7 @@ import (
 )
 
 func (a *API) listOperations(ctx context.Context, c *call) (answer, error) {
-	if err := onlyParameters(c.query, "limit", "cursor", "kind", "tenant", "state", "unfinished"); err != nil {
+	if err := onlyParameters(c.query, "limit", "cursor", "kind", "tenant", "state", "unfinished", "of"); err != nil {
 		return answer{}, err
 	}
 	p, err := readPage("operations", c.query)
@@ -48,6 +48,9 @@ func (a *API) listOperations(ctx context.Context, c *call) (answer, error) {
 		}
 	}
 	if f.Unfinished, err = readBool(c, "unfinished"); err != nil {
+		return answer{}, err
+	}
+	if f.Of, err = readOf(c); err != nil {
 		return answer{}, err
 	}
 	ops, next, err := a.Operations.List(ctx, f, p.forCatalog())

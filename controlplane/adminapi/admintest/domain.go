@@ -67,6 +67,8 @@ func newDomain(store *catalog.Store, opt operation.Options) *Domain {
 			return r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error { return d.beginSoak(ctx, tx, r.Op, r.Data.To, r.Data.Soak) })
 		}},
 	}})
+	operation.Register(d.engine, operation.Kind[move.VerifyRequest]{Name: move.KindVerify, Steps: []operation.Step[move.VerifyRequest]{
+		{Name: "rows", Do: func(context.Context, *operation.Run[move.VerifyRequest]) error { return nil }}}})
 	d.registerSoaks()
 	d.registerClones()
 	return d

@@ -76,7 +76,7 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	require.NoError(t, err)
 	registry := prometheus.NewRegistry()
 	f.API = adminapi.New(adminapi.Deps{
-		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store}, Tokens: tokens,
+		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store}, Tokens: tokens,
 		Access:  f.Access,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: log,
 	})

@@ -58,6 +58,16 @@ type MoveTenant struct {
 	DryRun bool `json:"dry_run,omitempty"`
 }
 
+// VerifyMove asks for a comparison of both sides of a move.
+type VerifyMove struct {
+	// OnlyPKs has the report tell keys and nothing else of rows.
+	OnlyPKs bool `json:"only_pks,omitempty"`
+	// Sample is the percentage of rows that are compared, by ranges of keys; 0: all.
+	Sample float64 `json:"sample,omitempty"`
+	// MaxBytesPerS bounds what is read at each side, in bytes of rows a second; 0: it rests as long as it works.
+	MaxBytesPerS int64 `json:"max_bytes_per_s,omitempty"`
+}
+
 // Plan is what a dry run found: the steps that the real run would take, in order.
 type Plan struct {
 	Steps []PlannedStep `json:"steps"`
