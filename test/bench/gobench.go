@@ -115,6 +115,9 @@ func (b *bench) node(ctx context.Context, _ *fleet) error {
 	}
 	key := m["AgainstBare/key/c=16"]
 	r.plain("allocations of a GET by key", figure(key["allocs/req"], ""), fmt.Sprintf("bare %.0f; with the client's few", key["bare-allocs/req"]))
+	if err := b.rivals(ctx); err != nil {
+		return err
+	}
 	if err := b.shares(ctx, m["Alone"]["p50-ns"]); err != nil {
 		return err
 	}
@@ -123,6 +126,37 @@ func (b *bench) node(ctx context.Context, _ *fleet) error {
 	r.atMost("memory", "MB", idle["MB"], 20, "of the whole node: heap and stacks, after a collection, above a node without tenants")
 	r.atMost("goroutines", "", idle["goroutines"], 0, "")
 	r.atMost("connections", "", idle["connections"], 0, "")
+	return nil
+}
+
+// rivals reports a node against other servers that do the same, where they are installed.
+func (b *bench) rivals(ctx context.Context) error {
+	r := &b.report
+	r.title("A data-plane node against other servers, GET by key")
+	var m map[string]metrics
+	for _, of := range []struct {
+		name, binary, how string
+		least             float64
+	}{
+		{"PostgREST", "postgrest", "through the same PgBouncer, with a token", 3.5},
+		{"pREST", "prestd", "straight to Postgres, without roles and tokens", 1},
+	} {
+		if _, err := exec.LookPath(of.binary); err != nil {
+			r.plain(of.name, "not measured", of.binary+" is not installed")
+			continue
+		}
+		if m == nil {
+			var err error
+			if m, err = goBench(ctx, "./dataplane", "^BenchmarkAgainstRivals$", "1x"); err != nil {
+				return err
+			}
+		}
+		for _, clients := range []int{16, 64} {
+			v := m[fmt.Sprintf("AgainstRivals/%s/c=%d", of.name, clients)]
+			r.atLeast(fmt.Sprintf("%s, %d clients", of.name, clients), "×", v["×throughput"], of.least,
+				fmt.Sprintf("%.0f requests/s, theirs %.0f; it goes %s", v["req/s"], v["their-req/s"], of.how))
+		}
+	}
 	return nil
 }
 
