@@ -17,13 +17,15 @@ var now = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 
 // someFleet draws fleets as odd as they may be: every state of a shard, every
 // need, capacities that are too small, tenants where they must not be.
-func someFleet(t *rapid.T) *balance.Fleet {
+func someFleet(t *rapid.T) *balance.Fleet { return drawFleet(t, 6, 24) }
+
+func drawFleet(t *rapid.T, shards, tenants int) *balance.Fleet {
 	f := &balance.Fleet{}
 	regions := rapid.SampledFrom([]string{"", "", "eu", "us"})
 	classes := rapid.SampledFrom([]string{"", "", "", "large"})
 	labels := rapid.SampledFrom([]map[string]string{nil, nil, {"disk": "nvme"}, {"disk": "hdd", "old": "yes"}})
 	size := rapid.SampledFrom([]float64{0, 50, 100, 200, 400})
-	for i := range rapid.IntRange(1, 6).Draw(t, "shards") {
+	for i := range rapid.IntRange(1, shards).Draw(t, "shards") {
 		s := balance.Shard{
 			ID:     shardmap.ShardID(fmt.Sprintf("s%d", i+1)),
 			State:  rapid.SampledFrom([]balance.State{balance.Active, balance.Active, balance.Active, balance.Active, balance.Draining, balance.Cordoned, balance.Down}).Draw(t, "state"),
@@ -34,7 +36,7 @@ func someFleet(t *rapid.T) *balance.Fleet {
 		f.Shards = append(f.Shards, s)
 	}
 	use := rapid.SampledFrom([]float64{0, 1, 2, 5, 10, 20, 45})
-	for i := range rapid.IntRange(0, 24).Draw(t, "tenants") {
+	for i := range rapid.IntRange(0, tenants).Draw(t, "tenants") {
 		tenant := balance.Tenant{
 			ID:    shardmap.TenantID(fmt.Sprintf("t%d", i+1)),
 			Shard: rapid.SampledFrom(f.Shards).Draw(t, "shard").ID,

@@ -149,14 +149,26 @@ func (st *state) emptyFor(t int32) int32 {
 }
 
 // setDown finds a shard for each tenant in the air, the bulkiest first, which
-// are the hardest to place.
+// are the hardest to place. Where that leaves some without, the shards are
+// evened out, and they get another chance.
 func (st *state) setDown(tenants []int32) {
 	bulk := make(map[int32]float64, len(tenants))
 	for _, t := range tenants {
 		bulk[t] = st.bulk(t)
 	}
 	slices.SortStableFunc(tenants, func(a, b int32) int { return cmp.Compare(bulk[b], bulk[a]) })
+	var left []int32
 	for _, t := range tenants {
+		if s := st.seek(t); s != none {
+			st.put(t, s)
+		} else {
+			left = append(left, t)
+		}
+	}
+	if len(left) > 0 {
+		st.relieve()
+	}
+	for _, t := range left {
 		if s := st.seek(t); s != none {
 			st.put(t, s)
 		} else if !st.makeRoom(t) {
@@ -209,7 +221,7 @@ func (st *state) makeRoom(t int32) bool {
 			return true
 		}
 		for _, o := range left { // as it was
-			if st.why[o].kind == ForRoom {
+			if st.home[o] == s {
 				delete(st.why, o)
 			}
 			st.move(o, s)

@@ -90,12 +90,14 @@ func Make(f *Fleet, p *Policy, ask Ask) (*Plan, error) {
 	for range rounds {
 		steps := st.round()
 		if len(steps) == 0 {
+			st.refuseRest()
 			break
 		}
 		for _, s := range steps {
 			plan.add(st, s)
 			st.home[s.tenant], st.fixed[s.tenant] = s.to, true
 		}
+		st.tidy()
 	}
 	if len(st.refused) > 0 && !ask.Partial {
 		return nil, &InfeasibleError{st.refused}
@@ -117,8 +119,8 @@ func (st *state) round() []step {
 	st.makePools()
 	st.setLevels()
 	st.setDown(musts)
-	// A fleet near its target is left alone.
-	if len(st.overfull((1+st.policy.Tolerance+st.policy.Margin)/(1+st.policy.Tolerance))) > 0 {
+	// A fleet near its target is left alone, unless there is work on it anyway.
+	if len(musts) > 0 || st.outOfBalance() {
 		for range passes {
 			st.relieve()
 			if !st.undo() {

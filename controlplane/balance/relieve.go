@@ -16,7 +16,7 @@ const passes = 16
 func (st *state) relieve() (moved bool) {
 	for range passes {
 		again := false
-		for _, s := range st.overfull(1) {
+		for _, s := range st.overfull() {
 			again = st.relieveShard(s) || again
 		}
 		if !again {
@@ -27,31 +27,45 @@ func (st *state) relieve() (moved bool) {
 	return moved
 }
 
-// overfull returns the shards that carry more than factor times what they should,
-// the fullest first.
-func (st *state) overfull(factor float64) []int32 {
-	var over []int32
-	pain := map[int32]float64{}
+// overfull returns the shards over their bands, the fullest first.
+func (st *state) overfull() []int32 {
+	type full struct {
+		shard int32
+		pain  float64
+	}
+	var over []full
+	nothing := Vector{}
 	for i := range st.shards {
-		s := int32(i) //nolint:gosec // fleets have thousands of shards
-		sh := &st.shards[s]
+		sh := &st.shards[i]
 		if sh.State == Down || sh.State == Draining || sh.reserved {
 			continue
 		}
-		// Most shards are within the band, and nobody has to be looked at.
-		if _, any := sh.excess(&sh.band); !any {
-			continue
-		}
-		most := st.bearable(sh)
-		for d := range most {
-			most[d] = min(most[d]*factor, sh.limit[d])
-		}
-		if _, any := sh.excess(&most); any {
-			over, pain[s] = append(over, s), sh.pain(&Vector{})
+		if _, is := sh.excess(&sh.band); is {
+			over = append(over, full{int32(i), sh.pain(&nothing)}) //nolint:gosec // fleets have thousands of shards
 		}
 	}
-	slices.SortStableFunc(over, func(a, b int32) int { return cmp.Compare(pain[b], pain[a]) })
-	return over
+	slices.SortStableFunc(over, func(a, b full) int { return cmp.Compare(b.pain, a.pain) })
+	shards := make([]int32, len(over))
+	for i, o := range over {
+		shards[i] = o.shard
+	}
+	return shards
+}
+
+// outOfBalance tells whether some shard is so far over that a plan should begin.
+func (st *state) outOfBalance() bool {
+	p := &st.policy
+	for _, s := range st.overfull() {
+		sh := &st.shards[s]
+		most := st.bearable(sh)
+		for d := range most {
+			most[d] = min(most[d]*(1+p.Tolerance+p.Margin)/(1+p.Tolerance), sh.limit[d])
+		}
+		if _, is := sh.excess(&most); is {
+			return true
+		}
+	}
+	return false
 }
 
 // bearable is what the shard is relieved to: its band, or where it has a tenant

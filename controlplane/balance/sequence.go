@@ -1,6 +1,9 @@
 package balance
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // step is one move, as it will be carried out.
 type step struct {
@@ -58,13 +61,23 @@ func (st *state) sequence() []step {
 		target[t] = to
 		run([]int32{t})
 	}
-	for _, t := range moves {
-		if st.at[t] == st.home[t] && st.why[t].compulsory() {
-			st.refused = append(st.refused, Refusal{st.tenants[t].ID, BySpace,
-				"it could be on " + string(st.shards[target[t]].ID) + ", but nobody can move first: there is no free space to change places"})
+	return steps
+}
+
+// refuseRest refuses those who have to move, could be elsewhere, and cannot get
+// there: after a round in which nobody moved.
+func (st *state) refuseRest() {
+	var rest []int32
+	for t, why := range st.why {
+		if st.at[t] == st.home[t] && why.compulsory() {
+			rest = append(rest, t)
 		}
 	}
-	return steps
+	slices.Sort(rest)
+	for _, t := range rest {
+		st.refused = append(st.refused, Refusal{st.tenants[t].ID, BySpace,
+			st.why[t].detail + "; there is a place for everybody, but no free space to get there"})
+	}
 }
 
 func (st *state) carryOut(t, to int32) step {

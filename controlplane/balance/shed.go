@@ -23,12 +23,13 @@ func (st *state) shed(s int32, most Vector, why cause, refusals int, accept func
 		return nil, true
 	}
 	whole := excess
-	var queue reliefs
+	queue := st.queue[:0]
 	for _, t := range sh.members {
 		if !st.fixed[t] {
 			queue = append(queue, relief{st.relief(t, sh, &excess, &whole), t})
 		}
 	}
+	st.queue = queue
 	queue.heapify()
 	missed := 0
 	for len(queue) > 0 && queue[0].worth > 0 && missed < misses {

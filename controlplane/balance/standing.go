@@ -37,7 +37,7 @@ func Stand(f *Fleet, p *Policy) (Standing, error) {
 			best.LeastBytes += st.tenants[t].Usage[Bytes]
 		}
 	}
-	for _, s := range st.overfull(1) {
+	for _, s := range st.overfull() {
 		best.LeastBytes += st.leastBytes(s)
 	}
 	for _, t := range musts {

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -33,6 +34,7 @@ type state struct {
 	why     map[int32]cause   // of tenants that are to move
 	refused []Refusal
 	ahead   []int32 // of look, kept for the next
+	queue   reliefs // of shed, likewise
 }
 
 type groupAt struct{ group, shard int32 }
@@ -53,6 +55,7 @@ type shard struct {
 	key        float64
 	exclusives int32 // tenants on it that want it to themselves
 	reserved   bool  // one of them stays
+	untidy     bool  // members are not in order
 }
 
 func newState(f *Fleet, p *Policy, now time.Time) (*state, error) {
@@ -84,6 +87,9 @@ func newState(f *Fleet, p *Policy, now time.Time) (*state, error) {
 		st.put(int32(t), st.home[t]) //nolint:gosec // a fleet has fewer than 2^31 tenants
 		_, cooling := p.Cooling(&f.Tenants[t], now)
 		st.fixed[t] = cooling || st.kinds[st.kindOf[t]].Pinned || st.shards[st.home[t]].State == Down
+	}
+	for s := range st.shards {
+		st.shards[s].untidy = false // they were filled in order
 	}
 	return st, nil
 }
@@ -120,6 +126,7 @@ func (st *state) put(t, s int32) {
 	sh, k := &st.shards[s], st.kind(t)
 	u := st.tenants[t].use()
 	sh.load.add(&u)
+	sh.untidy = true
 	st.at[t], st.place[t] = s, int32(len(sh.members)) //nolint:gosec // a fleet has fewer than 2^31 tenants
 	sh.members = append(sh.members, t)
 	if k.group != 0 {
@@ -137,6 +144,7 @@ func (st *state) lift(t int32) {
 	sh, k := &st.shards[s], st.kind(t)
 	u := st.tenants[t].use()
 	sh.load.sub(&u)
+	sh.untidy = true
 	last := sh.members[len(sh.members)-1]
 	sh.members[st.place[t]], st.place[last] = last, st.place[t]
 	sh.members = sh.members[:len(sh.members)-1]
@@ -153,6 +161,24 @@ func (st *state) lift(t int32) {
 func (st *state) move(t, s int32) {
 	st.lift(t)
 	st.put(t, s)
+}
+
+// tidy brings shards into the state that they would have in a fleet that is
+// planned for anew, to the last bit: so that a plan from here is that one.
+func (st *state) tidy() {
+	for s := range st.shards {
+		sh := &st.shards[s]
+		if !sh.untidy {
+			continue
+		}
+		slices.Sort(sh.members)
+		sh.load, sh.untidy = sh.Other, false
+		for i, t := range sh.members {
+			u := st.tenants[t].use()
+			sh.load.add(&u)
+			st.place[t] = int32(i) //nolint:gosec // a fleet has fewer than 2^31 tenants
+		}
+	}
 }
 
 // welcome tells whether the shard may take the tenant as far as those who are

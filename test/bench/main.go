@@ -57,6 +57,7 @@ var sections = []section{
 	{"node", false, (*bench).node},
 	{"schemas", false, (*bench).schemas},
 	{"limits", false, (*bench).limits},
+	{"placement", false, (*bench).placement},
 	{"provision", true, (*bench).provision},
 	{"copy", true, (*bench).copy},
 	{"tables", true, (*bench).tables},
