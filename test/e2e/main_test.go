@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/freehold-db/freehold/cli/dev"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/test/fleet"
 )
 
 // shared is one fleet for the tests that only add tenants of their own to it.
 var shared *fleet.Fleet
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(pgtest.Run(func() int { return run(m) })) }
 
 func run(m *testing.M) int {
 	binary, err := fleet.BuildBinary()
