@@ -13,6 +13,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/dataplane/timing"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -34,7 +35,8 @@ const (
 const (
 	unset  = "RESET ALL"
 	untemp = "DISCARD TEMP"
-	unlock = "SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', NULL, false)"
+	unlock = "SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', NULL, false)," +
+		" pg_catalog.set_config('application_name', '" + pg.ApplicationName + "', false)"
 )
 
 // execute runs the settings and the statement as one batch with one Sync, which

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/router"
 )
@@ -48,7 +49,7 @@ var cleaning = []string{
 	"RESET ALL",
 	"DEALLOCATE ALL",
 	"UNLISTEN *",
-	"SELECT pg_catalog.pg_advisory_unlock_all()",
+	"SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('application_name', '" + pg.ApplicationName + "', false)",
 	"DISCARD TEMP",
 	"DISCARD SEQUENCES",
 	// The last, so that the role is the one to begin with whatever came before.

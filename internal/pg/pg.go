@@ -59,6 +59,11 @@ func Code(err error) string {
 // ConnectTimeout bounds one attempt of [Connect], above what ctx says.
 const ConnectTimeout = 10 * time.Second
 
+// ApplicationName is what connections say of themselves. PgBouncer keeps it the
+// same on both of its sides, by a round trip of its own where it is not: who
+// resets a session gives it back.
+const ApplicationName = "freehold"
+
 // base is a config with nothing of the environment in it. ParseConfig is the
 // only way to make one, and an explicit value of every setting keeps the
 // environment out of it.
@@ -68,7 +73,7 @@ var base = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres config: %w", err)
 	}
-	c.RuntimeParams = map[string]string{"application_name": "freehold"}
+	c.RuntimeParams = map[string]string{"application_name": ApplicationName}
 	c.Fallbacks = nil
 	c.ConnectTimeout = ConnectTimeout
 	c.DialFunc = (&net.Dialer{Timeout: ConnectTimeout, KeepAlive: 30 * time.Second}).DialContext
