@@ -89,7 +89,11 @@ func (c *copier) index(ctx context.Context, tables []survey.Table) error {
 		}
 		names += t.Ident()
 	}
-	if err := c.restore(ctx, entries, 1); err != nil {
+	jobs := 1
+	if len(tables) == 1 { // a large one: its indexes are built at the same time
+		jobs = c.s.opt.Streams
+	}
+	if err := c.restore(ctx, entries, jobs); err != nil {
 		return err
 	}
 	conn, err := c.s.connect(ctx, c.r.Data.To, c.r.Data.database())
