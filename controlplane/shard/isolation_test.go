@@ -84,10 +84,10 @@ func TestARequestMayWhatItsRoleMay(t *testing.T) {
 	require.NoError(t, conn.QueryRow(ctx, "SHOW statement_timeout").Scan(&timeout))
 	require.Equal(t, "30s", timeout)
 	require.NoError(t, conn.QueryRow(ctx, "SHOW temp_file_limit").Scan(&timeout))
-	require.Equal(t, "64MB", timeout)
+	require.Equal(t, "16MB", timeout)
 	_, err = conn.Exec(ctx, "SET temp_file_limit = -1")
 	require.Error(t, err, "it is not the tenant's to change")
-	_, err = conn.Exec(ctx, "SELECT count(*) FROM (SELECT repeat(md5(n::text), 20) AS t FROM generate_series(1, 300000) n ORDER BY 1 OFFSET 1) s")
+	_, err = conn.Exec(ctx, "SELECT count(*) FROM (SELECT repeat(md5(n::text), 20) AS t FROM generate_series(1, 100000) n ORDER BY 1 OFFSET 1) s")
 	require.ErrorContains(t, err, "temp_file_limit")
 
 	// What the owner makes later is granted the same way.

@@ -84,7 +84,6 @@ func TestBodiesAreBounded(t *testing.T) {
 func TestBodiesThatEndBadly(t *testing.T) {
 	t.Parallel()
 	d := open(t, func(c *gateway.Config) { c.MaxBody = 1 << 20 })
-	late := d.post(t, d.token(t, "acme"), 100, "x") // and nothing more
 	half := d.post(t, d.token(t, "acme"), 100, "x")
 	require.NoError(t, half.(*net.TCPConn).CloseWrite())
 	text, err := io.ReadAll(half)
@@ -92,7 +91,8 @@ func TestBodiesThatEndBadly(t *testing.T) {
 	require.Regexp(t, "^HTTP/1.1 (400|499) ", string(text), "net/http takes a client that ended its half for gone, if it saw that first")
 	resp := d.raw(t, "POST /rest/v1/t HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+d.token(t, "acme")+"\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 	require.Equal(t, []string{"400 Bad Request"}, resp)
-	text, err = io.ReadAll(late)
+	d.url = "http://" + d.serveFor(t, nil, 300*time.Millisecond)
+	text, err = io.ReadAll(d.post(t, d.token(t, "acme"), 100, "x")) // and nothing more
 	require.NoError(t, err)
 	require.Contains(t, string(text), "408 "+http.StatusText(http.StatusRequestTimeout))
 	require.Contains(t, string(text), "body_too_slow")

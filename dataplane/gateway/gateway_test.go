@@ -167,11 +167,19 @@ func open(t *testing.T, adjust ...func(*gateway.Config)) *door {
 }
 
 // serve has d listen, with TLS if that is configured, and returns its address.
+// Bodies may take as long as they like.
 func (d *door) serve(t *testing.T, secure *tls.Config) string {
+	t.Helper()
+	return d.serveFor(t, secure, 10*time.Minute)
+}
+
+// serveFor is serve with a bound on a body's time.
+func (d *door) serveFor(t *testing.T, secure *tls.Config, bodyFor time.Duration) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	srv := gateway.NewServer(d, 30*time.Second)
+	srv.ReadTimeout = bodyFor
 	srv.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	done := make(chan struct{})
 	go func() {

@@ -15,7 +15,7 @@ const careless = `
 CREATE TABLE kept (id int PRIMARY KEY, seen text, CONSTRAINT positive CHECK (id > 0));
 GRANT ALL ON kept TO PUBLIC;
 CREATE FUNCTION leave(fail boolean DEFAULT false) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
-  PERFORM set_config('app.caller', 'alice', false), set_config('statement_timeout', '1234', false), set_config('DateStyle', 'German', false);
+  PERFORM set_config('app.caller', 'alice', false), set_config('statement_timeout', '1234567', false), set_config('DateStyle', 'German', false);
   PERFORM set_config('role', current_user, false);
   PERFORM pg_advisory_lock(4711);
   IF fail THEN RAISE 'failed'; END IF;

@@ -96,7 +96,7 @@ func (f *Fleet) Database(t testing.TB, on shardmap.ShardID, database string) sec
 	conn, err := f.Admin(ctx, on, "postgres")
 	require.NoError(t, err)
 	defer conn.Close(ctx) //nolint:errcheck // nothing is lost with it
-	limits := shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 30 * time.Second, TempFilesMB: 64}
+	limits := shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 30 * time.Second, TempFilesMB: 16}
 	require.NoError(t, shard.CreateRoles(ctx, conn, database, login, limits))
 	require.NoError(t, f.CreateDatabase(ctx, on, database, shard.TemplateApp, limits))
 	require.NoError(t, shard.Unfence(ctx, conn, database))
