@@ -278,8 +278,7 @@ func (s *Service) connect(ctx context.Context, on shardmap.ShardID, database str
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Exec(ctx, "SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
-	if err != nil {
+	if err := shard.TablesOnly(ctx, conn); err != nil {
 		closeConn(conn)
 		return nil, fmt.Errorf("shard %s: %w", on, err)
 	}
@@ -288,25 +287,7 @@ func (s *Service) connect(ctx context.Context, on shardmap.ShardID, database str
 
 // connectPlain is connect for statements that need views: REFRESH.
 func (s *Service) connectPlain(ctx context.Context, on shardmap.ShardID, database string) (*pgx.Conn, error) {
-	cfg, err := s.fleet.AdminConfig(ctx, on, database)
-	if err != nil {
-		return nil, err
-	}
-	for k, v := range sessionSettings {
-		cfg.RuntimeParams[k] = v
-	}
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("shard %s: %w", on, err)
-	}
-	return conn, nil
-}
-
-var sessionSettings = map[string]string{
-	"application_name": applicationName, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
-	"lock_timeout": "0", "default_transaction_read_only": "off", "default_transaction_isolation": "read committed", "row_security": "off",
-	"jit": "off", // catalog queries look dear to the planner and are not
+	return s.fleet.Session(ctx, on, database, applicationName)
 }
 
 func closeConn(conn *pgx.Conn) {
@@ -320,15 +301,7 @@ func closeConn(conn *pgx.Conn) {
 
 // toolEnv is the environment of pg_dump and pg_restore: the login, and settings of their session.
 func (s *Service) toolEnv(ctx context.Context, on shardmap.ShardID, database string, settings ...string) ([]string, error) {
-	env, err := s.fleet.AdminEnv(ctx, on, database)
-	if err != nil {
-		return nil, err
-	}
-	options := "-c default_transaction_read_only=off -c statement_timeout=0 -c jit=off"
-	for _, kv := range settings {
-		options += " -c " + kv
-	}
-	return append(env, "PGOPTIONS="+options, "PGAPPNAME="+applicationName), nil
+	return s.fleet.ToolEnv(ctx, on, database, applicationName, settings...)
 }
 
 // says is a dry run's word on a step of which nothing can be found out before.
@@ -339,19 +312,4 @@ func (s *Service) says(what string) func(context.Context, *run) (string, error) 
 // RefusedError: preflight found what a move must not begin with.
 type RefusedError struct{ Findings []survey.Finding }
 
-func (e *RefusedError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "the move can't be made for %d reasons", len(e.Findings))
-	if len(e.Findings) == 1 {
-		b.Reset()
-		b.WriteString("the move can't be made")
-	}
-	for i, f := range e.Findings {
-		if i == 20 {
-			fmt.Fprintf(&b, "; and %d more", len(e.Findings)-i)
-			break
-		}
-		b.WriteString("; " + f.String())
-	}
-	return b.String()
-}
+func (e *RefusedError) Error() string { return survey.Refusal("the move", e.Findings) }

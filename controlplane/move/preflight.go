@@ -22,7 +22,7 @@ func (s *Service) preflight(ctx context.Context, r *run) error {
 		return err
 	}
 	r.Data.Receipt = newReceipt(r, size)
-	refused, waits, warnings := sorted(found)
+	refused, waits, warnings := survey.Levels(found)
 	if len(refused) > 0 {
 		return operation.Permanent(&RefusedError{refused})
 	}
@@ -46,7 +46,7 @@ func (s *Service) checkPreflight(ctx context.Context, r *run) (string, error) {
 		return "", err
 	}
 	r.Data.Receipt.Bytes, r.Data.Receipt.Tables = size.bytes, size.tables
-	refused, waits, warnings := sorted(found)
+	refused, waits, warnings := survey.Levels(found)
 	if len(refused) > 0 {
 		return "", &RefusedError{refused}
 	}
@@ -59,20 +59,6 @@ func (s *Service) checkPreflight(ctx context.Context, r *run) (string, error) {
 		b.WriteString("; note: " + f.String())
 	}
 	return b.String(), nil
-}
-
-func sorted(found []survey.Finding) (refused, waits, warnings []survey.Finding) {
-	for _, f := range found {
-		switch f.Level {
-		case survey.Refuse:
-			refused = append(refused, f)
-		case survey.Wait:
-			waits = append(waits, f)
-		case survey.Warn:
-			warnings = append(warnings, f)
-		}
-	}
-	return refused, waits, warnings
 }
 
 type extent struct {

@@ -24,7 +24,7 @@ func (s *Service) preflightReverse(ctx context.Context, r *run) error {
 		return err
 	}
 	r.Data.Receipt = newReceipt(r, size)
-	refused, waits, warnings := sorted(found)
+	refused, waits, warnings := survey.Levels(found)
 	if len(refused) > 0 {
 		return operation.Permanent(&RefusedError{refused})
 	}
@@ -41,7 +41,7 @@ func (s *Service) checkReverse(ctx context.Context, r *run) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	refused, waits, warnings := sorted(found)
+	refused, waits, warnings := survey.Levels(found)
 	if len(refused) > 0 {
 		return "", &RefusedError{refused}
 	}

@@ -123,7 +123,7 @@ func (s *Service) prospect(ctx context.Context, id shardmap.TenantID, to shardma
 	case err != nil:
 		p.Refusals = []survey.Finding{{Level: survey.Refuse, Code: "unseen", Reason: "it could not be looked at: " + err.Error(), Remedy: "see whether both servers answer, then ask again"}}
 	default:
-		p.Refusals, p.Waits, p.Warnings = sorted(found)
+		p.Refusals, p.Waits, p.Warnings = survey.Levels(found)
 		p.Tables, p.Bytes = size.tables, size.bytes
 		p.Estimate = overhead + time.Duration(float64(size.bytes)/rate*float64(time.Second))
 	}

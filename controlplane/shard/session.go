@@ -35,12 +35,17 @@ func (f *Fleet) TableSession(ctx context.Context, on shardmap.ShardID, database,
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Exec(ctx, "SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
-	if err != nil {
+	if err := TablesOnly(ctx, conn); err != nil {
 		closeConn(ctx, conn)
 		return nil, fmt.Errorf("shard %s: %w", on, err)
 	}
 	return conn, nil
+}
+
+// TablesOnly has conn read no view or foreign table from now on, where the server knows how.
+func TablesOnly(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'")
+	return err
 }
 
 var sessionSettings = map[string]string{
