@@ -62,6 +62,9 @@ func (s *Service) copyOnce(ctx context.Context, r *run) error {
 	rec.CopyMBPerS = float64(c.report.Bytes) / 1e6 / (time.Since(c.snapshotAt) - c.comparedFor).Seconds()
 	rec.CompareMS = ms(c.comparedFor)
 	rec.Verification.Copy = Equal
+	if err := c.compareObjects(ctx); err != nil {
+		return fmt.Errorf("copy: objects: %w", err)
+	}
 	return r.SetReceipt(*rec)
 }
 

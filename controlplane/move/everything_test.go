@@ -92,6 +92,7 @@ func TestMoveCarriesEverything(t *testing.T) {
 		rec := w.moved("every", to)
 		require.True(t, changed)
 		require.Equal(t, Equal, rec.Verification.Copy)
+		require.Equal(t, Equal, rec.Verification.Objects, "%q", rec.Verification.Detail)
 		require.Equal(t, Equal, rec.Verification.Final)
 		require.Equal(t, to, w.requireServedOnce("every", "a", "b"))
 		if d := cmp.Diff(schema, w.dump(to, db, "--schema-only", "--create")); d != "" {

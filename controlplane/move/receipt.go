@@ -77,6 +77,8 @@ const (
 type Verification struct {
 	// Copy compares all rows under the snapshot that was copied: before streaming.
 	Copy string `json:"copy"`
+	// Objects compares everything but rows, when the copy is done: indexes, constraints, grants, policies, comments and the like.
+	Objects string `json:"objects,omitempty"`
 	// Final compares all rows of the frozen source with the target as it was at the barrier: after the flip.
 	Final  string   `json:"final"`
 	Tables int      `json:"tables"`

@@ -13,6 +13,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/diff"
+	"github.com/freehold-db/freehold/controlplane/move/movetest"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/internal/pgtest"
 )
@@ -118,10 +119,11 @@ func TestVerifyGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("long", "a")
+	w.asOwner("a", db, movetest.Everything)
 	w.asOwner("a", db, verifySchema)
 	var ranges, failures atomic.Int64
 	w.hit = func(name string) error {
-		if name == "move/verify/range" && ranges.Add(1)%4 == 0 && failures.Add(1) < 6 {
+		if name == "move/verify/range" && ranges.Add(1)%9 == 0 && failures.Add(1) < 4 {
 			return errors.New("a mishap")
 		}
 		return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/move/data"
+	"github.com/freehold-db/freehold/controlplane/move/diff"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
 )
@@ -76,4 +77,34 @@ func (s *Service) compare(ctx context.Context, r *run, c *crew) (data.Report, er
 		},
 	}
 	return cmp.Run(ctx)
+}
+
+// compareObjects compares, when the copy is done and the guard keeps the
+// source's schema, everything of both databases but rows. What differs is told
+// and stops nothing: pg_restore has made all of it, or failed.
+func (c *copier) compareObjects(ctx context.Context) error {
+	start, v := time.Now(), &c.r.Data.Receipt.Verification
+	defer func() { c.r.Data.Receipt.phase("copy/objects", start) }()
+	found, err := diff.Objects(ctx, c.src, c.dst)
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		v.Objects = NotVerified
+		v.Detail = append(v.Detail, "what is no row could not be compared: "+err.Error())
+		return nil
+	}
+	v.Objects = Equal
+	if len(found) > 0 {
+		v.Objects = Mismatch
+		c.s.opt.Logger.Error("move: SOURCE AND TARGET DIFFER beside rows", "operation", c.r.Op.ID, "tenant", c.r.Data.Tenant, "objects", len(found), "first", found[0].String())
+	}
+	for i, o := range found {
+		if i == 50 {
+			v.Detail = append(v.Detail, fmt.Sprintf("and %d more", len(found)-i))
+			break
+		}
+		v.Detail = append(v.Detail, o.String())
+	}
+	return nil
 }

@@ -86,6 +86,7 @@ func TestUpgradeCarriesEverything(t *testing.T) {
 	rec := w.moved("every", shardtest.Newer)
 	require.True(t, wrote)
 	require.Equal(t, Equal, rec.Verification.Copy)
+	require.Equal(t, Equal, rec.Verification.Objects, "%q", rec.Verification.Detail)
 	require.Equal(t, Equal, rec.Verification.Final)
 	require.Equal(t, shardtest.Newer, w.requireServedOnce("every", "a", shardtest.Newer))
 	writes := tr.writes.Load()

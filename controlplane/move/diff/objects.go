@@ -59,8 +59,9 @@ func objects(ctx context.Context, conn *pgx.Conn) (map[objectID]string, error) {
 }
 
 // byVersion are kinds whose text is Postgres' own, and another in another
-// major version; there only whether they are at both sides is compared.
-var byVersion = []string{"view definition", "function", "rule", "trigger", "index", "constraint", "policy", "statistics"}
+// major version: there only whether they are at both sides is compared. So are
+// extensions, of which each brings its own versions.
+var byVersion = []string{"extension", "view definition", "function", "rule", "trigger", "index", "constraint", "policy", "statistics"}
 
 // Objects compares everything of the databases but rows: schemas, extensions,
 // tables, columns, indexes, constraints, triggers, policies, sequences, types,
@@ -75,6 +76,11 @@ func (c *Comparison) Objects(ctx context.Context) ([]Object, error) {
 // Objects is [Comparison.Objects] over two connections of the caller's, with an
 // empty search_path.
 func Objects(ctx context.Context, serving, follower *pgx.Conn) ([]Object, error) {
+	for _, conn := range []*pgx.Conn{serving, follower} {
+		if _, err := conn.Exec(ctx, "SET lc_messages = 'C'", pgx.QueryExecModeSimpleProtocol); err != nil { // names of objects are in the server's language
+			return nil, fmt.Errorf("compare objects: %w", err)
+		}
+	}
 	return compareObjects(ctx, serving, follower)
 }
 

@@ -41,7 +41,7 @@ UNION ALL SELECT kind, ident, pg_catalog.concat_ws(' ', 'owner', relowner::pg_ca
 		'of', (SELECT pg_catalog.string_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text, ',' ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = rel.oid))
 	FROM rel WHERE kind <> 'index'
 UNION ALL SELECT 'column', rel.ident || '.' || pg_catalog.quote_ident(a.attname), pg_catalog.concat_ws(' ', '#' || pg_catalog.row_number() OVER (PARTITION BY rel.oid ORDER BY a.attnum),
-		pg_catalog.format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || nullif(a.attidentity::pg_catalog.text, ''), 'generated ' || nullif(a.attgenerated::pg_catalog.text, ''),
+		pg_catalog.format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || CASE WHEN NOT rel.relispartition THEN nullif(a.attidentity::pg_catalog.text, '') END /* a partition's is its parent's from 17 on */, 'generated ' || nullif(a.attgenerated::pg_catalog.text, ''),
 		'default ' || pg_catalog.pg_get_expr(d.adbin, d.adrelid), 'collate ' || o.collname, 'storage ' || a.attstorage::pg_catalog.text, 'compression ' || nullif(a.attcompression::pg_catalog.text, ''),
 		'options ' || a.attoptions::pg_catalog.text, 'statistics ' || nullif(a.attstattarget, -1)::pg_catalog.text)
 	FROM rel JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -53,6 +53,7 @@ UNION ALL SELECT 'index', ident, pg_catalog.concat_ws(' ', pg_catalog.pg_get_ind
 UNION ALL SELECT 'constraint', pg_catalog.quote_ident(c.conname) || ' on ' || coalesce(rel.ident, typ.ident), pg_catalog.pg_get_constraintdef(c.oid) || CASE WHEN c.convalidated THEN '' ELSE ' (not valid)' END
 	FROM pg_catalog.pg_constraint c LEFT JOIN rel ON rel.oid = c.conrelid AND c.conrelid <> 0 LEFT JOIN typ ON typ.oid = c.contypid AND c.contypid <> 0
 	WHERE c.contype NOT IN ('n', 't') AND (rel.oid IS NOT NULL OR typ.oid IS NOT NULL) -- NOT NULL is its column's; newer versions list it here as well
+	AND NOT (c.contype = 'f' AND c.conparentid <> 0) -- made by its parent, under a name of the version's choice
 UNION ALL SELECT 'trigger', pg_catalog.quote_ident(t.tgname) || ' on ' || rel.ident, pg_catalog.pg_get_triggerdef(t.oid) || ' enabled ' || t.tgenabled::pg_catalog.text
 	FROM rel JOIN pg_catalog.pg_trigger t ON t.tgrelid = rel.oid WHERE NOT t.tgisinternal
 UNION ALL SELECT 'rule', pg_catalog.quote_ident(r.rulename) || ' on ' || rel.ident, pg_catalog.pg_get_ruledef(r.oid) || ' enabled ' || r.ev_enabled::pg_catalog.text
