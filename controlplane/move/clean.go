@@ -2,6 +2,7 @@ package move
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 func (s *Service) clean(ctx context.Context, r *run) error {
 	start := time.Now()
 	s.dismiss(r.Op.ID)
+	if gone, err := s.sourceGone(ctx, r); err != nil || gone {
+		return err
+	}
 	if err := s.freeDDL(ctx, r); err != nil {
 		return err
 	}
@@ -52,6 +56,17 @@ func (s *Service) clean(ctx context.Context, r *run) error {
 	r.Data.Receipt.phase("clean", start)
 	r.Report(operation.Progress{Phase: "done", Percent: 100})
 	return r.SetReceipt(r.Data.Receipt)
+}
+
+// sourceGone tells whether the source is dropped already: a worker before us
+// has retired it, which comes last, and died; its grace has passed since.
+func (s *Service) sourceGone(ctx context.Context, r *run) (bool, error) {
+	db, err := s.store.GetDatabase(ctx, r.Data.From.Shard, r.Data.database())
+	if errors.Is(err, catalog.ErrNotFound) || err == nil && db.State == catalog.DatabaseDropping {
+		r.Data.Receipt.note(fmt.Sprintf("the source on %s is dropped", r.Data.From.Shard))
+		return true, r.SetReceipt(r.Data.Receipt)
+	}
+	return false, err
 }
 
 // cleanTarget drops the subscription and the move's own tables and rows.
