@@ -59,7 +59,7 @@ func (c card) String() string {
 // cables are who talks to whom.
 var cables = [][2]string{
 	{controlPlanes, catalogs}, {controlPlanes, natsServers}, {controlPlanes, shards}, {controlPlanes, bouncers},
-	{nodes, natsServers}, {nodes, bouncers}, {nodes, controlPlanes}, {shards, shards}, {clients, nodes}, {clients, bouncers},
+	{nodes, natsServers}, {nodes, bouncers}, {nodes, controlPlanes}, {shards, shards}, {bouncers, shards}, {clients, nodes}, {clients, bouncers},
 }
 
 func deck() []card {
