@@ -18,9 +18,13 @@ func tenantMoveCommand() *cobra.Command {
 		Short: "Move a tenant to another shard while it is served",
 		Long: `Move a tenant to another shard while its clients go on reading and writing.
 
---max-pause is a contract: a cutover that would keep clients waiting for longer
-is given up with nothing changed, and tried again. --dry-run walks the same steps,
+--max-pause is a contract: the cutover waits until the pause that is expected fits
+it, and says why it waits; one that would keep clients waiting for longer all the
+same is given up with nothing changed, and tried again. --dry-run walks the same steps,
 changes nothing, and says what each would do or why the move would be refused.
+
+With --cutover manual the move waits, caught up, until "op cutover" says go, and
+with a time until then; clients are served meanwhile, and the target follows.
 
 With --soak the source goes on following what is written at the target: until the
 soak is over, completed or reversed, "tenant move reverse" takes the tenant back.
@@ -47,6 +51,9 @@ Ctrl-C ends the watching; the move goes on.`,
 			if in.SoakSeconds, err = checkSoak(cmd, soak); err != nil {
 				return err
 			}
+			if in.Cutover, err = checkCutover(cmd, in.Cutover); err != nil {
+				return err
+			}
 			if in.DryRun {
 				return planMove(cmd, args[0], in)
 			}
@@ -59,6 +66,7 @@ Ctrl-C ends the watching; the move goes on.`,
 	f.StringVar(&in.DDL, "ddl", "refuse", "changes of the tenant's schema meanwhile: refuse, or wait until shortly before the cutover")
 	f.Var(sizeFlag{&in.MaxBytesPerS}, "max-rate", "copy no more than this a second over the wire, like 50MB; 0: as much as the servers bear")
 	f.DurationVar(&soak, "soak", 0, "keep the source in step for so long after the move, so that the tenant can be taken back; 0: not at all")
+	f.StringVar(&in.Cutover, "cutover", api.CutoverAuto, "when to cut over: auto (as soon as it can), manual, or a time like 2026-11-24T03:00:00Z")
 	f.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")
 	f.BoolVar(&ch.wait, "wait", false, "watch until it is over (the default on a terminal)")
 	ch.flags(cmd)

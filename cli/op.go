@@ -19,7 +19,7 @@ func opCommand() *cobra.Command {
 		Short:   "Look at operations, watch and cancel them",
 		GroupID: "operate",
 	}
-	cmd.AddCommand(opListCommand(), opShowCommand(), opWatchCommand(), opVerifyCommand(), opCancelCommand())
+	cmd.AddCommand(opListCommand(), opShowCommand(), opWatchCommand(), opCutoverCommand(), opVerifyCommand(), opCancelCommand())
 	return cmd
 }
 

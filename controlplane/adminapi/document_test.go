@@ -111,6 +111,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	require.Contains(t, figures, `freehold_admin_request_seconds_count{method="POST",route="/v1/tenants/:tenant/move",status="202"} 2`)
 	require.NotContains(t, figures, "acme")
 	f.everyVerification()
+	f.everyCutover()
 	f.everySoakVerb()
 	f.everyCloneVerb()
 

@@ -40,6 +40,7 @@ var translations = []translation{
 	{catalog.ErrNoRoom, http.StatusConflict, "no_room", "add or uncordon a shard, raise its max_databases, or name another shard"},
 	{move.ErrSoaking, http.StatusConflict, "soaking", "end the soak that the detail names (tenant-ops tenant move complete OP), or take the tenant back by it (tenant-ops tenant move reverse OP)"},
 	{move.ErrNoSoak, http.StatusConflict, "no_soak", "tenant-ops tenant move soaks shows what can be taken back; move the tenant with tenant-ops tenant move"},
+	{move.ErrNotWaiting, http.StatusConflict, "not_waiting", "watch it (tenant-ops op watch); a move waits when it is started with --cutover manual or a time"},
 	{catalog.ErrConflict, http.StatusConflict, "conflicting_state", "look at the object's state (tenant-ops tenant show, shard show) and bring it into the one needed"},
 	{operation.ErrPastNoReturn, http.StatusConflict, "past_no_return", "its effect is committed; let it finish, then undo it with a new operation (a move back, a restore)"},
 	{operation.ErrFinal, http.StatusConflict, "operation_ended", "there is nothing left to cancel; tenant-ops op show tells how it ended"},

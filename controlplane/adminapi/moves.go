@@ -15,10 +15,11 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// Moves is what the API needs to move a tenant. Move writes its own audit record when it succeeds.
+// Moves is what the API needs to move a tenant. Move and CutOver write their own audit records when they succeed.
 type Moves interface {
 	Move(ctx context.Context, req move.Request, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	DryRun(ctx context.Context, req move.Request, actor catalog.Actor) ([]operation.StepPlan, error)
+	CutOver(ctx context.Context, id string, actor catalog.Actor) (*operation.Operation, error)
 }
 
 const (
@@ -57,6 +58,9 @@ func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
 		return answer{}, invalidBody().At("/ddl", "is neither refuse nor wait")
 	}
 	req := move.Request{Tenant: id, To: to, MaxPause: pause, Soak: soak, DDL: ddl, MaxRate: in.MaxBytesPerS}
+	if err := readCutover(in.Cutover, &req); err != nil {
+		return answer{}, err
+	}
 	if in.DryRun {
 		steps, err := a.Moves.DryRun(ctx, req, c.actor)
 		return a.plan(ctx, id, to, steps, err)

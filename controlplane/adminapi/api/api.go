@@ -54,9 +54,17 @@ type MoveTenant struct {
 	SoakSeconds int `json:"soak_seconds,omitempty"`
 	// MaxBytesPerS bounds the copy, in bytes a second over the wire; 0: as fast as the servers bear.
 	MaxBytesPerS int64 `json:"max_bytes_per_s,omitempty"`
+	// Cutover is when it may cut over: CutoverAuto (also if empty), CutoverManual, or a time (RFC 3339).
+	Cutover string `json:"cutover,omitempty"`
 	// DryRun walks the same steps, changes nothing, and answers with a Plan.
 	DryRun bool `json:"dry_run,omitempty"`
 }
+
+// When a move cuts over: as soon as it can, or when somebody says so.
+const (
+	CutoverAuto   = "auto"
+	CutoverManual = "manual"
+)
 
 // VerifyMove asks for a comparison of both sides of a move.
 type VerifyMove struct {
