@@ -33,7 +33,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/ddlguard"
@@ -43,6 +45,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/failpoint"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -287,7 +290,30 @@ func (s *Service) connect(ctx context.Context, on shardmap.ShardID, database str
 
 // connectPlain is connect for statements that need views: REFRESH.
 func (s *Service) connectPlain(ctx context.Context, on shardmap.ShardID, database string) (*pgx.Conn, error) {
-	return s.fleet.Session(ctx, on, database, applicationName)
+	conn, err := s.fleet.Session(ctx, on, database, applicationName)
+	if pg.Code(err) == pgerrcode.ObjectNotInPrerequisiteState && database != maintenance {
+		err = s.unlessHalfDropped(ctx, on, database, err)
+	}
+	return conn, err
+}
+
+// unlessHalfDropped makes of the refusal by a database whose drop was broken
+// off that of one that is not there: there is nothing in it to be cleaned, and
+// whoever would make or drop it does so.
+func (s *Service) unlessHalfDropped(ctx context.Context, on shardmap.ShardID, database string, refusal error) error {
+	conn, err := s.connectPlain(ctx, on, maintenance)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	half, err := shard.HalfDropped(ctx, conn, database)
+	if err != nil {
+		return err
+	}
+	if half {
+		return &pgconn.PgError{Severity: "FATAL", Code: pgerrcode.InvalidCatalogName, Message: fmt.Sprintf("database %q is half dropped", database)}
+	}
+	return refusal
 }
 
 func closeConn(conn *pgx.Conn) {
