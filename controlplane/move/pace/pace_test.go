@@ -129,7 +129,7 @@ func TestStrain(t *testing.T) {
 // follower streams a slot's changes and never says that it has them.
 func follower(t *testing.T, dsn, slot string) {
 	t.Helper()
-	conn, err := pgconn.Connect(t.Context(), dsn+"&replication=database")
+	conn, err := pgconn.Connect(t.Context(), dsn+"&replication=database&options=-c%20wal_sender_timeout%3D0")
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), "CREATE_REPLICATION_SLOT "+slot+" LOGICAL pgoutput (SNAPSHOT 'nothing')").ReadAll()
 	require.NoError(t, err)
