@@ -99,7 +99,7 @@ func TestDryRun(t *testing.T) {
 	before := w.dump("a", db)
 	plan, err := w.DryRun(t.Context(), Request{Tenant: "curious", To: "b"}, tester)
 	require.NoError(t, err)
-	require.Len(t, plan, 9)
+	require.Len(t, plan, 10)
 	for _, p := range plan {
 		require.NotEmpty(t, p.Does)
 		t.Logf("%-10s %s", p.Name, p.Does)
