@@ -17,7 +17,7 @@ import (
 
 func rebalanceCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "rebalance", Short: "Plan where tenants should live", GroupID: "operate"}
-	cmd.AddCommand(rebalanceSimulateCommand())
+	cmd.AddCommand(rebalanceSimulateCommand(), rebalancePolicyCommand())
 	return cmd
 }
 
@@ -38,7 +38,7 @@ type simulation struct {
 func rebalanceSimulateCommand() *cobra.Command {
 	g := simulate.Fleet{Seed: 1, Tenants: 10_000, Shards: 20}
 	policy := balance.DefaultPolicy()
-	var spread, event, scenario string
+	var spread, event, scenario, file string
 	var rivals bool
 	var bars int
 	events := make([]string, len(simulate.Cases))
@@ -66,8 +66,12 @@ number of databases.`,
 			if err != nil {
 				return wrong(err)
 			}
-			if err := policy.Validate(); err != nil {
-				return wrong(err)
+			if file != "" {
+				d, err := readPolicyFile(cmd, file)
+				if err != nil {
+					return err
+				}
+				policy = d.Policy
 			}
 			f, err := g.Make()
 			if err != nil {
@@ -102,8 +106,7 @@ number of databases.`,
 	flags.BoolVar(&g.Mixed, "mixed", false, "regions, shards of different sizes, anti-affinity groups, pinned tenants")
 	flags.StringVar(&event, "event", "", "what happens to the fleet: "+strings.Join(events, ", "))
 	flags.StringVar(&scenario, "scenario", "", "what to suppose: add-shard=N, drain=SHARD, or several with commas between")
-	flags.Float64Var(&policy.Headroom, "headroom", policy.Headroom, "share of each capacity that stays free")
-	flags.Float64Var(&policy.Tolerance, "tolerance", policy.Tolerance, "how far over its even share a shard may be afterwards")
+	flags.StringVar(&file, "policy", "", "file with the policy, as `rebalance policy` describes; its shards and tenants don't count")
 	flags.BoolVar(&rivals, "rivals", false, "show beside what other ways of balancing come to")
 	flags.IntVar(&bars, "bars", 20, "at most this many shards, those that change most; 0: all")
 	completeFlag(cmd, "spread", cobra.FixedCompletions(spreads, cobra.ShellCompDirectiveNoFileComp))

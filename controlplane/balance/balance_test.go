@@ -185,3 +185,27 @@ func TestQuietHours(t *testing.T) {
 	require.True(t, balance.Hours(1<<12).At(now))
 	require.False(t, balance.Hours(1<<12).At(now.Add(time.Hour)))
 }
+
+func FuzzWindow(f *testing.F) {
+	f.Add("22:00-06:00")
+	f.Add("mon-fri,sun 08:00-18:00")
+	f.Fuzz(func(t *testing.T, text string) {
+		w, err := balance.ParseWindow(text)
+		if err != nil {
+			require.ErrorIs(t, err, balance.ErrInvalid)
+			return
+		}
+		again, err := balance.ParseWindow(w.String())
+		require.NoError(t, err)
+		require.Equal(t, w, again)
+	})
+}
+
+func TestParseWindow(t *testing.T) {
+	w := must[balance.Window](t)(balance.ParseWindow("fri-mon,wed 22:00-24:00"))
+	require.Equal(t, balance.Window{From: 22 * 60, To: 24 * 60, Days: []time.Weekday{5, 6, 0, 1, 3}}, w)
+	for _, bad := range []string{"", "22-6", "24:00-06:00", "22:00-24:01", "22:60-23:00", "08:00-08:00", "mon", "mon 08:00", "foo 08:00-09:00", "mon- 08:00-09:00", "mon 08:00-09:00 x", "+8:00-09:00"} {
+		_, err := balance.ParseWindow(bad)
+		require.ErrorIs(t, err, balance.ErrInvalid, bad)
+	}
+}

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -45,6 +46,63 @@ func (w Window) String() string {
 		text = strings.Join(days, ",") + " " + text
 	}
 	return text
+}
+
+// ParseWindow reads what [Window.String] writes, and ranges of days:
+// "22:00-06:00", "mon-fri 08:00-18:00", "sat,sun 00:00-24:00". Errors: ErrInvalid.
+func ParseWindow(text string) (w Window, err error) {
+	wrong := fmt.Errorf("%w quiet hours %q: want a time of the day like 22:00-06:00, with days before it if not on all: mon-fri 08:00-18:00", ErrInvalid, text)
+	fields := strings.Fields(text)
+	if len(fields) == 0 || len(fields) > 2 {
+		return Window{}, wrong
+	}
+	from, to, ok := strings.Cut(fields[len(fields)-1], "-")
+	var okFrom, okTo bool
+	w.From, okFrom = parseMinute(from)
+	w.To, okTo = parseMinute(to)
+	if !ok || !okFrom || !okTo {
+		return Window{}, wrong
+	}
+	if len(fields) == 2 {
+		for part := range strings.SplitSeq(fields[0], ",") {
+			first, last, ranged := strings.Cut(part, "-")
+			if !ranged {
+				last = first
+			}
+			day, known := weekday(first)
+			end, knownEnd := weekday(last)
+			if !known || !knownEnd {
+				return Window{}, wrong
+			}
+			for ; ; day = (day + 1) % 7 {
+				if len(w.Days) == 0 || !w.on(day) {
+					w.Days = append(w.Days, day)
+				}
+				if day == end {
+					break
+				}
+			}
+		}
+	}
+	return w, w.validate()
+}
+
+func parseMinute(text string) (int, bool) {
+	if len(text) != 5 || text[2] != ':' {
+		return 0, false
+	}
+	h, err := strconv.ParseUint(text[:2], 10, 8)
+	m, errM := strconv.ParseUint(text[3:], 10, 8)
+	return int(h*60 + m), err == nil && errM == nil && m < 60 && h*60+m <= minutesADay //nolint:gosec // at most two digits
+}
+
+func weekday(text string) (time.Weekday, bool) {
+	for d := time.Sunday; d <= time.Saturday; d++ {
+		if short := strings.ToLower(d.String()[:3]); text == short {
+			return d, true
+		}
+	}
+	return 0, false
 }
 
 func (w Window) on(day time.Weekday) bool {
