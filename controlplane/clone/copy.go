@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -203,34 +202,10 @@ func (c *copier) schema(ctx context.Context) error {
 		copied[t.OID] = true
 	}
 	c.byTable, c.rest = c.archive.ByTable(keys.Index, keys.Constraint, copied)
-	if err := c.blank(ctx); err != nil {
+	if err := shard.Blank(ctx, c.src, c.dst, c.from.Database, r.Data.Database, ""); err != nil {
 		return err
 	}
 	return c.restore(ctx, c.archive.Pre, 1)
-}
-
-// blank readies the new database for what pg_dump took from the source's.
-func (c *copier) blank(ctx context.Context) error {
-	var public bool
-	var comment *string
-	err := c.src.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public'),
-		(SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`).Scan(&public, &comment)
-	if err != nil {
-		return err
-	}
-	sql, err := shard.BlankSQL(c.r.Data.Database, public)
-	if err != nil {
-		return err
-	}
-	if comment != nil {
-		lit, err := pg.Literal(strings.ReplaceAll(*comment, c.from.Database, c.r.Data.Database))
-		if err != nil {
-			return err
-		}
-		sql += "COMMENT ON DATABASE " + pg.Ident(c.r.Data.Database) + " IS " + lit
-	}
-	_, err = c.dst.PgConn().Exec(ctx, sql).ReadAll()
-	return err
 }
 
 func (c *copier) restore(ctx context.Context, entries []schema.Entry, jobs int) error {

@@ -263,26 +263,11 @@ func sameTables(a, b []survey.Table) bool {
 
 // sort parts what is built per table from the rest.
 func (c *copier) sort(keys survey.Owned) {
-	const pgClass, pgConstraint = 1259, 2606
-	c.byTable = map[uint32][]schema.Entry{}
 	copied := map[uint32]bool{}
 	for _, t := range c.tables {
 		copied[t.OID] = true
 	}
-	for _, e := range c.archive.Post {
-		var table uint32
-		switch e.Class {
-		case pgClass:
-			table = keys.Index[e.OID]
-		case pgConstraint:
-			table = keys.Constraint[e.OID]
-		}
-		if copied[table] {
-			c.byTable[table] = append(c.byTable[table], e)
-		} else {
-			c.rest = append(c.rest, e)
-		}
-	}
+	c.byTable, c.rest = c.archive.ByTable(keys.Index, keys.Constraint, copied)
 }
 
 // blank takes away what the template brought for the tenant's roles, so that
@@ -291,33 +276,7 @@ func (c *copier) sort(keys survey.Owned) {
 // the database as begun, until the move is cleaned up.
 func (c *copier) blank(ctx context.Context) error {
 	db := c.r.Data.database()
-	owner, rw, ro := pg.Ident(shard.OwnerRole(db)), pg.Ident(shard.RWRole(db)), pg.Ident(shard.RORole(db))
-	var public bool
-	if err := c.src.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public')").Scan(&public); err != nil {
-		return err
-	}
-	sql := "CREATE TABLE freehold.move_begun ();" + schemachange.Mute + ";" +
-		"ALTER SCHEMA public OWNER TO pg_database_owner;" +
-		fmt.Sprintf("DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE;", rw, ro, owner) + // one by one: they share default privileges
-		fmt.Sprintf("REVOKE ALL ON SCHEMA public FROM PUBLIC, %s, %s, %s;", owner, rw, ro) +
-		"GRANT ALL ON SCHEMA public TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC;" +
-		fmt.Sprintf("GRANT CREATE, TEMPORARY ON DATABASE %s TO %s;", pg.Ident(db), owner)
-	if !public {
-		sql += "DROP SCHEMA public;"
-	}
-	var comment *string
-	if err := c.src.QueryRow(ctx, "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()").Scan(&comment); err != nil {
-		return err
-	}
-	if comment != nil {
-		lit, err := pg.Literal(*comment)
-		if err != nil {
-			return err
-		}
-		sql += "COMMENT ON DATABASE " + pg.Ident(db) + " IS " + lit
-	}
-	_, err := c.dst.PgConn().Exec(ctx, sql).ReadAll()
-	return err
+	return shard.Blank(ctx, c.src, c.dst, db, db, "CREATE TABLE freehold.move_begun ();"+schemachange.Mute+";")
 }
 
 // constraints makes what is left of the schema: foreign keys, triggers, policies, comments.

@@ -70,22 +70,40 @@ func renamedAll(list []string, from, to string) []string {
 	return out
 }
 
-// BlankSQL takes away what the template brought for the database's roles, so
-// that a dump finds a database as initdb would have made it, but for the
-// platform's own schema and what was revoked in pg_catalog. It is run inside.
-// public says whether the schema of that name is to stay.
-func BlankSQL(database string, public bool) (string, error) {
-	if !shardmap.ValidDatabase(database) {
-		return "", fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, database)
+// Blank takes away what the template brought for the roles of database to, so
+// that a dump of database from finds one as initdb would have made it, but for
+// the platform's own schema and what was revoked in pg_catalog; the comment on
+// the database it carries itself. first runs before all that, in the same
+// transaction. src and dst are admin connections inside the databases.
+func Blank(ctx context.Context, src, dst *pgx.Conn, from, to, first string) error {
+	if !shardmap.ValidDatabase(to) {
+		return fmt.Errorf("%w: database %q", shardmap.ErrInvalidID, to)
 	}
-	owner, rw, ro := pg.Ident(OwnerRole(database)), pg.Ident(RWRole(database)), pg.Ident(RORole(database))
-	sql := "ALTER SCHEMA public OWNER TO pg_database_owner;\n" +
+	var public bool
+	var comment *string
+	err := src.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public'),
+		(SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`).Scan(&public, &comment)
+	if err != nil {
+		return fmt.Errorf("blank %s: %w", to, err)
+	}
+	owner, rw, ro := pg.Ident(OwnerRole(to)), pg.Ident(RWRole(to)), pg.Ident(RORole(to))
+	sql := first + "ALTER SCHEMA public OWNER TO pg_database_owner;\n" +
 		fmt.Sprintf("DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE;\n", rw, ro, owner) + // one by one: they share default privileges
 		fmt.Sprintf("REVOKE ALL ON SCHEMA public FROM PUBLIC, %s, %s, %s;\n", owner, rw, ro) +
 		"GRANT ALL ON SCHEMA public TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC;\n" +
-		fmt.Sprintf("GRANT CREATE, TEMPORARY ON DATABASE %s TO %s;\n", pg.Ident(database), owner)
+		fmt.Sprintf("GRANT CREATE, TEMPORARY ON DATABASE %s TO %s;\n", pg.Ident(to), owner)
 	if !public {
 		sql += "DROP SCHEMA public;\n"
 	}
-	return sql, nil
+	if comment != nil {
+		lit, err := pg.Literal(renamed(*comment, from, to))
+		if err != nil {
+			return fmt.Errorf("comment of %s: %w", from, err)
+		}
+		sql += "COMMENT ON DATABASE " + pg.Ident(to) + " IS " + lit
+	}
+	if err := script(ctx, dst, sql); err != nil {
+		return fmt.Errorf("blank %s: %w", to, err)
+	}
+	return nil
 }
