@@ -234,7 +234,10 @@ func (s *Service) verifyRows(ctx context.Context, r *verifyRun) error {
 		if err := r.SetReceipt(r.Data.receipt()); err != nil {
 			return err
 		}
-		return r.Save()
+		if err := r.Save(); err != nil {
+			return err
+		}
+		return s.hit("move/verify/saved")
 	}
 	err = c.Rows(ctx, &r.Data.At, func(at diff.Step) error {
 		r.Data.Report.Tables = at.Of.Tables

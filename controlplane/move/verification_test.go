@@ -111,6 +111,27 @@ func TestVerifyBeforeTheCutoverAndWhileItSoaks(t *testing.T) {
 	require.Equal(t, Mismatch, rep.Outcome)
 	require.Equal(t, []diff.RowDifference{{Kind: diff.Missing, Key: "id=1"}}, rep.Differ[0].Rows)
 	tr.requireBalanced(w, "b")
+
+	// Killed in the middle, it is taken up by the next worker from where it was.
+	rows := w.verified(VerifyRequest{Of: op.ID}).Rows
+	w.stop()
+	cut, err := w.Verify(t.Context(), VerifyRequest{Of: op.ID, MaxRate: 20_000}, tester, "")
+	require.NoError(t, err)
+	w.killedAt("move/verify/saved")
+	cut, err = w.engine.Get(t.Context(), cut.ID)
+	require.NoError(t, err)
+	var at verifyDoc
+	require.NoError(t, json.Unmarshal(cut.Data, &at))
+	require.Positive(t, at.At.Rows)
+	require.Less(t, at.At.Rows, rows)
+	w.replica()
+	_, _ = w.ended(cut)
+	cut, err = w.engine.Get(t.Context(), cut.ID)
+	require.NoError(t, err)
+	require.Equal(t, operation.Done, cut.State, cut.Error)
+	require.NoError(t, json.Unmarshal(cut.Receipt, &rep))
+	require.Equal(t, rows, rep.Rows, "nothing is left out, and nothing counted twice")
+	require.Equal(t, Mismatch, rep.Outcome)
 }
 
 // A comparison goes on where it was: after an error, and after its worker was

@@ -22,7 +22,7 @@ BEGIN
     IF tg_tag <> 'REFRESH MATERIALIZED VIEW' AND current_setting('transaction_isolation') = 'read committed'
       AND pg_current_xact_id_if_assigned() IS NULL AND pg_my_temp_schema() = 0 AND current_query() !~* '\m(temp|temporary|pg_temp)\M' THEN
       FOR mode IN SELECT setting FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout') AND setting <> '0' LOOP
-        patience := least(patience, mode::integer * interval '0.9 ms'); -- a refusal says more than a timeout
+        patience := least(patience, mode::integer * interval '0.8 ms'); -- a refusal says more than a timeout
       END LOOP;
       LOOP
         SELECT d.description INTO mode FROM pg_event_trigger t

@@ -204,11 +204,13 @@ func (c *Comparison) Close() {
 // other: the stream is broken, far behind, or leads elsewhere by now.
 var ErrNoBarrier = errors.New("changes don't arrive at the following side")
 
-// quickBarrier bounds the wait for a barrier under a lock.
+// quickBarrier bounds the wait for a barrier under a lock; errSlow is what one is called that takes longer.
 const quickBarrier = time.Second
 
+var errSlow = errors.New("too slow to have writers wait for it")
+
 // barrier returns once all that was committed at the serving side before the
-// call is applied at the other. Errors: [ErrNoBarrier].
+// call is applied at the other. Errors: [ErrNoBarrier], errSlow.
 func (c *Comparison) barrier(ctx context.Context, within time.Duration) error {
 	token, start := uuid.NewString(), time.Now()
 	if _, err := c.mark.Exec(ctx, stream.BarrierSQL, token); err != nil {
@@ -227,7 +229,10 @@ func (c *Comparison) barrier(ctx context.Context, within time.Duration) error {
 			return nil
 		}
 		took := time.Since(start)
-		if took > within {
+		switch {
+		case took > within && within == quickBarrier:
+			return errSlow
+		case took > within:
 			return fmt.Errorf("%w, not within %v", ErrNoBarrier, within)
 		}
 		if took > time.Second {

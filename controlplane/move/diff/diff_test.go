@@ -178,12 +178,12 @@ func TestEqualWhileWritten(t *testing.T) {
 					return
 				}
 				writes.Add(1)
-				time.Sleep(2 * time.Millisecond) // leaves some of a busy machine to the stream
+				time.Sleep(10 * time.Millisecond) // leaves some of a busy machine to the stream
 			}
 		})
 	}
 	pgtest.Eventually(t, "there are writes", func() bool { return writes.Load() > 50 })
-	got := p.compared(Options{Patience: 30 * time.Second}, false)
+	got := p.compared(Options{}, false)
 	stop()
 	wg.Wait()
 	require.Empty(t, got.Differ, "%+v", got.Differ)
@@ -292,7 +292,7 @@ func TestNothingArrives(t *testing.T) {
 	p := open(t)
 	do(t, p.b, "ALTER SUBSCRIPTION "+p.link+" DISABLE")
 	var told []string
-	c, err := Open(t.Context(), p.Pair, Options{Patience: 1200 * time.Millisecond, Waiting: func(why string) { told = append(told, why) }})
+	c, err := Open(t.Context(), p.Pair, Options{Patience: 5 * time.Second, Waiting: func(why string) { told = append(told, why) }})
 	require.NoError(t, err)
 	defer c.Close()
 	require.ErrorIs(t, c.Rows(t.Context(), &Progress{}, func(Step) error { return nil }), ErrNoBarrier)

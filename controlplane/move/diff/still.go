@@ -29,13 +29,13 @@ func (c *Comparison) still(ctx context.Context, t table, fn func(ctx context.Con
 		switch {
 		case err == nil:
 			return nil
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, ErrNoBarrier):
 			return err
 		case c.lock.IsClosed(): // it took too long, and the server let the writers go on
 			if err := c.relock(ctx); err != nil {
 				return err
 			}
-		case errors.Is(err, ErrNoBarrier), errors.Is(err, errBusyTable), pg.Code(err) == pgerrcode.QueryCanceled:
+		case errors.Is(err, errSlow), errors.Is(err, errBusyTable), pg.Code(err) == pgerrcode.QueryCanceled:
 		default:
 			return err
 		}
@@ -59,6 +59,9 @@ func (c *Comparison) relock(ctx context.Context) (err error) {
 var errBusyTable = errors.New("somebody else has the table locked")
 
 func (c *Comparison) stillOnce(ctx context.Context, t table, fn func(ctx context.Context) error) (err error) {
+	if err := c.barrier(ctx, c.opt.Patience); err != nil { // nobody is kept waiting for what is far behind
+		return err
+	}
 	if _, err = c.lock.Exec(ctx, "BEGIN", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return fmt.Errorf("hold %s still: %w", t.ident(), err)
 	}
