@@ -53,7 +53,7 @@ bench: build ## measure on real servers, and print the targets beside the result
 FAULTS ?= 600
 SEED ?= 0
 .PHONY: chaos
-chaos: ## break every part under traffic and moves, and judge what clients were told (45 minutes; FAULTS=600, SEED= to repeat)
+chaos: ## break every part under traffic and moves, and judge what clients were told (half an hour; FAULTS=600, SEED= to repeat)
 	@deploy/install/deps.sh test
 	@rm -rf dist/chaos
 	go test -race -count=1 -timeout 6h -v -run '^TestChaos$$' ./test/chaos -args -faults=$(FAULTS) -seed=$(SEED) -out=$(CURDIR)/dist/chaos
