@@ -121,6 +121,30 @@ func parseTOC(list []byte) ([]Entry, error) {
 // describes. With jobs > 1 entries that don't depend on each other are made at
 // the same time; otherwise all are made in one transaction.
 func (a *Archive) Restore(ctx context.Context, env []string, entries []Entry, jobs int) error {
+	if jobs > 1 {
+		alone, rest := untilAttached(entries)
+		if err := a.restore(ctx, env, alone, 1); err != nil {
+			return err
+		}
+		entries = rest
+	}
+	return a.restore(ctx, env, entries, jobs)
+}
+
+// untilAttached parts off what must not be made at the same time as anything
+// else: all up to the last index that is attached to its parent's. A parent's
+// index of several levels becomes valid with the last one attached, and Postgres
+// misses that if two sessions attach at once: it would stay invalid for good.
+func untilAttached(entries []Entry) (alone, rest []Entry) {
+	for i := len(entries) - 1; i >= 0; i-- {
+		if strings.HasPrefix(entries[i].Describe, "INDEX ATTACH ") {
+			return entries[:i+1], entries[i+1:]
+		}
+	}
+	return nil, entries
+}
+
+func (a *Archive) restore(ctx context.Context, env []string, entries []Entry, jobs int) error {
 	if len(entries) == 0 {
 		return nil
 	}
