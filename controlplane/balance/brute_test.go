@@ -105,7 +105,7 @@ func TestBalanceAgainstEveryPlacement(t *testing.T) {
 		stand := func(f *balance.Fleet) float64 { return must[balance.Standing](t)(balance.Stand(f, &p)).Worst }
 		ours := stand(must[*balance.Fleet](t)(must[*balance.Plan](t)(balance.Make(f, &p, balance.Ask{Now: now})).Carry(f, now)))
 		best := bestOf(f, &p)
-		ratio := ours / max(best, 1+p.Tolerance+p.Margin) // within which nobody moves
+		ratio := ours / max(best, 1.1+p.Margin) // within which nobody moves
 		sum, worst = sum+ratio, max(worst, ratio)
 	}
 	t.Logf("worst shard over that of the best placement: %.3f on average, %.3f at most", sum/fleets, worst)

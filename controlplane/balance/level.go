@@ -124,10 +124,19 @@ func (st *state) surface(d int, pools []int32, amount float64) float64 {
 	}
 }
 
+// coarse is the most that the tolerance is widened to on shards of few tenants.
+const coarse = 0.1
+
 // setBand says what the shard should carry at most: its limits, and where the
 // dimension is worth it the band around its even share.
 func (st *state) setBand(sh *shard) {
 	sh.even, sh.band, sh.scale = Vector{}, sh.limit, Vector{}
+	tolerance := st.policy.Tolerance
+	if sh.pool != none {
+		// A shard of few tenants cannot be balanced finer than by one of them.
+		usual := st.pools[sh.pool].level[Databases] * sh.weight[Databases]
+		tolerance = max(tolerance, min(coarse, 1/max(1, usual)))
+	}
 	for d := range Dimensions {
 		if sh.Capacity[d] > 0 {
 			sh.scale[d] = 1 / sh.limit[d]
@@ -141,7 +150,7 @@ func (st *state) setBand(sh *shard) {
 		}
 		sh.even[d] = level * sh.weight[d]
 		sh.scale[d] = 1 / sh.even[d]
-		band := (1 + st.policy.Tolerance) * sh.even[d]
+		band := (1 + tolerance) * sh.even[d]
 		if d == int(Databases) {
 			band = max(band, math.Ceil(sh.even[d])) // there are no half ones
 		}

@@ -11,7 +11,8 @@ type Policy struct {
 	// new tenant may fill a shard beyond 1 − Headroom.
 	Headroom float64
 	// Tolerance is how far over its even share a shard may be once a plan is
-	// carried out: 0.05 allows 1.05 times.
+	// carried out: 0.05 allows 1.05 times. On shards of fewer than 20 tenants it is
+	// one tenant's part, 0.1 at most.
 	Tolerance float64
 	// Margin is how much further over a shard has to be before a plan begins to
 	// relieve it, so that a fleet near its target is left alone.
