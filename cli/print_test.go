@@ -106,6 +106,20 @@ receipt
 `, out.String())
 }
 
+func TestReceiptOfAReverse(t *testing.T) {
+	until := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	receipt, err := json.Marshal(move.Receipt{
+		Tenant: "acme", From: "s2", To: "s1", Tables: 11, PauseMS: 19.23, MaxPauseMS: 500, AttachedPauseMS: 21.42, SoakUntil: &until,
+		Verification: move.Verification{Copy: move.NotVerified, Final: move.Equal, Tables: 11, Rows: 40000},
+	})
+	require.NoError(t, err)
+	var out bytes.Buffer
+	printReceipt(&out, api.Operation{Kind: move.KindReverse, Receipt: receipt})
+	require.Contains(t, out.String(), "nothing: 11 tables were kept in step\n")
+	require.Contains(t, out.String(), "  equal at the cutover: 40000 rows in 11 tables\n")
+	require.Contains(t, out.String(), "until 2026-01-02T03:04:05Z the tenant can be taken back\n")
+}
+
 func TestEveryErrorHasAStatusAndRefusalsAHint(t *testing.T) {
 	refusal := func(status int) error {
 		return fmt.Errorf("somewhere: %w", &client.Error{Problem: problem.New(status, "code", "detail", "do this")})
