@@ -3,11 +3,11 @@ package balance
 const (
 	// moveCost is what a move costs beside its bytes, in bytes: it keeps a plan from
 	// moving a hundred empty databases where one small one does.
-	moveCost = 32e6
+	moveCost = 100e6
 	// wasteful is what moving a shard's whole even share without relieving anything
 	// would cost, in even shares of bytes: it keeps tenants that are large in
 	// dimensions that need no relief from taking up the room of others.
-	wasteful = 0.2
+	wasteful = 0.1
 )
 
 // misses bounds how many tenants in a row found no place before their shard is given up.
