@@ -18,7 +18,8 @@ type Standing struct {
 	Shard shardmap.ShardID `json:"shard,omitempty"`
 	In    string           `json:"in,omitempty"`
 	// LeastBytes have to move at least until every tenant is where it may be and
-	// every shard within its band; no plan can do with less, and few with as little.
+	// every shard within its band, could tenants be split where that helps: no plan
+	// can do with less, and few with as little.
 	LeastBytes float64 `json:"least_bytes"`
 }
 
@@ -39,6 +40,9 @@ func Stand(f *Fleet, p *Policy) (Standing, error) {
 	}
 	for _, s := range st.overfull() {
 		best.LeastBytes += st.leastBytes(s)
+	}
+	for _, t := range musts {
+		best.LeastBytes += st.leastDisplaced(t)
 	}
 	for _, t := range musts {
 		st.put(t, st.home[t])
@@ -125,6 +129,28 @@ func (st *state) leastBytes(s int32) (least float64) {
 			left -= u[d]
 		}
 		least = max(least, bytes)
+	}
+	return least
+}
+
+// leastDisplaced are the bytes that have to leave the shard which a tenant in the
+// air is set down on, if it is the one with most room for it.
+func (st *state) leastDisplaced(t int32) float64 {
+	u := st.tenants[t].Usage[Bytes]
+	class := &st.classes[st.kind(t).class]
+	least := math.Inf(1)
+	for _, p := range class.pools {
+		for _, s := range st.pools[p].shards {
+			sh := &st.shards[s]
+			most := sh.band[Bytes]
+			if u > class.roomiest[Bytes] { // see bearable
+				most = max(most, u*(1+st.policy.Tolerance))
+			}
+			least = min(least, max(0, u-max(0, most-sh.load[Bytes])))
+		}
+	}
+	if math.IsInf(least, 1) {
+		return 0 // nobody may take it
 	}
 	return least
 }
