@@ -113,13 +113,16 @@ func (c *copier) prepare(ctx context.Context) error {
 	defer closeConn(src)
 	defer closeConn(dst)
 	err = s.owning(ctx, r, dst, func() error {
-		if c.dst, err = s.connect(ctx, r.Data.To, r.Data.database()); err != nil {
+		c.dst, err = s.connect(ctx, r.Data.To, r.Data.database())
+		if err != nil && !isGone(err) { // a worker before us may have died between dropping and making it
 			return err
 		}
-		if used, err := filled(ctx, c.dst); err != nil || !used {
-			return err
+		if err == nil {
+			if used, err := filled(ctx, c.dst); err != nil || !used {
+				return err
+			}
+			closeConn(c.dst)
 		}
-		closeConn(c.dst)
 		if err := shard.CreateTarget(ctx, src, dst, r.Data.database()); err != nil {
 			return err
 		}

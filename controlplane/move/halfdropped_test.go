@@ -60,3 +60,20 @@ func TestTakingBackAHalfDroppedTarget(t *testing.T) {
 	require.NoError(t, server.QueryRow(t.Context(), "SELECT count(*) FROM pg_database WHERE datname = $1", db).Scan(&left))
 	require.Zero(t, left)
 }
+
+// A copy that begins again makes the target anew; when that was broken off
+// between dropping and making it, the next worker finds it half dropped.
+func TestCopyingAgainOntoAHalfDroppedTarget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.stop()
+	db, _ := w.tenant("eighth", "a")
+	op := w.move("eighth", "b")
+	w.killedAt(Kind + "/copy/begin")
+	_, err := w.conn("b", "postgres").Exec(t.Context(), halfDrop, db)
+	require.NoError(t, err)
+	w.replica()
+	op, _ = w.ended(op)
+	require.Equal(t, operation.Done, op.State, op.Error)
+	w.requireServedOnce("eighth", "a", "b")
+}
