@@ -212,16 +212,20 @@ func (w *world) requireNothing(tenant shardmap.TenantID, op *operation.Operation
 	}
 }
 
-// requireNoMark checks that the source shows nothing of having been cloned.
+// requireNoMark checks that a database shows nothing of having been cloned, or
+// of being a clone, once the last session has ended.
 func (w *world) requireNoMark(on shardmap.ShardID, db string) {
 	w.t.Helper()
-	var left []string
-	require.NoError(w.t, w.conn(on, db).QueryRow(w.t.Context(), `SELECT coalesce(array_agg(what), '{}') FROM (
-		SELECT 'slot ' || slot_name AS what FROM pg_replication_slots WHERE database = current_database()
-		UNION ALL SELECT 'publication ' || pubname FROM pg_publication
-		UNION ALL SELECT 'session ' || state FROM pg_stat_activity WHERE datname = current_database() AND application_name = '`+applicationName+`'
-		UNION ALL SELECT 'table ' || relname FROM pg_class WHERE relnamespace = 'freehold'::regnamespace AND relkind = 'r' AND relname NOT IN ('barrier', 'schema_change')) x`).Scan(&left))
-	require.Empty(w.t, left, "left on %s", on)
+	conn := w.conn(on, db)
+	pgtest.Eventually(w.t, "nothing is left in "+db+" on "+string(on), func() bool {
+		var left []string
+		require.NoError(w.t, conn.QueryRow(w.t.Context(), `SELECT coalesce(array_agg(what), '{}') FROM (
+			SELECT 'slot ' || slot_name AS what FROM pg_replication_slots WHERE database = current_database()
+			UNION ALL SELECT 'publication ' || pubname FROM pg_publication WHERE pubname <> 'mine'
+			UNION ALL SELECT 'session ' || state FROM pg_stat_activity WHERE datname = current_database() AND application_name = '`+applicationName+`'
+			UNION ALL SELECT 'table ' || relname FROM pg_class WHERE relnamespace = 'freehold'::regnamespace AND relkind = 'r' AND relname NOT IN ('barrier', 'schema_change')) x`).Scan(&left))
+		return len(left) == 0
+	})
 }
 
 // workerEnv, with a catalog's DSN and a directory of secrets, makes the test

@@ -3,6 +3,7 @@ package clone
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +95,11 @@ func TestPreflight(t *testing.T) {
 		require.NotEmpty(t, s.Does)
 	}
 	require.Contains(t, steps[0].Does, "note: mine: a publication of the tenant's own is not carried")
+	script(t, admin, "CREATE PUBLICATION freehold_move_of_a_test FOR TABLE public.shared")
+	steps, err = w.DryRunClone(t.Context(), Request{Source: "odd", Tenant: "copy"}, tester)
+	require.NoError(t, err)
+	require.Contains(t, steps[0].Does, "would wait: the source is being moved")
+	script(t, admin, "DROP PUBLICATION freehold_move_of_a_test")
 	rec := w.done(w.clone(Request{Source: "odd", Tenant: "copy"}))
 	require.Equal(t, "publication", rec.Warnings[0].Code)
 	w.requireNoMark("a", w.placement("copy").Database)
@@ -108,11 +114,11 @@ func TestChangesOfTheSourceDuringTheCopy(t *testing.T) {
 	w.asOwner("a", db, "CREATE TABLE cache (id serial PRIMARY KEY); INSERT INTO cache SELECT FROM generate_series(1, 100); CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1)")
 	changes := []string{"TRUNCATE public.cache; INSERT INTO public.cache VALUES (1000)", "ALTER TABLE public.kept ADD more text DEFAULT 'x'", "INSERT INTO public.kept VALUES (2)"}
 	tenant := w.conn("a", db)
-	done := 0
+	var done atomic.Int64
 	w.during = func(point string) error {
-		if point == "schema" && done < len(changes) {
-			script(t, tenant, "SET lock_timeout = '5s';"+changes[done])
-			done++
+		if i := done.Load(); point == "schema" && i < int64(len(changes)) {
+			done.Add(1)
+			script(t, tenant, "SET lock_timeout = '20s';"+changes[i]) // it waits for a dump at most
 		}
 		return nil
 	}
@@ -127,10 +133,10 @@ func TestChangesOfTheSourceDuringTheCopy(t *testing.T) {
 	require.Equal(t, "x", more)
 
 	// It is not tried for ever, and then nothing is left.
-	n := 0
+	var n atomic.Int64
 	w.during = func(point string) error {
 		if point == "rows" {
-			n++
+			n.Add(1)
 			script(t, tenant, "TRUNCATE public.cache")
 		}
 		return nil
@@ -138,7 +144,7 @@ func TestChangesOfTheSourceDuringTheCopy(t *testing.T) {
 	op := w.ended(w.clone(Request{Source: "lively", Tenant: "other"}))
 	require.Equal(t, operation.Failed, op.State)
 	require.Contains(t, op.Error, "clone when no migration is under way")
-	require.Equal(t, maxCopies, n)
+	require.EqualValues(t, maxCopies, n.Load())
 	w.requireNothing("other", op, "a")
 	w.requireNoMark("a", db)
 }

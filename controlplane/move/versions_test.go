@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,17 +75,16 @@ func TestUpgradeCarriesEverything(t *testing.T) {
 	require.Greater(t, len(before), 500)
 	late := w.conn("a", db)
 	script(t, late, "SET search_path = every, public")
-	wrote := false
+	var wrote atomic.Bool
 	w.hit = func(name string) error {
-		if name == "move/cutover/hold" && !wrote { // before the fence: it must all be there after
-			wrote = true
+		if name == "move/cutover/hold" && !wrote.Swap(true) { // before the fence: it must all be there after
 			script(t, late, lateWrites)
 		}
 		return nil
 	}
 	tr := w.startTraffic(db, login, 20*time.Millisecond, false, "a")
 	rec := w.moved("every", shardtest.Newer)
-	require.True(t, wrote)
+	require.True(t, wrote.Load())
 	require.Equal(t, Equal, rec.Verification.Copy)
 	require.Equal(t, Equal, rec.Verification.Objects, "%q", rec.Verification.Detail)
 	require.Equal(t, Equal, rec.Verification.Final)
