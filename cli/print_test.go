@@ -87,8 +87,9 @@ receipt
 func TestReceiptOfAMove(t *testing.T) {
 	receipt, err := json.Marshal(move.Receipt{
 		Tenant: "acme", From: "s1", To: "s2", Tables: 11, Bytes: 209e6, CopyMBPerS: 61.234, PauseMS: 19.23, MaxPauseMS: 500, AttachedPauseMS: 21.42,
-		Phases:       []move.Phase{{Name: "preflight", MS: 35}, {Name: "copy/rows", MS: 7}, {Name: "copy", MS: 3210}},
-		Attempts:     []move.Attempt{{Outcome: "flipped", HeldMS: 21.42, NodesDrained: 2, Nodes: 2}},
+		Phases: []move.Phase{{Name: "preflight", MS: 35}, {Name: "copy/rows", MS: 7}, {Name: "copy", MS: 3210}},
+		Attempts: []move.Attempt{{Outcome: "flipped", HeldMS: 21.42, NodesDrained: 2, Nodes: 3,
+			Clients: []move.NodeHold{{Node: "n1", Held: 120, LongestMS: 20.5}, {Node: "n2"}}}},
 		Verification: move.Verification{Copy: move.Equal, Final: move.Equal, Tables: 11, Rows: 40000}, Notes: []string{"the source is kept"},
 	})
 	require.NoError(t, err)
@@ -101,7 +102,10 @@ receipt
   pause         19.2 ms of 500ms allowed; 21.4 ms for clients attached to PgBouncer
   verification  equal after the copy, equal at the cutover: 40000 rows in 11 tables
   phases        preflight 35.0 ms, copy 3.2s
-  cutover       try 1: flipped; clients held for 21.4 ms, 2 of 2 nodes drained
+  cutover       try 1: flipped; clients held for 21.4 ms, 2 of 3 nodes drained
+                node n1: 120 requests waited, the longest for 20.5 ms
+                node n2: no request waited
+                1 of 3 nodes did not say what their requests saw
   note          the source is kept
 `, out.String())
 }

@@ -66,6 +66,12 @@ func printMove(out io.Writer, r move.Receipt) {
 	line("phases", "%s", strings.Join(phases, ", "))
 	for i, a := range r.Attempts {
 		line("cutover", "try %d: %s; clients held for %s, %d of %d nodes drained", i+1, a.Outcome, milliseconds(a.HeldMS), a.NodesDrained, a.Nodes)
+		for _, n := range a.Clients {
+			line("", "%s", heldAt(n))
+		}
+		if silent := a.Nodes - len(a.Clients); silent > 0 {
+			line("", "%d of %d nodes did not say what their requests saw", silent, a.Nodes)
+		}
 	}
 	if r.SoakUntil != nil {
 		line("soak", "until %s the tenant can be taken back", r.SoakUntil.Format(time.RFC3339))
@@ -76,6 +82,14 @@ func printMove(out io.Writer, r move.Receipt) {
 	for _, n := range r.Notes {
 		line("note", "%s", n)
 	}
+}
+
+// heldAt says what requests at one node saw of an attempt.
+func heldAt(n move.NodeHold) string {
+	if n.Held == 0 {
+		return fmt.Sprintf("node %s: no request waited", n.Node)
+	}
+	return fmt.Sprintf("node %s: %d requests waited, the longest for %s", n.Node, n.Held, milliseconds(n.LongestMS))
 }
 
 func milliseconds(ms move.MS) string {

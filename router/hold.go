@@ -1,6 +1,7 @@
 package router
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"time"
@@ -18,7 +19,10 @@ type hold struct {
 	over    chan struct{} // closed when the hold ends
 	drained chan struct{} // closed when no request of the tenant is under way
 	quiet   bool          // drained is closed
-	waiting int           // requests at the gate
+	// waiting are the requests at the gate, by when they came (time.Time), the oldest first.
+	waiting *list.List
+	// seen is what requests saw of the hold; Longest is that of those that left before its end.
+	seen shardmap.HoldReport
 }
 
 func (h *hold) drain() {
@@ -54,10 +58,10 @@ func (r *Router) Hold(h shardmap.Hold) (drained <-chan struct{}) {
 }
 
 func (r *Router) holdTenant(t *tenant, h shardmap.Hold, drained chan struct{}) (gone []*conn) {
-	next := &hold{id: h.ID, epoch: h.Epoch, over: make(chan struct{}), drained: drained}
+	next := &hold{id: h.ID, epoch: h.Epoch, over: make(chan struct{}), drained: drained, waiting: list.New()}
 	if was := t.hold; was != nil { // who waits at the gate waits on
 		was.bound.Stop()
-		next.over, next.waiting = was.over, was.waiting
+		next.over, next.waiting, next.seen = was.over, was.waiting, was.seen
 	} else {
 		r.stats.holds.Add(1)
 	}
@@ -69,13 +73,23 @@ func (r *Router) holdTenant(t *tenant, h shardmap.Hold, drained chan struct{}) (
 	return r.vacate(t, errHeld)
 }
 
-// Release ends the hold with that ID, if there is one.
-func (r *Router) Release(tenant shardmap.TenantID, id string) {
+// Release ends the hold with that ID, if there is one, and reports what
+// requests saw of it; also if it was the last that ended, by whatever. Of any
+// other the report is empty.
+func (r *Router) Release(tenant shardmap.TenantID, id string) shardmap.HoldReport {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.tenants[tenant]; t != nil && t.hold != nil && t.hold.id == id {
+	t := r.tenants[tenant]
+	if t == nil {
+		return shardmap.HoldReport{ID: id}
+	}
+	if t.hold != nil && t.hold.id == id {
 		r.lift(t)
 	}
+	if t.seen.ID != id {
+		return shardmap.HoldReport{ID: id}
+	}
+	return t.seen
 }
 
 func (r *Router) liftIf(t *tenant, h *hold) {
@@ -90,7 +104,18 @@ func (r *Router) liftIf(t *tenant, h *hold) {
 func (r *Router) lift(t *tenant) {
 	t.hold.bound.Stop()
 	close(t.hold.over)
+	t.seen = t.hold.seen
+	t.seen.ID = t.hold.id
+	if oldest := t.hold.waiting.Front(); oldest != nil {
+		t.seen.Longest = max(t.seen.Longest, waited(oldest))
+	}
 	t.hold = nil
+}
+
+// waited is for how long a request has been at the gate.
+func waited(at *list.Element) time.Duration {
+	came, _ := at.Value.(time.Time)
+	return time.Since(came)
 }
 
 // gate lets a request of a tenant pass, after its hold if there is one. until
@@ -102,12 +127,13 @@ func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID, until *time
 		r.mu.Unlock()
 		return nil
 	}
-	if t.hold.waiting >= r.cfg.HeldMax {
+	if t.hold.waiting.Len() >= r.cfg.HeldMax {
 		r.mu.Unlock()
 		r.stats.busy.Add(1)
 		return fmt.Errorf("tenant %s: %w: %d requests are held while it is moved", tenant, ErrBusy, r.cfg.HeldMax)
 	}
-	t.hold.waiting++
+	came := t.hold.waiting.PushBack(time.Now())
+	t.hold.seen.Held++
 	over := t.hold.over
 	r.mu.Unlock()
 	r.stats.held.Add(1)
@@ -130,7 +156,8 @@ func (r *Router) gate(ctx context.Context, tenant shardmap.TenantID, until *time
 	}
 	r.mu.Lock()
 	if t.hold != nil && t.hold.over == over {
-		t.hold.waiting--
+		t.hold.seen.Longest = max(t.hold.seen.Longest, waited(came))
+		t.hold.waiting.Remove(came)
 	}
 	r.mu.Unlock()
 	return err

@@ -3,6 +3,8 @@ package router_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -119,6 +121,53 @@ func TestHoldEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A release tells how long requests waited, those that left before it too, and
+// whatever it was that ended the hold.
+func TestHoldIsReported(t *testing.T) {
+	for name, end := range map[string]func(r *router.Router, m *shardmap.Map, w *world, p shardmap.Placement){
+		"by the release": func(*router.Router, *shardmap.Map, *world, shardmap.Placement) {},
+		"by a placement": func(_ *router.Router, m *shardmap.Map, w *world, _ shardmap.Placement) { m.Apply(w.settle(1, "s2", 2)) },
+		"taken over by another attempt": func(r *router.Router, _ *shardmap.Map, _ *world, p shardmap.Placement) {
+			r.Hold(holdOf(p, "c", time.Minute))
+		},
+	} {
+		for longest, leave := range map[time.Duration]time.Duration{4 * time.Second: time.Minute, 2500 * time.Millisecond: 2500 * time.Millisecond} {
+			t.Run(fmt.Sprintf("%s, the oldest leaves after %v", name, leave), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w, f := newWorld(), newFake()
+					p := w.settle(1, "s1", 1)
+					r, m := fakeRouter(t, w, f, router.Config{})
+					m.Apply(p)
+					r.Hold(holdOf(p, "a", time.Minute))
+					var wg sync.WaitGroup
+					for _, after := range []time.Duration{0, 2 * time.Second} {
+						wg.Go(func() {
+							time.Sleep(after)
+							ctx, cancel := context.WithTimeout(t.Context(), leave)
+							defer cancel()
+							_ = r.Do(ctx, p.Tenant, router.ReadWrite, query)
+						})
+					}
+					time.Sleep(4 * time.Second)
+					synctest.Wait()
+					end(r, m, w, p)
+					id := "a"
+					if strings.HasPrefix(name, "taken") {
+						id = "c"
+						require.Equal(t, shardmap.HoldReport{ID: "a"}, r.Release(p.Tenant, "a"), "it goes on under another name")
+					}
+					require.Equal(t, shardmap.HoldReport{ID: id, Held: 2, Longest: longest}, r.Release(p.Tenant, id))
+					require.Equal(t, shardmap.HoldReport{ID: id, Held: 2, Longest: longest}, r.Release(p.Tenant, id), "asked again")
+					require.Equal(t, shardmap.HoldReport{ID: "x"}, r.Release(p.Tenant, "x"))
+					wg.Wait()
+				})
+			})
+		}
+	}
+	r, _ := fakeRouter(t, newWorld(), newFake(), router.Config{})
+	require.Equal(t, shardmap.HoldReport{ID: "a"}, r.Release("unknown", "a"))
 }
 
 func TestHoldIsBounded(t *testing.T) {

@@ -15,12 +15,13 @@ type tenant struct {
 	id      shardmap.TenantID
 	epoch   shardmap.Epoch // newest seen; connections of an older one are not handed out
 	pools   [tenantdb.Logins]*pool
-	hold    *hold     // nil: none
-	lease   *lease    // nil: not read yet
-	used    time.Time // when it was last asked for
-	open    int32     // connections open or being opened
-	busy    int32     // requests under way
-	waiting int32     // requests in its pools' queues
+	hold    *hold               // nil: none
+	seen    shardmap.HoldReport // of the last hold that ended
+	lease   *lease              // nil: not read yet
+	used    time.Time           // when it was last asked for
+	open    int32               // connections open or being opened
+	busy    int32               // requests under way
+	waiting int32               // requests in its pools' queues
 }
 
 func (r *Router) tenant(id shardmap.TenantID) *tenant {

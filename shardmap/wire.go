@@ -16,7 +16,7 @@ const (
 	NodeTTL = 15 * time.Second
 	// SubjectHold is the prefix of `freehold.hold.<tenant>`: JSON [Hold] as a request; each node replies one JSON [HoldAck].
 	SubjectHold = "freehold.hold."
-	// SubjectRelease is the prefix of `freehold.release.<tenant>`: JSON [Release].
+	// SubjectRelease is the prefix of `freehold.release.<tenant>`: JSON [Release]; if it names a subject to reply to, each node replies one JSON [HoldReport].
 	SubjectRelease = "freehold.release."
 )
 
@@ -39,6 +39,17 @@ type HoldAck struct {
 	ID   string `json:"id"`
 	// Drained is true when no request of the tenant was under way at the node any more.
 	Drained bool `json:"drained"`
+}
+
+// HoldReport is a node's answer to a [Release]: what its own requests saw of
+// the hold. Nodes of older versions don't answer.
+type HoldReport struct {
+	Node string `json:"node"`
+	ID   string `json:"id"`
+	// Held is how many requests waited because of the hold.
+	Held int `json:"held"`
+	// Longest is how long the oldest of them waited, in nanoseconds.
+	Longest time.Duration `json:"longest"`
 }
 
 // Release ends a hold without a new placement (the cutover was given up), or

@@ -14,6 +14,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
+	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -43,8 +44,9 @@ type crew struct {
 	opened   bool
 	expiry   *time.Timer // lets the crew go if nobody takes it over
 	attempt  Attempt
-	pause    time.Duration // until nodes were told
-	attached time.Duration // until attached clients went on
+	reports  publish.Reports // what nodes say of the attempt; nil: nothing, or it was heard
+	pause    time.Duration   // until nodes were told
+	attached time.Duration   // until attached clients went on
 }
 
 // gate is one PgBouncer through which clients reach the source.

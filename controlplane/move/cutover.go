@@ -50,6 +50,7 @@ func (s *Service) cutover(ctx context.Context, r *run) error {
 func (st *stage) GaveUp(reason error) error {
 	a := &st.c.attempt
 	a.HeldMS = ms(time.Since(st.start))
+	st.c.hear(context.Background()) // bounded by itself
 	a.Outcome = "given up: " + reason.Error()
 	st.r.Data.Receipt.Attempts = append(st.r.Data.Receipt.Attempts, *a)
 	return st.r.SetReceipt(st.r.Data.Receipt)

@@ -52,7 +52,9 @@ func (deaf) Flush(context.Context, shardmap.TenantID) error { return publish.Err
 func (deaf) Hold(context.Context, shardmap.Hold, time.Duration) ([]shardmap.HoldAck, int, error) {
 	return nil, 0, publish.ErrUnavailable
 }
-func (deaf) Release(context.Context, shardmap.Release) error { return publish.ErrUnavailable }
+func (deaf) Release(context.Context, shardmap.Release) (publish.Reports, error) {
+	return nil, publish.ErrUnavailable
+}
 
 var preparing sync.Mutex
 

@@ -43,6 +43,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/failpoint"
 	"github.com/freehold-db/freehold/internal/pg"
@@ -60,7 +61,7 @@ const DefaultMaxPause = 500 * time.Millisecond
 type Publisher interface {
 	Flush(ctx context.Context, tenant shardmap.TenantID) error
 	Hold(ctx context.Context, h shardmap.Hold, wait time.Duration) (acks []shardmap.HoldAck, expected int, err error)
-	Release(ctx context.Context, r shardmap.Release) error
+	Release(ctx context.Context, r shardmap.Release) (publish.Reports, error)
 }
 
 // Options of the service. Zero values mean the default in brackets.

@@ -3,6 +3,8 @@ package move
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,10 +27,27 @@ func (st *stage) Release(ctx context.Context, side protocol.Side) {
 		placement.Shard, placement.Epoch = d.To, placement.Epoch+1
 		release.Placement = &placement
 	}
-	_ = st.s.publisher.Release(ctx, release)
+	st.c.reports, _ = st.s.publisher.Release(ctx, release)
 	if side == protocol.Target {
 		st.c.pause = time.Since(st.start)
 	}
+}
+
+// reportsFor is how long nodes are given to say what their requests saw.
+const reportsFor = 500 * time.Millisecond
+
+// hear notes what nodes say that their requests saw of the attempt. Nobody is held meanwhile.
+func (c *crew) hear(ctx context.Context) {
+	if c.reports == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportsFor)
+	defer cancel()
+	for _, r := range c.reports(ctx, c.attempt.Nodes) {
+		c.attempt.Clients = append(c.attempt.Clients, NodeHold{Node: r.Node, Held: r.Held, LongestMS: ms(r.Longest)})
+	}
+	c.reports = nil
+	slices.SortFunc(c.attempt.Clients, func(a, b NodeHold) int { return strings.Compare(a.Node, b.Node) })
 }
 
 // Route has the clients of every PgBouncer follow to the target.
@@ -65,7 +84,11 @@ func (s *Service) open(ctx context.Context, r *run) error {
 	if c == nil {
 		r.Data.Receipt.note("the worker ended inside the cutover: the pause was not measured to its end")
 	} else {
+		c.hear(ctx)
 		c.attempt.Outcome, c.attempt.HeldMS = "flipped", ms(c.attached)
+		for _, n := range c.attempt.Clients {
+			r.Data.Receipt.ClientPauseMS = max(r.Data.Receipt.ClientPauseMS, n.LongestMS)
+		}
 		r.Data.Receipt.Attempts = append(r.Data.Receipt.Attempts, c.attempt)
 		r.Data.Receipt.PauseMS, r.Data.Receipt.AttachedPauseMS = ms(c.pause), ms(c.attached)
 	}

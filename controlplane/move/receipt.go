@@ -35,8 +35,10 @@ type Receipt struct {
 	Phases []Phase `json:"phases"`
 	// PauseMS is from the first request held back until nodes were told the new
 	// place, AttachedPauseMS until clients attached to PgBouncers went on too.
+	// ClientPauseMS is the longest that a request waited at any node that said so.
 	PauseMS         MS        `json:"pause_ms"`
 	AttachedPauseMS MS        `json:"attached_pause_ms"`
+	ClientPauseMS   MS        `json:"client_pause_ms"`
 	MaxPauseMS      MS        `json:"max_pause_ms"`
 	Attempts        []Attempt `json:"attempts"`
 
@@ -64,6 +66,16 @@ type Attempt struct {
 	// NodesDrained of Nodes answered in time that they hold the tenant.
 	NodesDrained int `json:"nodes_drained"`
 	Nodes        int `json:"nodes"`
+	// Clients is what requests saw of it, node by node; a node that is missing did not say.
+	Clients []NodeHold `json:"clients,omitempty"`
+}
+
+// NodeHold is what requests at one node saw of an attempt, by the node's own word.
+type NodeHold struct {
+	Node string `json:"node"`
+	// Held is how many requests waited, LongestMS how long the oldest of them did.
+	Held      int `json:"held"`
+	LongestMS MS  `json:"longest_ms"`
 }
 
 // Outcomes of a comparison.

@@ -96,18 +96,56 @@ func (p *Publisher) alive(ctx context.Context) (map[string]bool, error) {
 	}
 }
 
-// Release ends a hold at all nodes, with the new placement if there is one.
-// Errors: ErrUnavailable; nodes then end the hold by themselves.
-func (p *Publisher) Release(_ context.Context, r shardmap.Release) error {
+// Reports collects what nodes say that their requests saw of a hold, until as
+// many have answered as are given or ctx ends. It is called once; what nobody
+// collects is let go after a minute.
+type Reports func(ctx context.Context, nodes int) []shardmap.HoldReport
+
+// reportsFor is how long reports are kept for whoever collects them.
+const reportsFor = time.Minute
+
+// Release ends a hold at all nodes, with the new placement if there is one, and
+// waits for nobody.
+// Errors: ErrUnavailable; nodes then end the hold by themselves, and report nothing.
+func (p *Publisher) Release(_ context.Context, r shardmap.Release) (Reports, error) {
 	if !p.nc.IsConnected() {
-		return ErrUnavailable
+		return nil, ErrUnavailable
 	}
 	message, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("release of %s: %w", r.Tenant, err)
+		return nil, fmt.Errorf("release of %s: %w", r.Tenant, err)
 	}
-	if err := p.nc.Publish(shardmap.SubjectRelease+string(r.Tenant), message); err != nil {
-		return fmt.Errorf("%w: release of %s: %w", ErrUnavailable, r.Tenant, err)
+	inbox := p.nc.NewRespInbox()
+	answers, err := p.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("%w: release of %s: %w", ErrUnavailable, r.Tenant, err)
 	}
-	return nil
+	if err := p.nc.PublishRequest(shardmap.SubjectRelease+string(r.Tenant), inbox, message); err != nil {
+		_ = answers.Unsubscribe()
+		return nil, fmt.Errorf("%w: release of %s: %w", ErrUnavailable, r.Tenant, err)
+	}
+	forgotten := time.AfterFunc(reportsFor, func() { _ = answers.Unsubscribe() })
+	return func(ctx context.Context, nodes int) []shardmap.HoldReport {
+		forgotten.Stop()
+		defer func() { _ = answers.Unsubscribe() }()
+		return collect(ctx, answers, r.ID, nodes)
+	}, nil
+}
+
+// collect reads the reports of one hold, one of each node.
+func collect(ctx context.Context, answers *nats.Subscription, id string, nodes int) (reports []shardmap.HoldReport) {
+	seen := map[string]bool{}
+	for len(seen) < nodes {
+		m, err := answers.NextMsgWithContext(ctx)
+		if err != nil { // no more will come, or not in time
+			break
+		}
+		var r shardmap.HoldReport
+		if json.Unmarshal(m.Data, &r) != nil || r.ID != id || r.Node == "" || seen[r.Node] {
+			continue
+		}
+		seen[r.Node] = true
+		reports = append(reports, r)
+	}
+	return reports
 }

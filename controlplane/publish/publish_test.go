@@ -221,7 +221,8 @@ func TestEmptiedStoreIsRefilled(t *testing.T) {
 	require.ErrorIs(t, p.Flush(away, "t1"), publish.ErrUnavailable)
 	_, _, err := p.Hold(away, shardmap.Hold{Tenant: "t1", ID: "x"}, 5*time.Second)
 	require.ErrorIs(t, err, publish.ErrUnavailable)
-	require.ErrorIs(t, p.Release(away, shardmap.Release{Tenant: "t1", ID: "x"}), publish.ErrUnavailable)
+	_, err = p.Release(away, shardmap.Release{Tenant: "t1", ID: "x"})
+	require.ErrorIs(t, err, publish.ErrUnavailable)
 	require.Less(t, time.Since(started), 30*time.Second, "it does not hang")
 	all[1] = suspend(t, store, "t1")
 	require.NoError(t, os.RemoveAll(b.dir))
@@ -324,12 +325,19 @@ func TestHold(t *testing.T) {
 	released, err := b.nc.SubscribeSync(shardmap.SubjectRelease + "acme")
 	require.NoError(t, err)
 	want := shardmap.Release{Tenant: "acme", ID: "second", Placement: &shardmap.Placement{Tenant: "acme", Epoch: 2}}
-	require.NoError(t, p.Release(ctx, want))
+	reports, err := p.Release(ctx, want)
+	require.NoError(t, err)
 	m, err := released.NextMsgWithContext(ctx)
 	require.NoError(t, err)
 	var got shardmap.Release
 	require.NoError(t, json.Unmarshal(m.Data, &got))
 	require.Equal(t, want, got)
+	for _, r := range []shardmap.HoldReport{{Node: "n1", ID: "first"}, {Node: "n1", ID: "second", Held: 3, Longest: time.Second}, {Node: "n1", ID: "second"}, {Node: "n2", ID: "second"}} {
+		data, err := json.Marshal(r)
+		require.NoError(t, err)
+		require.NoError(t, m.Respond(data)) // the first is of another hold, the third one too many
+	}
+	require.Equal(t, []shardmap.HoldReport{{Node: "n1", ID: "second", Held: 3, Longest: time.Second}, {Node: "n2", ID: "second"}}, reports(ctx, 2))
 }
 
 // Not parallel: it looks at the goroutines of the whole process.

@@ -46,8 +46,8 @@ type Config struct {
 type Holder interface {
 	// Hold begins a hold; the channel is closed when no request of the tenant is under way.
 	Hold(h shardmap.Hold) (drained <-chan struct{})
-	// Release ends the hold with that ID.
-	Release(tenant shardmap.TenantID, id string)
+	// Release ends the hold with that ID, and reports what requests saw of it.
+	Release(tenant shardmap.TenantID, id string) shardmap.HoldReport
 }
 
 // Feed is a [shardmap.Loader] from the start, and feeds a map while [Feed.Run]

@@ -146,10 +146,11 @@ func (h *holder) Hold(hold shardmap.Hold) <-chan struct{} {
 	return h.drained
 }
 
-func (h *holder) Release(_ shardmap.TenantID, id string) {
+func (h *holder) Release(_ shardmap.TenantID, id string) shardmap.HoldReport {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.released = append(h.released, id)
+	return shardmap.HoldReport{ID: id, Held: 7, Longest: time.Second}
 }
 
 func (h *holder) count() (held, released int) {
@@ -335,9 +336,14 @@ func TestHolds(t *testing.T) {
 	moved := at(acme, "s2", 2)
 	data, err := json.Marshal(shardmap.Release{Tenant: acme, ID: "h1", Placement: &moved})
 	require.NoError(t, err)
-	require.NoError(t, b.nc.Publish(shardmap.SubjectRelease+"acme", data))
+	require.NoError(t, b.nc.Publish(shardmap.SubjectRelease+"acme", data)) // by a control plane that does not ask
 	eventually(t, "released", func() bool { _, released := h.count(); return released == 1 })
 	require.True(t, knows(m, moved)(), "the placement comes before the release")
+	msg, err := b.nc.Request(shardmap.SubjectRelease+"acme", data, 10*time.Second)
+	require.NoError(t, err)
+	var report shardmap.HoldReport
+	require.NoError(t, json.Unmarshal(msg.Data, &report))
+	require.Equal(t, shardmap.HoldReport{Node: "n1", ID: "h1", Held: 7, Longest: time.Second}, report)
 	held, _ := h.count()
 	require.Equal(t, 2, held)
 }

@@ -73,7 +73,7 @@ func (f *Feed) hold(ctx context.Context, h Holder, msg *nats.Msg) {
 }
 
 // release ends a hold; the placement that comes with it is taken in first, so
-// that what was held goes to the new place.
+// that what was held goes to the new place. Who asks is told what requests saw.
 func (f *Feed) release(m *shardmap.Map, h Holder, msg *nats.Msg) {
 	var r shardmap.Release
 	if json.Unmarshal(msg.Data, &r) != nil || shardmap.SubjectRelease+string(r.Tenant) != msg.Subject || !valid(r.Tenant) {
@@ -83,7 +83,18 @@ func (f *Feed) release(m *shardmap.Map, h Holder, msg *nats.Msg) {
 	if r.Placement != nil && r.Placement.Tenant == r.Tenant {
 		m.Apply(*r.Placement)
 	}
-	h.Release(r.Tenant, r.ID)
+	report := h.Release(r.Tenant, r.ID)
+	if msg.Reply == "" {
+		return
+	}
+	report.Node = f.cfg.Node
+	data, err := json.Marshal(report)
+	if err == nil {
+		err = msg.Respond(data)
+	}
+	if err != nil {
+		f.cfg.Log.Warn("hold not reported", "tenant", r.Tenant, "error", err)
+	}
 }
 
 func valid(t shardmap.TenantID) bool {
