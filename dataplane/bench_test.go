@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,6 +89,8 @@ func BenchmarkAgainstBare(b *testing.B) {
 				b.ReportMetric(bareP50.Seconds()*1000, "bare-p50-ms")
 				b.ReportMetric(float64(ours.mallocs)/float64(len(ours.latencies)), "allocs/req")
 				b.ReportMetric(float64(theirs.mallocs)/float64(len(theirs.latencies)), "bare-allocs/req")
+				b.ReportMetric(float64(ours.cpu.Nanoseconds())/1000/float64(len(ours.latencies)), "cpu-µs/req")
+				b.ReportMetric(float64(theirs.cpu.Nanoseconds())/1000/float64(len(theirs.latencies)), "bare-cpu-µs/req")
 				b.ReportMetric(p99.Seconds()*1000, "p99-ms")
 				b.ReportMetric(bareP99.Seconds()*1000, "bare-p99-ms")
 				b.ReportMetric(p99.Seconds()/bareP99.Seconds(), "×p99")
@@ -104,6 +107,14 @@ type side struct {
 	latencies []time.Duration
 	took      time.Duration
 	mallocs   uint64 // of the whole process, the small client included
+	cpu       time.Duration
+}
+
+// processor is the time that this process had of the processors.
+func processor() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // never fails for oneself
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func (s *side) rate() float64 { return float64(len(s.latencies)) / s.took.Seconds() }
@@ -119,7 +130,7 @@ func (s *side) fire(b *testing.B, token string, clients int) {
 	b.Helper()
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	before := mallocs()
+	before, cpu := mallocs(), processor()
 	start := time.Now()
 	for range clients {
 		all.Go(func() {
@@ -134,6 +145,7 @@ func (s *side) fire(b *testing.B, token string, clients int) {
 	}
 	all.Wait()
 	s.took += time.Since(start)
+	s.cpu += processor() - cpu
 	s.mallocs += mallocs() - before
 }
 

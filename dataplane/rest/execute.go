@@ -73,7 +73,7 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	if count.SQL != "" {
 		batch.ExecParams(count.SQL, count.Params, nil, nil, nil)
 	}
-	foreign := !p.plain && req.document == nil // the tenant's own SQL may have run
+	foreign := !p.plain && req.document == nil && !out.plan.Calm() // the tenant's own SQL may have run
 	if req.rollback || foreign && !p.reads {
 		batch.ExecParams(checking, nil, nil, nil, nil)
 	}

@@ -114,6 +114,7 @@ func (b *bench) node(ctx context.Context, _ *fleet) error {
 		}
 	}
 	key := m["AgainstBare/key/c=16"]
+	r.plain("processor time of a GET by key", figure(key["cpu-µs/req"], "µs"), fmt.Sprintf("bare %.0f; of the process that has server and client, without PgBouncer and Postgres", key["bare-cpu-µs/req"]))
 	r.plain("allocations of a GET by key", figure(key["allocs/req"], ""), fmt.Sprintf("bare %.0f; with the client's few", key["bare-allocs/req"]))
 	if err := b.rivals(ctx); err != nil {
 		return err

@@ -14,6 +14,15 @@ func (p *Plan) Plain() bool {
 	return p.Write == nil && p.Call == nil && p.Answer.Handler == nil && (p.Answer.Format == JSON || p.Answer.Format == CSV) && p.Read.plain()
 }
 
+// Calm tells whether p, that is not plain, leaves nothing in its session: it only
+// adds rows to a table where that runs none of the tenant's SQL, although
+// defaults may read the request's settings.
+func (p *Plan) Calm() bool {
+	in, insert := p.Write.(*Insert)
+	return insert && in.Into.Plain && in.Into.Calm && (in.Conflict == nil || !in.Conflict.Merge) && allPlain(in.Match) &&
+		p.Answer.Handler == nil && (p.Answer.Format == JSON || p.Answer.Format == CSV) && p.Read.plain()
+}
+
 func (r *Read) plain() bool {
 	return r.From.Plain && !r.casts() &&
 		!slices.ContainsFunc(r.Output, func(o Output) bool { return o.Format != nil || !o.Expr.storedOnly() }) &&

@@ -65,6 +65,19 @@ SELECT coalesce(json_agg(json_build_object(
               LEFT JOIN base_type bt ON bt.oid = t.oid LEFT JOIN pg_catalog.pg_type b ON b.oid = bt.base
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                AND coalesce(b.typnamespace, t.typnamespace) <> 'pg_catalog'::pg_catalog.regnamespace),
+         -- An insert runs no function of the tenant's, nor one of Postgres' that leaves something in the session.
+         'Calm', c.relkind = 'r' AND NOT (SELECT p.relhasrules FROM pg_catalog.pg_class p WHERE p.oid = c.oid)
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+           AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace)
+           AND NOT EXISTS (
+            SELECT FROM (SELECT 'pg_attrdef'::pg_catalog.regclass, d.oid, pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid
+                   UNION ALL SELECT 'pg_constraint'::pg_catalog.regclass, k.oid, pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x')
+                   UNION ALL SELECT 'pg_class'::pg_catalog.regclass, i.indexrelid, CASE WHEN i.indexprs IS NOT NULL OR i.indpred IS NOT NULL THEN pg_catalog.pg_get_indexdef(i.indexrelid) END FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid) e(class, oid, text)
+             WHERE e.text ~* 'set_config|advisory'
+                OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = e.class AND d.objid = e.oid
+                    AND d.refclassid IN ('pg_proc'::pg_catalog.regclass, 'pg_operator'::pg_catalog.regclass, 'pg_opclass'::pg_catalog.regclass, 'pg_opfamily'::pg_catalog.regclass))),
          'Writable', CASE WHEN c.relkind IN ('v', 'f') THEN pg_catalog.pg_relation_is_updatable(c.oid, true) WHEN c.relkind = 'm' THEN 0 ELSE 28 END,
          'Columns', coalesce(cols.doc, '[]'), 'Keys', coalesce(keys.doc, '[]'), 'Origins', origins.doc)
        ORDER BY c.nspname, c.relname), '[]')

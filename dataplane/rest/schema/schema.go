@@ -58,6 +58,8 @@ type Relation struct {
 	Writable int
 	// Plain: no policy guards its rows, and all types are Postgres' own.
 	Plain bool
+	// Calm: inserting runs no trigger, rule, function or type of the tenant's.
+	Calm bool
 	// handlers make other media types of its rows, by media type.
 	handlers map[string]*Handler
 	// Computed are the columns that functions of a row make, by name.

@@ -187,3 +187,17 @@ func BenchmarkDigest(b *testing.B) {
 		}
 	}
 }
+
+func TestCalmTables(t *testing.T) {
+	c := connect(t)
+	exec(t, c, `CREATE TABLE other (id int PRIMARY KEY);
+CREATE TABLE calm (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text NOT NULL DEFAULT current_user CHECK (length(note) < 100), at timestamptz DEFAULT now(), k int UNIQUE REFERENCES other (id));
+CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE restless (id int DEFAULT mine())`)
+	document, err := value(t.Context(), c, documentSQL, public.literal)
+	require.NoError(t, err)
+	s, err := Parse(document)
+	require.NoError(t, err)
+	require.True(t, s.Relation(Name{"public", "calm"}).Calm)
+	require.True(t, s.Relation(Name{"public", "other"}).Calm)
+	require.False(t, s.Relation(Name{"public", "restless"}).Calm)
+}
