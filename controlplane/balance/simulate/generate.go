@@ -89,7 +89,7 @@ func (g Fleet) Make() (*balance.Fleet, error) {
 		}
 	default:
 		spreadEvenly(f)
-		return balanced(f)
+		return g.balanced(f)
 	}
 	return f, nil
 }
@@ -236,9 +236,12 @@ func spreadEvenly(f *balance.Fleet) {
 }
 
 // balanced is the fleet as a planner leaves it that has all the time it wants.
-func balanced(f *balance.Fleet) (*balance.Fleet, error) {
+func (g Fleet) balanced(f *balance.Fleet) (*balance.Fleet, error) {
 	p := balance.DefaultPolicy()
 	p.Tolerance, p.Margin, p.Headroom = 0.02, 0, 0
+	if g.Mixed {
+		p.Tolerance = 0.05 // closer would take its small regions long
+	}
 	plan, err := balance.Make(f, &p, balance.Ask{})
 	if err != nil {
 		return nil, err
