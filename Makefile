@@ -47,7 +47,7 @@ lint: ## vet and lint
 	go run $(LINT) run ./...
 
 .PHONY: bench
-bench: build ## measure on real servers, and print the targets beside the results (8 minutes; BENCH=-only=pause for a part)
+bench: build ## measure on real servers, and print the targets beside the results (12 minutes; BENCH=-only=pause for a part)
 	@go run -buildvcs=false ./test/bench -binary $(BIN) $(BENCH)
 
 FAULTS ?= 600

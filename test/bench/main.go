@@ -23,7 +23,7 @@ import (
 )
 
 // lastsAtMost bounds a run of everything.
-const lastsAtMost = 15 * time.Minute
+const lastsAtMost = 25 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
