@@ -63,6 +63,7 @@ func TestChaos(t *testing.T) {
 	faults := schedule(seed, n, dealt, p)
 	s.keep("schedule.json", faults)
 	s.connect(tenants)
+	s.mover.impatient = *faultsFlag == 0
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

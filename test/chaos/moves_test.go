@@ -22,6 +22,8 @@ const (
 	// moveFor is how long a move may take while faults go on, and endFor after the last of them.
 	moveFor = 8 * time.Minute
 	endFor  = 3 * time.Minute
+	// patience is how long the short form waits before it cancels.
+	patience = 10 * time.Second
 )
 
 // admins asks the replicas of the control plane in turn until one answers.
@@ -55,6 +57,8 @@ type mover struct {
 	admins admins
 	shards []string
 	began  time.Time
+	// impatient: a move that still waits for a better moment a while after the last fault is cancelled.
+	impatient bool
 
 	mu     sync.Mutex
 	busy   map[string]bool
@@ -197,6 +201,7 @@ func (m *mover) begin(ctx context.Context, ask func(context.Context, *client.Cli
 // await watches an operation to its end and notes it.
 func (m *mover) await(ctx context.Context, stop <-chan struct{}, op api.Operation) api.Operation {
 	late := time.After(moveFor)
+	var impatient <-chan time.Time
 	for {
 		now := op
 		err := m.admins.ask(ctx, func(ctx context.Context, c *client.Client) (err error) {
@@ -215,6 +220,14 @@ func (m *mover) await(ctx context.Context, stop <-chan struct{}, op api.Operatio
 		select {
 		case <-stop: // no faults any more
 			stop, late = nil, time.After(endFor)
+			if m.impatient {
+				impatient = time.After(patience)
+			}
+		case <-impatient:
+			_ = m.admins.ask(ctx, func(ctx context.Context, c *client.Client) error {
+				_, err := c.CancelOperation(ctx, op.ID, client.Change{})
+				return err // it may be too late
+			})
 		case <-late:
 			m.mu.Lock()
 			defer m.mu.Unlock()
