@@ -98,8 +98,8 @@ func TestADrainLeavesNothingBehind(t *testing.T) {
 }
 
 func TestAFleetInBalanceIsLeftAlone(t *testing.T) {
-	for seed := range uint64(3) {
-		f := must[*balance.Fleet](t)(simulate.Fleet{Seed: seed, Shards: 10, Tenants: 2000}.Make())
+	for seed := range uint64(2) {
+		f := must[*balance.Fleet](t)(simulate.Fleet{Seed: seed, Shards: 10, Tenants: 1000}.Make())
 		p := balance.DefaultPolicy()
 		require.LessOrEqual(t, must[balance.Standing](t)(balance.Stand(f, &p)).Worst, 1.05)
 		plan := must[*balance.Plan](t)(balance.Make(f, &p, balance.Ask{Now: now}))
@@ -111,7 +111,7 @@ func TestAFleetInBalanceIsLeftAlone(t *testing.T) {
 // Not even tenants that were just moved are moved again, though nothing but
 // balance speaks against it.
 func TestNoThrashingWithoutACooldown(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		f := must[*balance.Fleet](t)(simulate.Fleet{Seed: seed, Shards: 12, Tenants: 600, Spread: simulate.Hashed}.Make())
 		p := balance.DefaultPolicy()
 		p.Cooldown = 0
