@@ -139,6 +139,10 @@ func carry(ctx context.Context, conn *pgx.Conn, statements []string, v values) e
 		batch.Queue(sql)
 	}
 	batch.Queue(setvalSQL, v.oids, v.last, v.called)
+	// The commit is to flush the log, whatever the server's default, and also if
+	// nothing was written, for want of sequences.
+	batch.Queue("SELECT pg_catalog.set_config('synchronous_commit', 'local', true) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'")
+	batch.Queue("SELECT pg_catalog.pg_logical_emit_message(true, 'freehold'::text, ''::text)")
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("sequences: %w", err)
 	}
@@ -198,12 +202,13 @@ func (now sourceState) changed(before sourceState) error {
 }
 
 // Settle keeps the target as it is now, before its first login: a snapshot for
-// the comparison, and the position of its log for the link back.
+// the comparison, and the position of its log for the link back: that up to
+// which it is flushed, for after a crash others write beyond it.
 func (st *stage) Settle(ctx context.Context) error {
 	if _, err := st.c.dstSnap.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
-	return st.c.dstSnap.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).
+	return st.c.dstSnap.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_current_wal_flush_lsn()::text", pgx.QueryExecModeSimpleProtocol).
 		Scan(&st.c.snapshot, &st.r.Data.BackLSN)
 }
 
