@@ -182,6 +182,11 @@ func (s *Service) followBackOnce(ctx context.Context, r *run) error {
 	if err := stream.DropSlot(ctx, old, r.Data.Link); err != nil {
 		return err
 	}
+	// A barrier that arrived at the new place after the cutover's, as that of a
+	// comparison does, comes back from there: a second one of its name would end the link.
+	if _, err := old.Exec(ctx, "DELETE FROM freehold.barrier"); err != nil {
+		return fmt.Errorf("forget barriers: %w", err)
+	}
 	if err := s.hit("move/soak/unlinked"); err != nil {
 		return err
 	}

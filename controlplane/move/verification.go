@@ -149,7 +149,11 @@ func (s *Service) tied(ctx context.Context, id string) (tie, error) {
 	k, err := s.store.GetSoak(ctx, id)
 	switch {
 	case err == nil && (k.State == catalog.Soaking || k.State == catalog.Reversing):
-		return tie{d.Tenant, k.Home, k.Old, k.Database}, nil
+		p, err := s.store.GetPlacement(ctx, k.Tenant)
+		if err == nil && p.Shard != k.Home {
+			err = fmt.Errorf("move %s was taken back: %w", id, catalog.ErrConflict)
+		}
+		return tie{d.Tenant, k.Home, k.Old, k.Database}, err
 	case err != nil && !errors.Is(err, catalog.ErrNotFound):
 		return tie{}, err
 	}
@@ -168,16 +172,20 @@ func (s *Service) tied(ctx context.Context, id string) (tie, error) {
 	return tie{}, err
 }
 
-// open connects to both sides as they are tied now.
-func (s *Service) openComparison(ctx context.Context, r *verifyRun) (*diff.Comparison, error) {
+// openComparison connects to both sides as they are tied now. still fails when
+// they are tied otherwise or not any more: what was read since the call of it
+// before may be of a target that clients write to, and shows nothing.
+func (s *Service) openComparison(ctx context.Context, r *verifyRun) (c *diff.Comparison, still func() error, err error) {
 	t, err := s.tied(ctx, r.Data.Of)
-	switch {
-	case errors.Is(err, errUntied):
-		return nil, operation.Wait(2*time.Second, "for the move: "+err.Error())
-	case errors.Is(err, catalog.ErrConflict):
-		return nil, operation.Permanent(err)
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, nil, untied(err)
+	}
+	still = func() error {
+		now, err := s.tied(ctx, r.Data.Of)
+		if err == nil && now != t {
+			err = errUntied
+		}
+		return untied(err)
 	}
 	rep := &r.Data.Report
 	rep.Move, rep.Tenant, rep.Serving, rep.Follower, rep.Database = r.Data.Of, t.tenant, t.serving, t.follower, t.database
@@ -188,32 +196,36 @@ func (s *Service) openComparison(ctx context.Context, r *verifyRun) (*diff.Compa
 	side := func(on shardmap.ShardID) diff.Connect {
 		return func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, on, t.database) }
 	}
-	return diff.Open(ctx, diff.Pair{Serving: side(t.serving), Follower: side(t.follower)}, diff.Options{
+	c, err = diff.Open(ctx, diff.Pair{Serving: side(t.serving), Follower: side(t.follower)}, diff.Options{
 		KeysOnly: r.Data.OnlyPKs, Sample: r.Data.Sample, Seed: r.Op.ID, MaxRate: r.Data.MaxRate,
 		Waiting: func(why string) { r.Report(r.Data.progress(why)) },
 	})
+	return c, still, err
 }
 
-// overtaken says in the place of err that the move has ended, if it has.
-func (s *Service) overtaken(ctx context.Context, r *verifyRun, err error) error {
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	if _, terr := s.tied(ctx, r.Data.Of); errors.Is(terr, catalog.ErrConflict) && !errors.Is(terr, errUntied) {
-		return operation.Permanent(fmt.Errorf("the comparison was not finished: %w", terr))
+// untied says of an error of tied what becomes of the comparison.
+func untied(err error) error {
+	switch {
+	case errors.Is(err, errUntied):
+		return operation.Wait(2*time.Second, "for the move: "+err.Error())
+	case errors.Is(err, catalog.ErrConflict):
+		return operation.Permanent(fmt.Errorf("the comparison was not finished: %w", err))
 	}
 	return err
 }
 
 func (s *Service) verifyObjects(ctx context.Context, r *verifyRun) error {
-	c, err := s.openComparison(ctx, r)
+	c, still, err := s.openComparison(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	found, err := c.Objects(ctx)
+	if terr := still(); terr != nil {
+		return terr
+	}
 	if err != nil {
-		return s.overtaken(ctx, r, err)
+		return err
 	}
 	r.Data.Report.DifferentObjects, r.Data.Report.Objects = len(found), found[:min(len(found), objectsListed)]
 	return r.SetReceipt(r.Data.receipt())
@@ -223,7 +235,7 @@ func (s *Service) verifyObjects(ctx context.Context, r *verifyRun) error {
 var errTurn = errors.New("other operations have their turn")
 
 func (s *Service) verifyRows(ctx context.Context, r *verifyRun) error {
-	c, err := s.openComparison(ctx, r)
+	c, still, err := s.openComparison(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -240,6 +252,9 @@ func (s *Service) verifyRows(ctx context.Context, r *verifyRun) error {
 		return s.hit("move/verify/saved")
 	}
 	err = c.Rows(ctx, &r.Data.At, func(at diff.Step) error {
+		if err := still(); err != nil {
+			return err
+		}
 		r.Data.Report.Tables = at.Of.Tables
 		r.Report(operation.Progress{Phase: fmt.Sprintf("table %d of %d, %s", min(at.Tables+1, at.Of.Tables), at.Of.Tables, at.Table),
 			Percent: 100 * at.Share, BytesDone: int64(at.Share * float64(at.Of.Bytes)), BytesTotal: at.Of.Bytes})
@@ -255,13 +270,16 @@ func (s *Service) verifyRows(ctx context.Context, r *verifyRun) error {
 		return nil
 	})
 	if err != nil {
+		if terr := still(); terr != nil {
+			return terr // and nothing is kept of what was read since it was saved
+		}
 		if serr := save(); serr != nil { // at another worker it goes on from here
 			return errors.Join(serr, err)
 		}
 		if errors.Is(err, errTurn) {
 			return operation.Wait(0, "its next turn")
 		}
-		return s.overtaken(ctx, r, err)
+		return err
 	}
 	r.Data.Report.Outcome = Equal
 	if rep := r.Data.receipt(); rep.Differs() {

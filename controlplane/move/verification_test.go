@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/diff"
 	"github.com/freehold-db/freehold/controlplane/move/movetest"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
@@ -132,6 +133,57 @@ func TestVerifyBeforeTheCutoverAndWhileItSoaks(t *testing.T) {
 	require.NoError(t, json.Unmarshal(cut.Receipt, &rep))
 	require.Equal(t, rows, rep.Rows, "nothing is left out, and nothing counted twice")
 	require.Equal(t, Mismatch, rep.Outcome)
+}
+
+// A cutover in the middle of a comparison neither shows in it, though clients
+// write to the target while the source is still read, nor breaks the link back,
+// to which its barriers are sent.
+func TestVerifyAcrossTheCutover(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("crossed", "a")
+	w.asOwner("a", db, verifySchema)
+	begun, written, compared := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var ranges atomic.Int64
+	w.hit = func(name string) error {
+		switch name {
+		case "move/verify/range":
+			if ranges.Add(1) == 1 { // of "bag"; the next is of "d"
+				close(begun)
+				<-written
+			}
+		case "move/cutover/routed":
+			<-compared
+		}
+		return nil
+	}
+	op, letGo := w.heldBeforeCutover(Request{Tenant: "crossed", To: "b", Soak: time.Hour})
+	cmp, err := w.Verify(t.Context(), VerifyRequest{Of: op.ID}, tester, "")
+	require.NoError(t, err)
+	<-begun
+	letGo()
+	pgtest.Eventually(t, "the tenant is at the target", func() bool {
+		fenced, err := shard.Fenced(t.Context(), w.conn("b", "postgres"), db)
+		return err == nil && !fenced
+	})
+	w.asOwner("b", db, "UPDATE d SET v = 'written at the target'")
+	close(written)
+	pgtest.Eventually(t, "the comparison waits for the move", func() bool {
+		now, err := w.engine.Get(t.Context(), cmp.ID)
+		require.NoError(t, err)
+		require.False(t, now.State.Final(), now.Error)
+		return strings.Contains(now.Progress.Waiting, "for the move")
+	})
+	close(compared)
+	op, rec := w.ended(op)
+	require.Equal(t, operation.Done, op.State, op.Error)
+	require.NotNil(t, rec.SoakUntil, "%+v", rec)
+	w.requireFollowing(db, "b", "a")
+	cmp, _ = w.ended(cmp)
+	require.Equal(t, operation.Done, cmp.State, cmp.Error)
+	var rep Comparison
+	require.NoError(t, json.Unmarshal(cmp.Receipt, &rep))
+	require.Equal(t, Equal, rep.Outcome, "%+v", rep)
 }
 
 // A comparison goes on where it was: after an error, and after its worker was
