@@ -75,8 +75,8 @@ func (k *keeper) look(ctx context.Context, soak catalog.Soak) error {
 	var why string
 	var err error
 	switch {
-	case soak.State == catalog.Reversing: // its operation ends or fails by itself
-		return nil
+	case soak.State == catalog.Reversing: // its operation ends or fails by itself, if the servers let it
+		return k.bound(ctx, soak)
 	case soak.State == catalog.Ending:
 		why = soak.Reason
 	case soak.Due:
@@ -185,8 +185,11 @@ func (k *keeper) end(ctx context.Context, soak catalog.Soak, why string, home *p
 		return err
 	}
 	reverses, _, err := k.engine.List(ctx, operation.Filter{Kind: KindReverse, Tenant: soak.Tenant, Unfinished: true}, catalog.Page{Limit: 1})
-	if err != nil || len(reverses) > 0 {
+	if err != nil {
 		return err
+	}
+	if len(reverses) > 0 {
+		return k.bound(ctx, soak)
 	}
 	err = k.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := k.store.SetSoakState(ctx, tx, soak.Operation, []catalog.SoakState{catalog.Soaking}, catalog.Ending, why)
@@ -198,5 +201,25 @@ func (k *keeper) end(ctx context.Context, soak catalog.Soak, why string, home *p
 	if err != nil || home == nil {
 		return err
 	}
+	return stream.DropSlot(ctx, home, soak.Link)
+}
+
+// bound drops the slot of a link that costs too much though a reverse wants it:
+// that may wait for a server that never comes back, also to be undone.
+func (k *keeper) bound(ctx context.Context, soak catalog.Soak) error {
+	home, err := k.connect(ctx, soak.Home, soak.Database)
+	if err != nil {
+		return err
+	}
+	defer closeConn(home)
+	link, err := stream.ReadLink(ctx, home, soak.Link)
+	if errors.Is(err, stream.ErrNoSlot) {
+		return nil
+	}
+	if err != nil || link.Kept <= k.opt.SoakMaxWAL {
+		return err
+	}
+	k.opt.Logger.WarnContext(ctx, "move: the way back is given up, a reverse that is under way with it: too much of the log was kept for it",
+		"operation", soak.Operation, "tenant", soak.Tenant, "shard", soak.Home, "bytes", link.Kept)
 	return stream.DropSlot(ctx, home, soak.Link)
 }

@@ -334,6 +334,33 @@ func TestKeeperBoundsTheLog(t *testing.T) {
 	w.requireEnded(db, op, "of the server's log were kept")
 }
 
+// So it is while a reverse waits, which for want of a server may be for ever.
+func TestKeeperBoundsTheLogOfAWaitingReverse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.opt.SoakEvery, w.opt.SoakMaxWAL = 200*time.Millisecond, 1<<20
+	db, _ := w.tenant("stuck", "a")
+	w.asOwner("a", db, awkward)
+	op, _ := w.soaked("stuck", "b")
+	w.stop()
+	back := w.reverse(op.ID, 0)
+	script(t, w.conn("a", db), `ALTER SUBSCRIPTION "`+backName(op)+`" DISABLE`)
+	w.asOwner("b", db, "INSERT INTO nokey SELECT 1, repeat('x', 1000) FROM generate_series(1, 4000)")
+	w.keep()
+	home := w.conn("b", db)
+	pgtest.Eventually(t, "the slot is dropped", func() bool {
+		var n int
+		require.NoError(t, home.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE database = $1", db).Scan(&n))
+		return n == 0
+	})
+	require.Equal(t, catalog.Soaking, w.soakState(op.ID))
+	w.replica()
+	back, _ = w.ended(back)
+	require.Equal(t, operation.Failed, back.State)
+	require.Contains(t, back.Error, "slot is gone")
+	w.requireEnded(db, op, "slot is gone")
+}
+
 // A slot goes at once even while another operation has the tenant for long.
 func TestKeeperDropsTheSlotOfABusyTenant(t *testing.T) {
 	t.Parallel()
