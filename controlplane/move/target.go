@@ -77,9 +77,8 @@ func (s *Service) claimName(ctx context.Context, r *run) error {
 
 // createTarget makes roles and the empty, fenced database, anew if it was begun before.
 func (s *Service) createTarget(ctx context.Context, r *run, src, dst *pgx.Conn) error {
-	if err := s.dropSubscription(ctx, r); err != nil {
-		return err
-	}
+	// Subscriptions go with the database. To connect to it first would wait for
+	// whoever is dropping it this moment, whom owning stops.
 	return s.owning(ctx, r, dst, func() error { return shard.CreateTarget(ctx, src, dst, r.Data.database()) })
 }
 
