@@ -20,7 +20,7 @@ import (
 // probeFor bounds the question whether the control plane is there.
 const probeFor = 500 * time.Millisecond
 
-var errNoPlacements = errors.New("placements are not known yet: neither NATS nor the control plane could be asked")
+var errNoPlacements = errors.New("placements, and who may do what, are not known yet: neither NATS nor the control plane could be asked")
 
 // source is where placements come from, and what else is known of tenants.
 type source struct {
@@ -69,7 +69,7 @@ func (s *source) ready() error {
 	if s.usable.Load() {
 		return nil
 	}
-	if !s.Synced() && !s.controlAnswers() {
+	if (!s.Synced() || !s.directory.Synced()) && !s.controlAnswers() {
 		return errNoPlacements
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeFor)

@@ -327,5 +327,5 @@ func TestOlderDatabasesGetTheirLogins(t *testing.T) {
 	}
 	require.NoError(t, conn.QueryRow(w.ctx(), verifier).Scan(&after))
 	require.Equal(t, before, after)
-	require.Equal(t, 4, w.onServer("a", "SELECT count(*) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole WHERE r.rolname LIKE $1 AND setdatabase <> 0 AND 'statement_timeout=30000' = ANY(setconfig)", p.Database+"%"))
+	require.Equal(t, 4, w.onServer("a", "SELECT count(*) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole WHERE r.rolname LIKE $1 AND setdatabase <> 0 AND 'statement_timeout=30000ms' = ANY(setconfig)", p.Database+"%"))
 }
