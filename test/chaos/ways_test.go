@@ -203,6 +203,8 @@ func (w *wire) connect(ctx context.Context) error {
 
 // failed judges an error. decisive: what failed could have had an effect.
 // PgBouncer says 08P01 when its server went away in the middle of something.
+// The driver's SafeToRetry is not asked: a connection that breaks while the
+// answer to a COMMIT is read is called one that was closed before.
 func (w *wire) failed(err error, decisive bool) error {
 	if err == nil {
 		return nil
@@ -210,7 +212,7 @@ func (w *wire) failed(err error, decisive bool) error {
 	f := &failure{code: "wire " + pg.Code(err), unknown: decisive, err: err}
 	var refused *pgconn.PgError
 	switch {
-	case errors.Is(err, pgx.ErrTxCommitRollback), pgconn.SafeToRetry(err):
+	case errors.Is(err, pgx.ErrTxCommitRollback):
 		f.unknown = false
 	case errors.As(err, &refused) && len(refused.Code) == 5:
 		switch refused.Code[:2] {
