@@ -14,7 +14,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
-	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -25,25 +24,13 @@ func (c *copier) rows(ctx context.Context) error {
 	var latest atomic.Pointer[data.Progress]
 	latest.Store(&data.Progress{})
 	p := pace.New(c.r.Data.MaxRate)
-	beside, stop := context.WithCancel(ctx)
-	ended := make(chan struct{}, 2)
-	go func() {
-		p.Watch(beside, c.servers(), "", applicationName, pace.Bounds{})
-		ended <- struct{}{}
-	}()
-	go func() {
-		for sleep.For(beside, time.Second/2) == nil {
-			c.progress(*latest.Load(), started, p.Waiting())
-		}
-		ended <- struct{}{}
-	}()
+	defer p.Beside(ctx, c.servers(), "", applicationName, pace.Bounds{}, func(waiting string) {
+		c.progress(*latest.Load(), started, waiting)
+	})()
 	job := data.Job{Source: c.source, Target: c.target, Snapshot: c.snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: p,
 		Index: c.index, Progress: func(p data.Progress) { latest.Store(&p) }}
 	var err error
 	c.report, err = job.Run(ctx)
-	stop()
-	<-ended
-	<-ended
 	return err
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
-	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -24,18 +23,9 @@ func (c *copier) rows(ctx context.Context) error {
 	var latest atomic.Pointer[data.Progress]
 	latest.Store(&data.Progress{})
 	p := pace.New(c.r.Data.MaxRate)
-	beside, stop := context.WithCancel(ctx)
-	ended := make(chan struct{}, 2)
-	go func() {
-		c.watch(beside, p)
-		ended <- struct{}{}
-	}()
-	go func() {
-		for sleep.For(beside, time.Second/2) == nil { // a copy that waits has nothing else to say
-			c.progress(*latest.Load(), started, p.Waiting())
-		}
-		ended <- struct{}{}
-	}()
+	defer p.Beside(ctx, c.servers(), c.r.Data.Link, applicationName, c.s.opt.Bearable, func(waiting string) {
+		c.progress(*latest.Load(), started, waiting)
+	})()
 	job := data.Job{
 		Source:   c.opener(c.r.Data.From.Shard, c.r.Data.database()),
 		Target:   c.opener(c.r.Data.To, c.r.Data.database()),
@@ -46,9 +36,6 @@ func (c *copier) rows(ctx context.Context) error {
 	var err error
 	c.report, err = job.Run(ctx)
 	c.comparedFor = time.Since(started) - c.report.IndexedFor
-	stop()
-	<-ended
-	<-ended
 	return err
 }
 
@@ -56,13 +43,13 @@ func (c *copier) opener(on shardmap.ShardID, database string) func(context.Conte
 	return func(ctx context.Context) (*pgx.Conn, error) { return c.s.connect(ctx, on, database) }
 }
 
-// watch has both servers' load set the pace.
-func (c *copier) watch(ctx context.Context, p *pace.Pace) {
+// servers are those whose load sets the pace.
+func (c *copier) servers() []pace.Server {
 	var servers []pace.Server
 	for _, on := range []shardmap.ShardID{c.r.Data.From.Shard, c.r.Data.To} {
 		servers = append(servers, pace.Server{Name: string(on), Connect: c.opener(on, maintenance)})
 	}
-	p.Watch(ctx, servers, c.r.Data.Link, applicationName, c.s.opt.Bearable)
+	return servers
 }
 
 // progress reports how far the copy is, and what it waits for.

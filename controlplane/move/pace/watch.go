@@ -3,6 +3,7 @@ package pace
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,6 +48,23 @@ func (p *Pace) Watch(ctx context.Context, servers []Server, slot, application st
 		p.adapt(time.Since(last), reason)
 		last = time.Now()
 	}
+}
+
+// tellEvery is how often a copy says how far it is: one that waits has nothing else to say.
+const tellEvery = time.Second / 2
+
+// Beside does [Pace.Watch] while something else goes on, and calls tell now and
+// then with what is waited for. stop ends both, and waits until they have ended.
+func (p *Pace) Beside(ctx context.Context, servers []Server, slot, application string, bounds Bounds, tell func(waiting string)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var both sync.WaitGroup
+	both.Go(func() { p.Watch(ctx, servers, slot, application, bounds) })
+	both.Go(func() {
+		for sleep.For(ctx, tellEvery) == nil {
+			tell(p.Waiting())
+		}
+	})
+	return func() { cancel(); both.Wait() }
 }
 
 // watch is the connection to a watched server.
