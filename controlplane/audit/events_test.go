@@ -3,13 +3,10 @@ package audit_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +19,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/natsserver"
+	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
 const ackWait = time.Second
@@ -204,13 +202,7 @@ func TestEventsOutliveAReplicaAndNATS(t *testing.T) {
 	_, err := b.js.CreateStream(testContext(t), access.AuditStreamConfig(1))
 	require.NoError(t, err)
 	b.event(access.NewEvent("n1", access.ActionCrossTenant, "acme"))
-	cmd := exec.CommandContext(testContext(t), os.Args[0]) //nolint:gosec // ourselves
-	cmd.Env = append(os.Environ(), replicaEnv+"="+dsn+"\n"+b.server.URL(), "FREEHOLD_FAILPOINTS=audit/events/recorded=kill")
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	require.True(t, errors.As(err, &exit), "replica ended with %v: %s", err, out)
-	status, ok := exit.Sys().(syscall.WaitStatus)
-	require.True(t, ok && status.Signaled() && status.Signal() == syscall.SIGKILL, "%v: %s", err, out)
+	pgtest.KilledAt(t, "audit/events/recorded", replicaEnv+"="+dsn+"\n"+b.server.URL())
 	require.Len(t, recorded(t, store)["acme"], 1)
 	follow(t, store, b, quiet)
 	b.drained()

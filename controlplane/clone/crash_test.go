@@ -1,32 +1,20 @@
 package clone
 
 import (
-	"context"
-	"errors"
 	"os"
-	"os/exec"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
 // killedAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *world) killedAt(point string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // ourselves
-	cmd.Env = append(os.Environ(), workerEnv+"="+w.dsn+"\n"+w.keys, "FREEHOLD_FAILPOINTS="+point+"=kill")
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	require.True(w.t, errors.As(err, &exit), "worker ended with %v: %s", err, out)
-	status, ok := exit.Sys().(syscall.WaitStatus)
-	require.True(w.t, ok && status.Signaled() && status.Signal() == syscall.SIGKILL && ctx.Err() == nil, "%s was not reached: %v: %s", point, err, out)
+	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys)
 }
 
 // Wherever a worker is killed, the next one ends the clone, or takes it back whole.

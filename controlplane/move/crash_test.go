@@ -2,12 +2,9 @@ package move
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -50,15 +47,7 @@ func work(env string) error {
 // killedAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *world) killedAt(point string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // ourselves
-	cmd.Env = append(os.Environ(), workerEnv+"="+w.dsn+"\n"+w.keys, "FREEHOLD_FAILPOINTS="+point+"=kill")
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	require.True(w.t, errors.As(err, &exit), "worker ended with %v: %s", err, out)
-	status, ok := exit.Sys().(syscall.WaitStatus)
-	require.True(w.t, ok && status.Signaled() && status.Signal() == syscall.SIGKILL && ctx.Err() == nil, "%s was not reached: %v: %s", point, err, out)
+	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys)
 }
 
 // Wherever a worker is killed, the next one ends the move, the tenant is
