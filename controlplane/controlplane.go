@@ -26,6 +26,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/publish"
+	"github.com/freehold-db/freehold/controlplane/rebalance"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/secret"
@@ -114,8 +115,9 @@ func (s *Server) assemble(ctx context.Context) error {
 		Bearable: pace.Bounds{Active: s.cfg.MoveMaxActive, Lag: int64(s.cfg.MoveMaxLagMB) << 20}, SoakMaxWAL: int64(s.cfg.SoakMaxWALMB) << 20, Logger: s.log})
 	tenantAccess := access.New(s.store, engine, fleet, s.log)
 	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Logger: s.log})
+	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
-		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Access: tenantAccess, Audit: s.audit,
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Access: tenantAccess, Rebalance: balancing, Audit: s.audit,
 		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 

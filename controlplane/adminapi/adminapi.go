@@ -26,6 +26,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
+	"github.com/freehold-db/freehold/controlplane/rebalance"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
@@ -51,6 +52,8 @@ type Deps struct {
 	Upgrades Upgrades
 	// Access keeps plans, settings, keys and roles.
 	Access *access.Service
+	// Rebalance keeps the policy of placement and plans by it.
+	Rebalance *rebalance.Service
 	// Audit is the audit log that is listed (*audit.Log); records are written through Catalog.
 	Audit Audit
 	// Tokens tells who a bearer token belongs to; see [OpenTokens].

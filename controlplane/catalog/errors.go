@@ -64,7 +64,8 @@ func translate(err error) error {
 	switch answer.ConstraintName {
 	case "tenants_pkey", "shards_pkey", "databases_pkey":
 		return fmt.Errorf("%w: %s", ErrExists, answer.Detail)
-	case "databases_shard_fkey", "databases_tenant_fkey", "placements_shard_fkey", "placements_tenant_fkey":
+	case "databases_shard_fkey", "databases_tenant_fkey", "placements_shard_fkey", "placements_tenant_fkey",
+		"shard_capacities_shard_fkey", "tenant_needs_tenant_fkey":
 		return fmt.Errorf("%w: %s", ErrNotFound, answer.Detail)
 	case "databases_have_room":
 		return fmt.Errorf("%w: %s", ErrNoRoom, answer.Message)

@@ -22,6 +22,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/rebalance"
 )
 
 // Fleet is an admin API on a catalog of its own, with shards s1 and s2.
@@ -31,7 +32,9 @@ type Fleet struct {
 	Store  *catalog.Store
 	Domain *Domain
 	Access *access.Service
-	API    *adminapi.API
+	// Rebalance plans for the fleet; its moves are the Domain's.
+	Rebalance *rebalance.Service
+	API       *adminapi.API
 	// Log is what the API and the engine logged.
 	Log *Log
 	// Stop ends the server; the engine goes on.
@@ -64,6 +67,7 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	log := slog.New(slog.NewTextHandler(f.Log, nil))
 	f.Domain = newDomain(store, operation.Options{LeaseFor: 2 * time.Second, Worker: "w1", Logger: log})
 	f.Access = access.New(store, f.Domain.engine, f.Domain, log)
+	f.Rebalance = rebalance.New(store, f.Domain.engine, f.Domain, rebalance.Options{Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- f.Domain.engine.Run(ctx) }()
@@ -77,7 +81,7 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	registry := prometheus.NewRegistry()
 	f.API = adminapi.New(adminapi.Deps{
 		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store}, Tokens: tokens,
-		Access:  f.Access,
+		Access: f.Access, Rebalance: f.Rebalance,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: log,
 	})
 	catalogtest.AddShard(t, store, "s1")

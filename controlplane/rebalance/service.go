@@ -1,0 +1,80 @@
+// Package rebalance is the fleet's side of package balance: the policy as it is
+// kept, plans for the running fleet and their carrying out, and explanations.
+//
+// Import law: of this module, rebalance imports shardmap, internal packages, and
+// controlplane/catalog, operation, placement, balance and what is below it, and move.
+package rebalance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/placement"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// Errors a caller decides on. Their texts are for people.
+var (
+	// ErrInvalid is wrapped by every refusal of a malformed request; the text says what to change.
+	ErrInvalid = errors.New("invalid request")
+	// ErrChanged: the policy is not at the version that the change was made for.
+	ErrChanged = errors.New("changed meanwhile")
+	// ErrUnknown: a policy names a shard or tenant that is not there.
+	ErrUnknown = errors.New("not in the fleet")
+	// ErrImpossible: the fleet cannot keep the policy; the text says what stands against it.
+	ErrImpossible = errors.New("impossible policy")
+)
+
+// Options of the service. Zero values mean the default in brackets.
+type Options struct {
+	Now    func() time.Time // [time.Now]
+	Logger *slog.Logger     // [slog.Default()]
+}
+
+// Moves is what the service needs of moving (*move.Service).
+type Moves interface {
+	Move(ctx context.Context, req move.Request, actor catalog.Actor, requestKey string) (*operation.Operation, error)
+}
+
+// Service is one replica's. Any number may run on one catalog. All methods are safe for concurrent use.
+type Service struct {
+	store  *catalog.Store
+	engine *operation.Engine
+	moves  Moves
+	now    func() time.Time
+	log    *slog.Logger
+}
+
+// New makes the service.
+func New(store *catalog.Store, engine *operation.Engine, moves Moves, opt Options) *Service {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	return &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger}
+}
+
+// Snapshot reads the whole fleet and its policy, as of one moment.
+func (s *Service) Snapshot(ctx context.Context) (*placement.Snapshot, error) {
+	return placement.Read(ctx, s.store)
+}
+
+// record writes the audit record of a change in its transaction.
+func (s *Service) record(ctx context.Context, tx pgx.Tx, actor catalog.Actor, action, object string, tenant shardmap.TenantID, details any) error {
+	text, err := json.Marshal(details)
+	if err != nil {
+		return fmt.Errorf("audit record %s: %w", action, err)
+	}
+	return s.store.AppendAudit(ctx, tx, catalog.AuditRecord{Actor: actor, Action: action, Object: object, Tenant: tenant, Outcome: "ok", Details: text})
+}
