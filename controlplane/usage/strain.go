@@ -1,0 +1,39 @@
+package usage
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
+)
+
+// blindFor is how long a shard may fail to be measured before it counts as strained.
+const blindFor = 2 * time.Minute
+
+// Bounds are what a shard may show before nothing more should be put on it.
+type Bounds struct {
+	pace.Bounds
+	// P95 of its tenants' requests; 0: no bound.
+	P95 time.Duration
+}
+
+// Strain says by which of its figures a shard shows more than it may; "" if by
+// none. Its reading is from [catalog.Store.GetShardReading], which costs the
+// shard nothing. A shard that nobody has measured yet shows nothing.
+func (b Bounds) Strain(r catalog.ShardReading) string {
+	if r.MeasuredAt == nil {
+		return ""
+	}
+	if r.Trouble != "" && r.Age > blindFor {
+		return fmt.Sprintf("%s could not be measured for %s: %s", r.Shard, r.Age.Round(time.Second), r.Trouble)
+	}
+	load := pace.Load{Active: r.Active, Processors: r.Processors, WAL: r.WALShare, Lag: r.Lag, Behind: r.Behind}
+	if why := b.Bounds.Strain(string(r.Shard), load); why != "" {
+		return why
+	}
+	if took := time.Duration(r.P95 * float64(time.Second)); b.P95 > 0 && took > b.P95 {
+		return fmt.Sprintf("requests of tenants on %s take %s (95 of 100 take less; at most %s)", r.Shard, took.Round(time.Millisecond), b.P95)
+	}
+	return ""
+}
