@@ -53,7 +53,8 @@ type Config struct {
 	MoveMaxLagMB  int `yaml:"move_max_lag_mb" env:"FREEHOLD_MOVE_MAX_LAG_MB"`
 	// SoakMaxWALMB bounds the log, in MB, that a shard keeps so that a tenant can be taken back.
 	SoakMaxWALMB int `yaml:"soak_max_wal_mb" env:"FREEHOLD_SOAK_MAX_WAL_MB"`
-	// Workers is how many operations this replica runs at once.
+	// Workers is how many operations this replica runs at once, 2 at least; a third of
+	// them is never held by moves, clones and comparisons.
 	Workers int `yaml:"workers" env:"FREEHOLD_WORKERS"`
 	// LeaseFor is how long a worker's lease lasts without renewal; takeover needs at most this and a poll.
 	LeaseFor time.Duration `yaml:"lease_for" env:"FREEHOLD_LEASE_FOR"`
@@ -77,6 +78,6 @@ func (c *Config) Defaults() {
 	config.Default(&c.MoveGrace, 10*time.Minute)
 	config.Default(&c.MoveMaxLagMB, 256)
 	config.Default(&c.SoakMaxWALMB, 4096)
-	config.Default(&c.Workers, 4)
+	config.Default(&c.Workers, 6)
 	config.Default(&c.LeaseFor, 5*time.Second)
 }

@@ -85,7 +85,7 @@ type run = operation.Run[Doc]
 
 // kind is the list of steps; it is the specification.
 func (s *Service) kind() operation.Kind[Doc] {
-	return operation.Kind[Doc]{Name: Kind, Steps: []operation.Step[Doc]{
+	return operation.Kind[Doc]{Name: Kind, Long: true, Steps: []operation.Step[Doc]{
 		{Name: "preflight", Title: "looking for what could break", Do: s.preflight, Check: s.checkPreflight, Timeout: 10 * time.Minute},
 		{Name: "reserve", Title: "picking a shard", Do: s.reserve, Undo: s.unreserve, Check: s.checkReserve, Timeout: 10 * time.Minute},
 		{Name: "copy", Title: "copying data", Do: s.copy, Check: s.checkCopy, Timeout: 24 * time.Hour},

@@ -123,7 +123,7 @@ type run = operation.Run[Doc]
 
 // kind is the list of steps; it is the specification.
 func (s *Service) kind() operation.Kind[Doc] {
-	return operation.Kind[Doc]{Name: Kind, Steps: []operation.Step[Doc]{
+	return operation.Kind[Doc]{Name: Kind, Long: true, Steps: []operation.Step[Doc]{
 		{Name: "preflight", Title: "looking for what could break", Do: s.preflight, Check: s.checkPreflight, Timeout: 10 * time.Minute},
 		{Name: "target", Title: "making the database at the target", Do: s.target, Undo: s.undoTarget, Check: s.says("copies the tenant's roles to the target and makes an empty, fenced database there"), Timeout: 10 * time.Minute},
 		{Name: "copy", Title: "copying data", Do: s.copy, Undo: s.undoCopy, Check: s.checkCopy, Timeout: 24 * time.Hour},

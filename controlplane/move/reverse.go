@@ -18,7 +18,7 @@ const KindReverse = "tenant-move-reverse"
 // reverseKind is a move whose target has been kept in step: nothing is made and
 // nothing copied, and from catching up on it takes the same steps.
 func (s *Service) reverseKind() operation.Kind[Doc] {
-	return operation.Kind[Doc]{Name: KindReverse, Steps: []operation.Step[Doc]{
+	return operation.Kind[Doc]{Name: KindReverse, Long: true, Steps: []operation.Step[Doc]{
 		{Name: "preflight", Title: "looking for what could break", Do: s.preflightReverse, Check: s.checkReverse, Timeout: 10 * time.Minute},
 		{Name: "claim", Title: "taking over the link back", Do: s.claimSoak, Undo: s.undoClaim, Check: s.says("keeps the soak from ending meanwhile"), Timeout: 10 * time.Minute},
 		{Name: "catch-up", Title: "catching up", Do: s.catchUp, Check: s.says("waits until changes arrive within a fraction of the pause budget"), Timeout: time.Hour},

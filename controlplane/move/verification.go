@@ -75,7 +75,7 @@ func (c Comparison) Differs() bool { return len(c.Differ) > 0 || c.DifferentObje
 type verifyRun = operation.Run[verifyDoc]
 
 func (s *Service) verifyKind() operation.Kind[verifyDoc] {
-	return operation.Kind[verifyDoc]{Name: KindVerify, Steps: []operation.Step[verifyDoc]{
+	return operation.Kind[verifyDoc]{Name: KindVerify, Long: true, Steps: []operation.Step[verifyDoc]{
 		{Name: "objects", Title: "comparing what is no row", Do: s.verifyObjects, Timeout: 10 * time.Minute, MaxAttempts: 20},
 		{Name: "rows", Title: "comparing rows", Do: s.verifyRows, Timeout: 24 * time.Hour, MaxAttempts: 20},
 	}}

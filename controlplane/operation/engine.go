@@ -28,16 +28,19 @@ var (
 
 // Options of an engine. Zero values mean the default in brackets.
 type Options struct {
-	Worker   string                // this replica's name, shown to people [host name and process ID]
-	LeaseFor time.Duration         // how long a claim lasts without renewal [5 s]
-	Workers  int                   // operations run at once [4]
+	Worker   string        // this replica's name, shown to people [host name and process ID]
+	LeaseFor time.Duration // how long a claim lasts without renewal [5 s]
+	// Workers is how many operations run at once, 2 at least [6]. A third of
+	// them, and one at least, is never held by kinds that are [Kind.Long]: what is
+	// done in a moment waits for nothing that takes hours.
+	Workers  int
 	Registry prometheus.Registerer // gets the engine's figures [none are shown]
 	Logger   *slog.Logger          // [slog.Default()]
 }
 
 const (
 	defaultLease    = 5 * time.Second
-	defaultWorkers  = 4
+	defaultWorkers  = 6
 	defaultTimeout  = time.Hour
 	defaultAttempts = 5
 )
@@ -56,6 +59,7 @@ func (o *Options) defaults() {
 	if o.Workers <= 0 {
 		o.Workers = defaultWorkers
 	}
+	o.Workers = max(o.Workers, 2)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -83,6 +87,7 @@ func New(store *catalog.Store, opt Options) *Engine {
 // kind is a Kind[D] without its D.
 type kind struct {
 	name  string
+	long  bool
 	steps []step
 	check func(data json.RawMessage) error // decodes into D
 }
@@ -118,7 +123,7 @@ func Register[D any](e *Engine, k Kind[D]) {
 	if k.Name == "" || len(k.Steps) == 0 || e.kinds[k.Name] != nil {
 		panic(fmt.Sprintf("operation: kind %q: needs a name of its own and steps", k.Name))
 	}
-	erased := &kind{name: k.Name, check: func(data json.RawMessage) error {
+	erased := &kind{name: k.Name, long: k.Long, check: func(data json.RawMessage) error {
 		var d D
 		return json.Unmarshal(data, &d)
 	}}
@@ -173,15 +178,17 @@ func bind[D any](fn func(ctx context.Context, r *Run[D]) error) func(ctx context
 		if err := json.Unmarshal(op.Data, &r.Data); err != nil {
 			return Permanent(fmt.Errorf("document of operation %s: %w", op.ID, err))
 		}
-		if err := fn(ctx, r); err != nil {
-			return err
+		done := fn(ctx, r)
+		var wait *waitError
+		if done != nil && (!errors.As(done, &wait) || wait.again == nil) {
+			return done
 		}
 		data, err := json.Marshal(r.Data)
 		if err != nil {
 			return Permanent(fmt.Errorf("document of operation %s: %w", op.ID, err))
 		}
 		t.data = data
-		return nil
+		return done
 	}
 }
 

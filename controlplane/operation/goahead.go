@@ -47,3 +47,15 @@ func (t *try) MayGo(ctx context.Context) (told bool, now time.Time, err error) {
 	}
 	return told, now, nil
 }
+
+// WakeTx has an operation that rests ([Again], [Wait]) go on at once when the
+// caller's transaction commits; one that works, or has ended, is left as it is.
+func (e *Engine) WakeTx(ctx context.Context, tx pgx.Tx, id string) error {
+	_, err := tx.Exec(ctx, `with woken as (
+			update operations set next_run = clock_timestamp() where id = $2 and finished_at is null returning id)
+		select pg_notify($1, '') from woken`, channel, id)
+	if err != nil {
+		return fmt.Errorf("wake operation %s: %w", id, catalog.Classify(err))
+	}
+	return nil
+}

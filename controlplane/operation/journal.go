@@ -97,14 +97,15 @@ func (c *claim) begin(t *try) error {
 			return 0, err
 		}
 		r.Attempt++
-		tag, err := tx.Exec(ctx, `update operation_steps set worker = $5, token = $6, error = ''
+		goesOn, err := tx.Exec(ctx, `update operation_steps set worker = $5, token = $6, error = ''
 			where operation = $1 and step = $2 and undo = $3 and attempt = $4 and finished_at is null`,
 			r.ID, r.Step, t.undo, r.Attempt, c.e.opt.Worker, c.token)
-		if err == nil && tag.RowsAffected() == 0 {
+		if err == nil && goesOn.RowsAffected() == 0 {
 			_, err = tx.Exec(ctx, `insert into operation_steps (operation, step, undo, attempt, worker, token) values ($1, $2, $3, $4, $5, $6)`,
 				r.ID, r.Step, t.undo, r.Attempt, c.e.opt.Worker, c.token)
 		}
-		if r.Progress.Waiting == "" { // what was waited for stays in sight until the step reports anew
+		// What was waited for stays in sight until the step reports anew.
+		if r.Progress.Waiting == "" && goesOn.RowsAffected() == 0 {
 			r.Progress = Progress{Phase: t.step.Title}
 			if t.undo {
 				r.Progress.Phase = "undoing: " + t.step.Title
@@ -194,14 +195,12 @@ func (c *claim) fail(t *try, i int, failure error, stopping bool) (held bool, er
 		if t.receipt != nil { // what was tried is worth knowing too
 			r.Receipt = t.receipt
 		}
-		if errors.As(failure, &wait) && !canceled {
-			// The line stays open: waiting is part of the attempt.
-			r.Attempt--
-			r.Progress.Waiting = wait.why
-			_, err := tx.Exec(ctx, `update operation_steps set error = $5
-				where operation = $1 and step = $2 and undo = $3 and attempt = $4 and finished_at is null`,
-				r.ID, t.step.Name, t.undo, r.Attempt+1, clip(failure.Error()))
-			return max(wait.after, 0), err
+		waits := errors.As(failure, &wait)
+		if waits && wait.again != nil {
+			r.Data = t.data
+		}
+		if waits && !canceled {
+			return max(wait.after, 0), t.rest(ctx, tx, r, wait)
 		}
 		if err := closeStep(ctx, tx, r, t.step.Name, t.undo, failure.Error()); err != nil {
 			return 0, err
@@ -223,4 +222,28 @@ func (c *claim) fail(t *try, i int, failure error, stopping bool) (held bool, er
 		return backoff(r.Attempt, mostBackoff), nil
 	})
 	return c.op.Worker != "", err
+}
+
+// rest records that the attempt goes on later: the journal's line stays open.
+func (t *try) rest(ctx context.Context, tx pgx.Tx, r *record, w *waitError) error {
+	if w.again != nil {
+		r.Progress = *w.again
+		if r.Progress.Phase == "" {
+			r.Progress.Phase = t.step.Title
+		}
+		if !t.undo { // of one that is undone, it is the reason why
+			r.Error = ""
+		}
+		if r.Attempt > 1 { // what failed before is made good: the next attempt is a first one
+			err := closeStep(ctx, tx, r, t.step.Name, t.undo, w.Error())
+			r.Attempt = 0
+			return err
+		}
+	}
+	r.Attempt--
+	r.Progress.Waiting = w.why
+	_, err := tx.Exec(ctx, `update operation_steps set error = $5
+		where operation = $1 and step = $2 and undo = $3 and attempt = $4 and finished_at is null`,
+		r.ID, t.step.Name, t.undo, r.Attempt+1, clip(w.Error()))
+	return err
 }

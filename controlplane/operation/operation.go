@@ -90,6 +90,9 @@ type StepRecord struct {
 type Kind[D any] struct {
 	Name  string
 	Steps []Step[D]
+	// Long kinds hold a worker for minutes or hours. They leave some of a
+	// replica's workers to the others, see [Options].
+	Long bool
 }
 
 // Step is one named piece. Do and Undo may run again after a crash at any
@@ -138,6 +141,10 @@ type core interface {
 	MayGo(ctx context.Context) (told bool, now time.Time, err error)
 	// CancelRequested tells whether someone asked to cancel (polled with the lease renewal).
 	CancelRequested() bool
+	// Tx runs fn in a transaction that checks the lease's token, for what a step
+	// changes in the catalog in its middle. After an error that leaves the outcome
+	// unknown the step must look at what the catalog says. Errors: ErrLeaseLost, those of fn.
+	Tx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error
 	commit(ctx context.Context, data any, fn func(ctx context.Context, tx pgx.Tx) error) error
 	save(data any) error
 }
@@ -170,14 +177,26 @@ func (e *permanentError) Unwrap() error { return e.err }
 
 // Wait says that the step cannot go on now for a good reason (shown to people
 // as Progress.Waiting) and is to be tried again after d; it does not use up attempts.
-func Wait(d time.Duration, why string) error { return &waitError{d, why} }
+func Wait(d time.Duration, why string) error { return &waitError{after: d, why: why} }
+
+// Again says that the step did what there is to do now, and is to go on after d:
+// no worker is held meanwhile. The document is saved, p is what is seen until
+// then, and tries that failed before are forgotten. For steps that look after
+// something for hours and do little themselves; [Engine.WakeTx] has one go on at once.
+func Again(d time.Duration, p Progress) error { return &waitError{after: d, why: p.Waiting, again: &p} }
 
 type waitError struct {
 	after time.Duration
 	why   string
+	again *Progress // nil: nothing was done
 }
 
-func (e *waitError) Error() string { return "waiting: " + e.why }
+func (e *waitError) Error() string {
+	if e.again != nil && e.why == "" {
+		return "goes on soon"
+	}
+	return "waiting: " + e.why
+}
 
 // Spec is what a caller hands in to start an operation.
 type Spec struct {

@@ -194,6 +194,17 @@ func (t *try) save(data any) error {
 	})
 }
 
+// Tx runs fn in a transaction that checks the lease's token.
+func (t *try) Tx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	if t.dry {
+		return Permanent(errors.New("bug: a dry run changes nothing"))
+	}
+	_, err := t.claim.write(ctx, func(ctx context.Context, tx pgx.Tx, _ *record) (time.Duration, error) {
+		return keepClaim, fn(ctx, tx)
+	})
+	return err
+}
+
 func (t *try) commit(ctx context.Context, data any, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	if t.dry || t.undo {
 		return Permanent(errors.New("bug: Commit belongs into Do"))

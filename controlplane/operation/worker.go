@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -103,11 +101,7 @@ func (e *Engine) notified(id string) {
 func (e *Engine) claim(ctx context.Context) (*claim, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	kinds := slices.Collect(maps.Keys(e.kinds))
-	// A step of ours may still be winding down after its lease was lost; leave its operation to others.
-	e.mu.Lock()
-	mine := append([]string{}, slices.Collect(maps.Keys(e.claims))...)
-	e.mu.Unlock()
+	kinds, mine := e.claimable()
 	asked := time.Now()
 	lost := false // by its worker before us
 	scan := func(row pgx.CollectableRow) (*record, error) {
@@ -144,6 +138,29 @@ func (e *Engine) claim(ctx context.Context) (*claim, time.Duration, error) {
 	}
 	due := time.Duration(*seconds * float64(time.Second))
 	return nil, min(max(due, pollLeast), pollEvery), nil
+}
+
+// claimable tells the kinds of which this engine may take one more operation,
+// and what it works on: a step of ours may still be winding down after its
+// lease was lost, and its operation is left to others.
+func (e *Engine) claimable() (kinds, mine []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	long := 0
+	mine = make([]string, 0, len(e.claims))
+	for id, c := range e.claims {
+		mine = append(mine, id)
+		if c.kind.long {
+			long++
+		}
+	}
+	full := long >= e.opt.Workers-max(1, e.opt.Workers/3)
+	for name, k := range e.kinds {
+		if !k.long || !full {
+			kinds = append(kinds, name)
+		}
+	}
+	return kinds, mine
 }
 
 // claim is this worker's hold on one operation, and ends with it.
