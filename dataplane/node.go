@@ -16,6 +16,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/dataplane/gateway/limit/share"
 	"github.com/freehold-db/freehold/dataplane/gateway/policy"
+	"github.com/freehold-db/freehold/dataplane/meter"
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/dataplane/sqlhttp"
 	"github.com/freehold-db/freehold/internal/access"
@@ -53,6 +54,7 @@ type Server struct {
 	source   *source
 	verify   *bearer.Verifier
 	reporter *access.Reporter
+	meter    *meter.Meter
 
 	end  context.CancelFunc // of what runs beside the requests
 	side sync.WaitGroup
@@ -111,6 +113,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 	s.side.Go(func() { s.verify.Run(life) })
 	s.side.Go(func() { s.reporter.Run(life) })
+	s.side.Go(func() { s.meter.Run(life, s.source.NATS().Publish, s.log) })
 	s.side.Go(func() { s.limits.Run(life, share.NewLink(s.source.NATS(), s.log)) })
 	if s.secure != nil {
 		s.side.Go(func() { s.secure.Run(life) })
@@ -136,6 +139,7 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 		return err
 	}
 	s.reporter = access.NewReporter(s.cfg.Name, s.source.publish, s.log)
+	s.meter = meter.New(s.cfg.Name)
 	if s.verify, err = s.verifier(); err != nil {
 		return err
 	}
@@ -153,7 +157,7 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 	s.limits = limit.New(limit.Options{Config: s.cfg.Limits, Node: s.cfg.Name, Of: s.limitsOf, Log: s.log,
 		Defaults: access.Limits{Rate: s.cfg.RatePerTenant, Burst: s.cfg.Burst}})
 	s.gate, err = gateway.New(gateway.Config{
-		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Policies: policy.New(s.source.directory, s.log), Schema: s.cfg.Schemas[0],
+		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Count: s.meter.Count, Policies: policy.New(s.source.directory, s.log), Schema: s.cfg.Schemas[0],
 		Origins: s.cfg.CORSOrigins, Proxies: s.cfg.TrustedProxies, Traces: s.cfg.ClientTraces,
 		Timing: s.cfg.ServerTiming, CompressFrom: s.cfg.CompressFrom, MaxBody: s.cfg.MaxBody, RequestFor: s.cfg.RequestFor,
 		Limits: s.limits, Registry: registry, Log: s.log,

@@ -31,6 +31,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // Config is what a gateway needs.
@@ -40,6 +41,8 @@ type Config struct {
 	Naming Naming
 	// Report takes what the audit log should know; nil: nobody does. It must not block.
 	Report func(access.Event)
+	// Count takes every request that was bound to a tenant, how long it took and its status; nil: nobody does. It must not block.
+	Count func(tenant shardmap.TenantID, took time.Duration, status int)
 	// Policies judge requests beyond what roles allow; nil: none do. Schema is
 	// what a request without a profile is for, of tenants without schemas of their own; default public.
 	Policies *policy.Guard
@@ -107,6 +110,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway: proxies: %w", err)
 	}
 	g := &Gateway{cfg: cfg, origins: origins, watch: newObserver(cfg.Registry, cfg.Log, trusted, cfg.Traces)}
+	g.watch.count = cfg.Count
 
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()

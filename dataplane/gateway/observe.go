@@ -23,6 +23,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/telemetry"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 const (
@@ -45,6 +46,8 @@ type observer struct {
 	tracer    trace.Tracer // nil when nothing records
 	seen      atomic.Uint64
 	crossings *rate.Limiter
+	// count is told of every request that was bound to a tenant; nil: nobody is.
+	count func(tenant shardmap.TenantID, took time.Duration, status int)
 }
 
 func newObserver(reg prometheus.Registerer, log *slog.Logger, trusted proxies, traces bool) *observer {
@@ -125,6 +128,9 @@ func (o *observer) recovered(c *gin.Context, p any) (cut bool) {
 func (o *observer) record(c *gin.Context, requestID string, took time.Duration, span trace.Span) {
 	status, rt, m := c.Writer.Status(), route(c), method(c)
 	o.duration.WithLabelValues(rt, m, statusLabel(status)).Observe(took.Seconds())
+	if id := identity(c); id != nil && o.count != nil {
+		o.count(id.Tenant, took, status)
+	}
 	if span != nil {
 		span.SetAttributes(attribute.String("http.route", rt), attribute.String("http.request.method", m),
 			attribute.Int("http.response.status_code", status), attribute.String("freehold.request_id", requestID))
