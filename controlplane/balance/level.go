@@ -48,6 +48,25 @@ func (st *state) setLevels() {
 			}
 		}
 	}
+	st.countOdd()
+}
+
+// countOdd finds the few tenants that keep a shard from ever being even.
+func (st *state) countOdd() {
+	for s := range st.shards {
+		st.shards[s].odds = 0
+	}
+	for i := range st.tenants {
+		t := int32(i) //nolint:gosec // a fleet has fewer than 2^31 tenants
+		k, u := st.kind(t), st.tenants[t].use()
+		odd := k.Pinned
+		for d, most := range st.classes[k.class].roomiest {
+			odd = odd || u[d] > most
+		}
+		if st.odd[t] = odd; odd && st.at[t] != none {
+			st.shards[st.at[t]].odds++
+		}
+	}
 }
 
 // classTotals is what each class uses, of tenants that are where balance

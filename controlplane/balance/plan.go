@@ -177,3 +177,13 @@ func (v Vector) MarshalJSON() ([]byte, error) {
 		Databases   float64 `json:"databases"`
 	}{v[Bytes], v[Connections], v[Load], v[WAL], v[Databases]})
 }
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (v *Vector) UnmarshalJSON(text []byte) error {
+	var named struct{ Bytes, Connections, Load, WAL, Databases float64 }
+	if err := json.Unmarshal(text, &named); err != nil {
+		return err
+	}
+	*v = Vector{Bytes: named.Bytes, Connections: named.Connections, Load: named.Load, WAL: named.WAL, Databases: named.Databases}
+	return nil
+}

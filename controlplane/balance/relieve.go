@@ -73,14 +73,19 @@ func (st *state) outOfBalance() bool {
 func (st *state) bearable(sh *shard) Vector {
 	var giant Vector
 	pinned := sh.Other
-	for _, t := range sh.members {
-		u, most := st.tenants[t].use(), &st.classes[st.kind(t).class].roomiest
-		if st.kind(t).Pinned {
-			pinned.add(&u)
-		}
-		for d := range giant {
-			if u[d] > most[d] {
-				giant[d] = max(giant[d], u[d])
+	if sh.odds > 0 {
+		for _, t := range sh.members {
+			if !st.odd[t] {
+				continue
+			}
+			u, most := st.tenants[t].use(), &st.classes[st.kind(t).class].roomiest
+			if st.kind(t).Pinned {
+				pinned.add(&u)
+			}
+			for d := range giant {
+				if u[d] > most[d] {
+					giant[d] = max(giant[d], u[d])
+				}
 			}
 		}
 	}
@@ -188,7 +193,7 @@ func (st *state) heaviest(s int32, most *Vector) []int32 {
 			}
 		}
 		if weight > 0 {
-			queue = append(queue, relief{weight, t})
+			queue = append(queue, relief{worth: weight, tenant: t})
 		}
 	}
 	queue.heapify()

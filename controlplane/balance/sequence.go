@@ -1,9 +1,6 @@
 package balance
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // step is one move, as it will be carried out.
 type step struct {
@@ -22,10 +19,7 @@ var rank = map[Kind]int{ForConstraint: 0, ForLimit: 1, ForRoom: 1, ForDrain: 2, 
 // A move that must wait for others to leave its target waits. One that would wait
 // for ever (a swap without free space) goes elsewhere if it has to, and else is left out.
 func (st *state) sequence() []step {
-	moves := st.moved(func(a, b int32) int {
-		x, y := st.why[a], st.why[b]
-		return cmp.Or(cmp.Compare(rank[x.kind], rank[y.kind]), cmp.Compare(y.share, x.share))
-	})
+	moves := st.moved(func(_ int32, why cause) (int, float64) { return rank[why.kind], why.share })
 	target := make(map[int32]int32, len(moves))
 	for _, t := range moves {
 		target[t] = st.at[t]

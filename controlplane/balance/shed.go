@@ -23,20 +23,28 @@ func (st *state) shed(s int32, most Vector, why cause, refusals int, accept func
 		return nil, true
 	}
 	whole := excess
-	queue := st.queue[:0]
+	// What they use lies all over the memory: it is fetched once, side by side.
+	queue, uses := st.queue[:0], st.uses[:0]
 	for _, t := range sh.members {
 		if !st.fixed[t] {
-			queue = append(queue, relief{st.relief(t, sh, &excess, &whole), t})
+			queue = append(queue, relief{tenant: t, use: int32(len(uses))}) //nolint:gosec // a fleet has fewer than 2^31 tenants
+			uses = append(uses, st.tenants[t].use())
 		}
 	}
-	st.queue = queue
-	queue.heapify()
+	st.queue, st.uses = queue, uses
+	weigh := func() {
+		for i := range queue {
+			queue[i].worth = sh.relief(&uses[queue[i].use], &excess, &whole)
+		}
+		queue.heapify()
+	}
+	weigh()
 	missed := 0
 	for len(queue) > 0 && queue[0].worth > 0 && missed < misses {
 		// What a tenant is worth only falls while its shard is relieved: the
 		// first whose worth is still what it was is the best of all.
 		t := queue[0].tenant
-		if worth := st.relief(t, sh, &excess, &whole); worth < queue[0].worth {
+		if worth := sh.relief(&uses[queue[0].use], &excess, &whole); worth < queue[0].worth {
 			queue[0].worth = worth
 			queue.down(0)
 			continue
@@ -51,11 +59,24 @@ func (st *state) shed(s int32, most Vector, why cause, refusals int, accept func
 		st.explain(t, why, s)
 		st.move(t, to)
 		gone = append(gone, t)
+		was := excess
 		if excess, any = sh.excess(&most); !any {
 			return gone, true
 		}
+		if excess.zeros() > was.zeros() { // what relieved it of that is worth nothing, and they are many
+			weigh()
+		}
 	}
 	return gone, false
+}
+
+func (v *Vector) zeros() (n int) {
+	for _, x := range v {
+		if x == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // excess is what the shard carries too much, by its scale.
@@ -68,10 +89,9 @@ func (sh *shard) excess(most *Vector) (excess Vector, any bool) {
 	return excess, any
 }
 
-// relief is how much of the shard's excess goes with the tenant, per byte. All
-// dimensions count the same: what is left of each is a share of what it was.
-func (st *state) relief(t int32, sh *shard, excess, whole *Vector) (worth float64) {
-	u := st.tenants[t].use()
+// relief is how much of the shard's excess goes with a tenant that uses u, per byte.
+// All dimensions count the same: what is left of each is a share of what it was.
+func (sh *shard) relief(u, excess, whole *Vector) (worth float64) {
 	waste := 0.0
 	for d := range excess {
 		part := u[d] * sh.scale[d]
@@ -99,6 +119,7 @@ type reliefs []relief
 type relief struct {
 	worth  float64
 	tenant int32
+	use    int32 // where shed keeps what it uses
 }
 
 func (h reliefs) before(i, j int) bool {

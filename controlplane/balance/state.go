@@ -29,12 +29,14 @@ type state struct {
 	at    []int32 // where it is after them
 	place []int32 // its index in its shard's members
 	fixed []bool  // not to be moved for the sake of balance
+	odd   []bool  // pinned, or larger than the even share of any shard: see bearable
 
 	apart   map[groupAt]int32 // how many of a group are on a shard
 	why     map[int32]cause   // of tenants that are to move
 	refused []Refusal
 	ahead   []int32 // of look, kept for the next
 	queue   reliefs // of shed, likewise
+	uses    []Vector
 }
 
 type groupAt struct{ group, shard int32 }
@@ -54,6 +56,7 @@ type shard struct {
 	inHeap     int32 // its index in its pool's heap
 	key        float64
 	exclusives int32 // tenants on it that want it to themselves
+	odds       int32 // odd tenants on it
 	reserved   bool  // one of them stays
 	untidy     bool  // members are not in order
 }
@@ -66,7 +69,7 @@ func newState(f *Fleet, p *Policy, now time.Time) (*state, error) {
 	n := len(f.Tenants)
 	st := &state{
 		policy: *p, now: now, tenants: f.Tenants, shards: make([]shard, len(f.Shards)),
-		kindOf: make([]int32, n), home: make([]int32, n), at: make([]int32, n), place: make([]int32, n), fixed: make([]bool, n),
+		kindOf: make([]int32, n), home: make([]int32, n), at: make([]int32, n), place: make([]int32, n), fixed: make([]bool, n), odd: make([]bool, n),
 		apart: map[groupAt]int32{}, why: map[int32]cause{},
 	}
 	for s := range f.Shards {
@@ -135,6 +138,9 @@ func (st *state) put(t, s int32) {
 	if k.Exclusive {
 		sh.exclusives++
 	}
+	if st.odd[t] {
+		sh.odds++
+	}
 	st.sift(s)
 }
 
@@ -154,6 +160,9 @@ func (st *state) lift(t int32) {
 	}
 	if k.Exclusive {
 		sh.exclusives--
+	}
+	if st.odd[t] {
+		sh.odds--
 	}
 	st.sift(s)
 }

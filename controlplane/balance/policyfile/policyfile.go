@@ -110,6 +110,14 @@ func Parse(text []byte) (*Document, error) {
 	return d, nil
 }
 
+// HasPolicy tells whether a document that Parse takes has a section policy.
+func HasPolicy(text []byte) bool {
+	var sections struct {
+		Policy yaml.Node `yaml:"policy"`
+	}
+	return yaml.Unmarshal(text, &sections) == nil && !sections.Policy.IsZero()
+}
+
 // oneLine says what YAML found wrong in one line, and nothing of our types.
 func oneLine(err error) string {
 	var wrong *yaml.TypeError
