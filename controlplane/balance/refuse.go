@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,6 +32,12 @@ type Refusal struct {
 }
 
 func (r Refusal) String() string { return fmt.Sprintf("%s: %s: %s", r.Tenant, r.Constraint, r.Detail) }
+
+// ErrInfeasible is what every [InfeasibleError] is.
+var ErrInfeasible = errors.New("infeasible")
+
+// Is makes it one for errors.Is.
+func (e *InfeasibleError) Is(target error) bool { return target == ErrInfeasible } //nolint:errorlint // the sentinel itself
 
 // InfeasibleError refuses a plan or a place; nothing was planned.
 type InfeasibleError struct{ Refusals []Refusal }

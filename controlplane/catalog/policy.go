@@ -133,3 +133,40 @@ func (s *Store) GetNeeds(ctx context.Context, tenant shardmap.TenantID) (Needs, 
 	}
 	return n, nil
 }
+
+// ListCapacities reads the capacities of all shards that have any.
+func (s *Store) ListCapacities(ctx context.Context, tx pgx.Tx) (map[shardmap.ShardID]Capacity, error) {
+	all := map[shardmap.ShardID]Capacity{}
+	rows, err := many(ctx, tx, func(row pgx.CollectableRow) (id shardmap.ShardID, err error) {
+		var c Capacity
+		if err = row.Scan(&id, &c.Bytes, &c.Connections, &c.Load, &c.WAL, &c.Databases); err == nil && c != (Capacity{}) {
+			all[id] = c
+		}
+		return id, err
+	}, `select shard, bytes, connections, load, wal, databases from shard_capacities`)
+	if err != nil {
+		return nil, fmt.Errorf("capacities of %d shards: %w", len(rows), err)
+	}
+	return all, nil
+}
+
+// ListNeeds reads the needs of the first tenants by ID that have any and are not
+// deleted, and how many others have.
+func (s *Store) ListNeeds(ctx context.Context, tx pgx.Tx, limit int) (needs map[shardmap.TenantID]Needs, more int, err error) {
+	needs = map[shardmap.TenantID]Needs{}
+	const from = ` from tenant_needs n join placements p on p.tenant = n.tenant where p.state <> 'deleted'`
+	_, err = many(ctx, tx, func(row pgx.CollectableRow) (id shardmap.TenantID, err error) {
+		var n Needs
+		err = row.Scan(&id, &n.Region, &n.Class, &n.Require, &n.Forbid, &n.Apart, &n.Pinned, &n.Exclusive)
+		needs[id] = n
+		return id, err
+	}, `select n.tenant, n.region, n.class, n.require, n.forbid, n.apart, n.pinned, n.exclusive`+from+` order by n.tenant limit $1`, limit)
+	if err == nil && len(needs) == limit {
+		more, err = one(ctx, tx, pgx.RowTo[int], `select count(*)`+from)
+		more -= limit
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("needs of tenants: %w", err)
+	}
+	return needs, more, nil
+}

@@ -25,6 +25,8 @@ type Snapshot struct {
 	Policy balance.Policy
 	// Version is the policy's, see [catalog.PlacementPolicy].
 	Version int64
+	// Rows are the fleet's shards as the catalog has them, in the same order.
+	Rows []catalog.FleetShard
 }
 
 // readFor bounds the reading of a whole fleet: a million tenants take seconds.
@@ -56,15 +58,14 @@ func ReadTx(ctx context.Context, store *catalog.Store, tx pgx.Tx) (*Snapshot, er
 	if s.Policy, err = Policy(stored); err != nil {
 		return nil, err
 	}
-	shards, err := store.FleetShards(ctx, tx)
-	if err != nil {
+	if s.Rows, err = store.FleetShards(ctx, tx); err != nil {
 		return nil, err
 	}
-	s.Fleet.Shards = make([]balance.Shard, len(shards))
-	ids := make(map[shardmap.ShardID]shardmap.ShardID, len(shards)) // one string for each
-	for i, sh := range shards {
-		s.Fleet.Shards[i] = shardOf(sh, &s.Policy)
-		ids[sh.ID] = sh.ID
+	s.Fleet.Shards = make([]balance.Shard, len(s.Rows))
+	ids := make(map[shardmap.ShardID]shardmap.ShardID, len(s.Rows)) // one string for each
+	for i := range s.Rows {
+		s.Fleet.Shards[i] = s.Shard(i)
+		ids[s.Rows[i].ID] = s.Rows[i].ID
 	}
 	needs := interned{}
 	err = store.EachFleetTenant(ctx, tx, func(t catalog.FleetTenant) error {
@@ -90,14 +91,16 @@ func Policy(stored catalog.PlacementPolicy) (balance.Policy, error) {
 	return d.Policy, nil
 }
 
-func shardOf(s catalog.FleetShard, p *balance.Policy) balance.Shard {
+// Shard is row i as the planner wants it, by the snapshot's policy.
+func (s *Snapshot) Shard(i int) balance.Shard {
+	row := &s.Rows[i]
 	sh := balance.Shard{
-		ID: s.ID, State: balance.State(s.State), Region: s.Region, Class: s.Class, Labels: s.Labels,
-		Capacity: Vector(s.Capacity), Other: balance.Vector{balance.Databases: float64(s.Spare)},
+		ID: row.ID, State: balance.State(row.State), Region: row.Region, Class: row.Class, Labels: row.Labels,
+		Capacity: Vector(row.Capacity), Other: balance.Vector{balance.Databases: float64(row.Spare)},
 	}
-	if s.MaxDatabases > 0 {
+	if row.MaxDatabases > 0 {
 		// The catalog itself keeps this bound, to the last database: headroom is none of it.
-		most := float64(s.MaxDatabases) / (1 - p.Headroom)
+		most := float64(row.MaxDatabases) / (1 - s.Policy.Headroom)
 		if c := &sh.Capacity[balance.Databases]; *c == 0 || *c > most {
 			*c = most
 		}

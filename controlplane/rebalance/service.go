@@ -52,7 +52,11 @@ type Service struct {
 	moves  Moves
 	now    func() time.Time
 	log    *slog.Logger
+	whole  chan struct{} // places of those who read and plan the whole fleet
 }
+
+// atOnce bounds those who read and plan the whole fleet at the same time.
+const atOnce = 2
 
 // New makes the service.
 func New(store *catalog.Store, engine *operation.Engine, moves Moves, opt Options) *Service {
@@ -62,7 +66,7 @@ func New(store *catalog.Store, engine *operation.Engine, moves Moves, opt Option
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}
-	return &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger}
+	return &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger, whole: make(chan struct{}, atOnce)}
 }
 
 // Snapshot reads the whole fleet and its policy, as of one moment.
