@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -135,6 +136,9 @@ const setvalSQL = `SELECT pg_catalog.count(pg_catalog.setval(o::pg_catalog.regcl
 // late from setting a tenant's sequences back.
 func carry(ctx context.Context, conn *pgx.Conn, statements []string, v values) error {
 	batch := &pgx.Batch{}
+	if len(statements) > 0 { // identities of tables, which nobody else reads
+		batch.Queue(schemachange.Unnoted)
+	}
 	for _, sql := range statements {
 		batch.Queue(sql)
 	}

@@ -78,8 +78,8 @@ func (s *Service) cleanTarget(ctx context.Context, r *run) error {
 		shard string
 		sql   string
 	}{
-		{string(r.Data.To), "DROP TABLE IF EXISTS freehold.move_begun, " + guardTable + "; DELETE FROM freehold.barrier"},
-		{string(r.Data.From.Shard), "DROP TABLE IF EXISTS " + guardTable},
+		{string(r.Data.To), dropped("freehold.move_begun, "+guardTable) + "; DELETE FROM freehold.barrier"},
+		{string(r.Data.From.Shard), dropped(guardTable)},
 	} {
 		conn, err := s.connect(ctx, placementShard(on.shard), r.Data.database())
 		if err != nil {

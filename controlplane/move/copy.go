@@ -65,6 +65,9 @@ func (s *Service) copyOnce(ctx context.Context, r *run) error {
 	if err := c.compareObjects(ctx); err != nil {
 		return fmt.Errorf("copy: objects: %w", err)
 	}
+	if err := c.vouch(ctx); err != nil {
+		return fmt.Errorf("copy: stamp: %w", err)
+	}
 	return r.SetReceipt(*rec)
 }
 
@@ -81,6 +84,7 @@ type copier struct {
 	tables     []survey.Table
 	byTable    map[uint32][]schema.Entry // keys and indexes
 	rest       []schema.Entry            // what else comes after the rows
+	stamps     stamps
 	report     data.Report
 	// comparedFor is the time after everything was there in which it was only compared.
 	comparedFor time.Duration
@@ -206,6 +210,9 @@ func (c *copier) schema(ctx context.Context) error {
 		if keys, err = survey.Keys(ctx, tx); err != nil {
 			return err
 		}
+		if c.stamps.copied, err = readStamp(ctx, tx); err != nil {
+			return err
+		}
 		r.Data.Fingerprint, err = schema.Fingerprint(ctx, tx)
 		return err
 	})
@@ -289,6 +296,10 @@ func (c *copier) constraints(ctx context.Context) error {
 		return err
 	}
 	if _, err := c.dst.PgConn().Exec(ctx, schemachange.Unmute).ReadAll(); err != nil {
+		return err
+	}
+	var err error
+	if c.stamps.made, err = readStamp(ctx, c.dst); err != nil {
 		return err
 	}
 	c.r.Report(operation.Progress{Phase: "copied", Percent: 100, BytesDone: c.report.Bytes, BytesTotal: c.report.Bytes})

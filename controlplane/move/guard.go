@@ -11,6 +11,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 )
 
 // The catalog's lease says who works on a move, but a worker that was stopped
@@ -123,8 +124,14 @@ func unguard(conn *pgx.Conn) error {
 	return err
 }
 
+// dropped drops tables of ours, in one simple query. That is nothing to those
+// who read the tenant's schema, though what keeps their long values is in none of ours.
+func dropped(tables string) string {
+	return schemachange.Unnoted + "; DROP TABLE IF EXISTS " + tables
+}
+
 // unclaim takes the guard away; from then on nobody is obeyed.
 func unclaim(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "DROP TABLE IF EXISTS "+guardTable, pgx.QueryExecModeSimpleProtocol)
+	_, err := conn.Exec(ctx, dropped(guardTable), pgx.QueryExecModeSimpleProtocol)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 func TestMoveThereAndBack(t *testing.T) {
@@ -17,13 +18,25 @@ func TestMoveThereAndBack(t *testing.T) {
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("acme", "a")
 	w.asOwner("a", db, "INSERT INTO customers (name) SELECT 'c' || i FROM generate_series(1, 1000) i")
+	stamp := func(on shardmap.ShardID) int64 {
+		stamp, err := readStamp(t.Context(), w.conn(on, db))
+		require.NoError(t, err)
+		return *stamp
+	}
+	before := stamp("a")
 	rec := w.moved("acme", "b")
 	t.Logf("%+v", rec)
+	require.Equal(t, before, stamp("b"), "who has read the schema knows it at the new place")
+	require.Equal(t, before, stamp("a"), "and need not read it again for a move")
 	require.Equal(t, Equal, rec.Verification.Copy)
 	require.Equal(t, Equal, rec.Verification.Final)
 	require.EqualValues(t, "b", w.requireServedOnce("acme", "a", "b"))
+	w.asOwner("b", db, "CREATE TABLE later (id int PRIMARY KEY, n int)")
+	changed := stamp("b")
+	require.NotEqual(t, before, changed)
 	rec = w.moved("acme", "a")
 	t.Logf("%+v", rec)
+	require.Equal(t, changed, stamp("a"))
 	require.EqualValues(t, "a", w.requireServedOnce("acme", "a", "b"))
 }
 

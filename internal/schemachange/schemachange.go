@@ -32,6 +32,15 @@ const (
 	TriggerPrefix = "freehold_"
 )
 
+// Known is whether the database has stamps: one that was made before there were any has not.
+const Known = `SELECT pg_catalog.to_regclass('freehold.schema_change') IS NOT NULL`
+
+// Vouch gives a database the stamp $1 in place of $2, for a superuser who knows
+// that its schema, when the stamp was $2, was the one that is read with $1 at
+// another place: who knows that one by its stamp need not read it again here. A
+// change noted since, or one that is not committed yet, makes it neither of the two.
+const Vouch = `INSERT INTO freehold.schema_change VALUES (pg_catalog.pg_current_xact_id(), $1::bigint OPERATOR(pg_catalog.#) $2::bigint)`
+
 // Unnoted is for a superuser's transaction that changes what readers of the
 // schema don't mind, like a table's replica identity: none of it is noted, and
 // no node has to read the schema again.

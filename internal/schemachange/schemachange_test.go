@@ -117,6 +117,35 @@ func TestMute(t *testing.T) {
 	require.NotEqual(t, before, d.stamp())
 }
 
+func TestVouch(t *testing.T) {
+	d := open(t)
+	vouch := func(stamp, was int64) {
+		_, err := d.Exec(t.Context(), schemachange.Vouch, stamp, was)
+		require.NoError(t, err)
+	}
+	const elsewhere = -4611686018427387905
+	d.do("CREATE TABLE a ()")
+	was := d.stamp()
+	vouch(elsewhere, was)
+	require.EqualValues(t, elsewhere, d.stamp())
+	d.do("CREATE TABLE b ()")
+	changed := d.stamp()
+	require.NotEqualValues(t, elsewhere, changed)
+	vouch(elsewhere, was)
+	require.NotEqualValues(t, elsewhere, d.stamp(), "a change since then is not vouched for")
+	require.NotEqual(t, changed, d.stamp())
+
+	was = d.stamp()
+	other, err := d.connect().Begin(t.Context())
+	require.NoError(t, err)
+	_, err = other.Exec(t.Context(), "CREATE TABLE c ()")
+	require.NoError(t, err)
+	vouch(elsewhere, was)
+	require.EqualValues(t, elsewhere, d.stamp())
+	require.NoError(t, other.Commit(t.Context()))
+	require.NotEqualValues(t, elsewhere, d.stamp(), "nor is one that was under way")
+}
+
 func TestExpect(t *testing.T) {
 	d := open(t)
 	expect := func(n int64) error {

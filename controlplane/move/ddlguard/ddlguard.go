@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 )
 
 // Code is the SQLSTATE of a refusal. Nothing of the statement was done, and it
@@ -68,7 +69,8 @@ func Raise(ctx context.Context, conn *pgx.Conn, operation, application string, m
 		literals[name] = lit
 	}
 	var sql strings.Builder
-	sql.WriteString(lower + ";\n" + strings.NewReplacer("{operation}", literals["{operation}"], "{application}", literals["{application}"], "{code}", literals["{code}"]).Replace(functionSQL))
+	// What is granted names no schema, and would count as a change of the tenant's.
+	sql.WriteString(schemachange.Unnoted + ";\n" + lower + ";\n" + strings.NewReplacer("{operation}", literals["{operation}"], "{application}", literals["{application}"], "{code}", literals["{code}"]).Replace(functionSQL))
 	for _, e := range events {
 		fmt.Fprintf(&sql, "CREATE EVENT TRIGGER %s ON %s EXECUTE FUNCTION freehold.guard_ddl();\n", e[0], e[1])
 		fmt.Fprintf(&sql, "ALTER EVENT TRIGGER %s ENABLE ALWAYS;\n", e[0]) // whatever session_replication_role says

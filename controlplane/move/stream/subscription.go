@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/internal/sleep"
 )
 
@@ -24,7 +25,7 @@ func Subscribe(ctx context.Context, conn *pgx.Conn, name, conninfo string) error
 	}
 	// One simple query: settings, statement, settings back, without a word in the log.
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; SET LOCAL log_min_duration_statement = -1; SET LOCAL log_min_duration_sample = -1",
+		if _, err := tx.Exec(ctx, "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'; SET LOCAL log_min_duration_statement = -1; SET LOCAL log_min_duration_sample = -1; "+schemachange.Unnoted,
 			pgx.QueryExecModeSimpleProtocol); err != nil {
 			return err
 		}
@@ -62,7 +63,8 @@ func Unsubscribe(ctx context.Context, conn *pgx.Conn, name string) error {
 		"ALTER SUBSCRIPTION " + pg.Ident(name) + " SET (slot_name = NONE)",
 		"DROP SUBSCRIPTION IF EXISTS " + pg.Ident(name),
 	} {
-		if _, err := conn.Exec(ctx, sql); err != nil && pg.Code(err) != pgerrcode.UndefinedObject {
+		// Two statements in one simple query are one transaction: the setting is for the other one.
+		if _, err := conn.Exec(ctx, schemachange.Unnoted+";"+sql, pgx.QueryExecModeSimpleProtocol); err != nil && pg.Code(err) != pgerrcode.UndefinedObject {
 			return fmt.Errorf("unsubscribe: %w", err)
 		}
 	}
