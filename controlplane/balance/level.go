@@ -39,11 +39,13 @@ func (st *state) setLevels() {
 	}
 	for c := range st.classes {
 		cl := &st.classes[c]
-		cl.roomiest = Vector{}
+		cl.roomiest, cl.tightest = Vector{}, unbounded
 		for _, p := range cl.pools {
 			for _, s := range st.pools[p].shards {
 				for d, even := range st.shards[s].even {
-					cl.roomiest[d] = max(cl.roomiest[d], even)
+					if even > 0 {
+						cl.roomiest[d], cl.tightest[d] = max(cl.roomiest[d], even), min(cl.tightest[d], even)
+					}
 				}
 			}
 		}
@@ -51,7 +53,9 @@ func (st *state) setLevels() {
 	st.countOdd()
 }
 
-// countOdd finds the few tenants that keep a shard from ever being even.
+var unbounded = Vector{math.Inf(1), math.Inf(1), math.Inf(1), math.Inf(1), math.Inf(1)}
+
+// countOdd finds the few tenants that may keep a shard from ever being even.
 func (st *state) countOdd() {
 	for s := range st.shards {
 		st.shards[s].odds = 0
@@ -59,11 +63,7 @@ func (st *state) countOdd() {
 	for i := range st.tenants {
 		t := int32(i) //nolint:gosec // a fleet has fewer than 2^31 tenants
 		k, u := st.kind(t), st.tenants[t].use()
-		odd := k.Pinned
-		for d, most := range st.classes[k.class].roomiest {
-			odd = odd || u[d] > most
-		}
-		if st.odd[t] = odd; odd && st.at[t] != none {
+		if st.odd[t] = k.Pinned || !u.under(&st.classes[k.class].tightest); st.odd[t] && st.at[t] != none {
 			st.shards[st.at[t]].odds++
 		}
 	}

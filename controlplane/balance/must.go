@@ -171,7 +171,7 @@ func (st *state) setDown(tenants []int32) {
 	for _, t := range left {
 		if s := st.seek(t); s != none {
 			st.put(t, s)
-		} else if !st.makeRoom(t) {
+		} else if !st.makeRoom(t, func(sh *shard) Vector { return sh.limit }, anywhere) {
 			st.refused = append(st.refused, st.refusal(t))
 			delete(st.why, t)
 			st.put(t, st.home[t])
@@ -194,8 +194,9 @@ func (st *state) bulk(t int32) (most float64) {
 // tries bounds the shards on which room is made for one tenant.
 const tries = 16
 
-// makeRoom puts the tenant on a shard that others leave for it.
-func (st *state) makeRoom(t int32) bool {
+// makeRoom puts a tenant that is in the air on a shard that others leave for it,
+// to where they are accepted. The shard carries no more than most then.
+func (st *state) makeRoom(t int32, most func(sh *shard) Vector, accept func(s int32, u *Vector) bool) bool {
 	u := st.tenants[t].use()
 	var shards []int32
 	for _, p := range st.classes[st.kind(t).class].pools {
@@ -208,19 +209,23 @@ func (st *state) makeRoom(t int32) bool {
 	slices.SortStableFunc(shards, func(a, b int32) int {
 		return cmp.Compare(st.cost(&st.shards[a], &u), st.cost(&st.shards[b], &u))
 	})
-	for _, s := range shards[:min(len(shards), tries)] {
-		most := st.shards[s].limit
-		most.sub(&u)
-		if slices.Min(most[:]) < 0 {
+	tried := 0
+	for _, s := range shards {
+		left := most(&st.shards[s])
+		left.sub(&u)
+		if slices.Min(left[:]) < 0 {
 			continue // too large for it, were it alone
 		}
+		if tried++; tried > tries {
+			return false
+		}
 		why := cause{kind: ForRoom, detail: "makes room for " + string(st.tenants[t].ID)}
-		left, done := st.shed(s, most, why, len(st.shards), func(int32, *Vector) bool { return true })
+		gone, done := st.shed(s, left, why, len(st.shards), accept)
 		if done {
 			st.put(t, s)
 			return true
 		}
-		for _, o := range left { // as it was
+		for _, o := range gone { // as it was
 			if st.home[o] == s {
 				delete(st.why, o)
 			}

@@ -15,11 +15,11 @@ type kind struct {
 
 // class is one distinct demand on a shard's properties, whoever else is there.
 type class struct {
-	needs *Needs
-	fits  []bool  // by shard
-	pools []int32 // the pools of shards that fit and take tenants
-	// roomiest is the largest even share among those shards.
-	roomiest Vector
+	needs    *Needs
+	fits     []bool  // by shard
+	pools    []int32 // the pools of shards that fit and take tenants
+	roomiest Vector  // the largest even share among those shards
+	tightest Vector  // the smallest
 }
 
 // kinds numbers the tenants' needs, so that a million tenants with the same few

@@ -81,6 +81,25 @@ func TestRoomIsMadeForWhoHasToMove(t *testing.T) {
 	open(f, p).carry(t, plan)
 }
 
+// A tenant that a small shard cannot be even with, though it had nothing else,
+// goes to a larger shard, and others make room for it there.
+func TestASmallShardIsNotEmptiedAroundALargeTenant(t *testing.T) {
+	f, p := &balance.Fleet{}, balance.DefaultPolicy()
+	for s, size := range []float64{100e9, 300e9, 300e9} {
+		id := shardmap.ShardID(fmt.Sprintf("s%d", s+1))
+		f.Shards = append(f.Shards, balance.Shard{ID: id, State: balance.Active, Capacity: balance.Vector{balance.Bytes: size, balance.Databases: 10_000}})
+		for i := range []int{10, 143, 143}[s] {
+			f.Tenants = append(f.Tenants, tenant(fmt.Sprintf("%s-%d", id, i), id, 1e9, balance.Needs{}))
+		}
+	}
+	f.Tenants = append(f.Tenants, tenant("large", "s1", 53e9, balance.Needs{}))
+	plan := must[*balance.Plan](t)(balance.Make(f, &p, balance.Ask{Now: now}))
+	open(f, p).carry(t, plan)
+	after := must[*balance.Fleet](t)(plan.Carry(f, now))
+	require.NotEqual(t, shardmap.ShardID("s1"), after.Tenants[len(after.Tenants)-1].Shard)
+	require.LessOrEqual(t, must[balance.Standing](t)(balance.Stand(after, &p)).Worst, 1.05)
+}
+
 func TestAnExclusiveTenantMovesOrIsMovedAwayFromWhicheverIsLess(t *testing.T) {
 	for _, c := range []struct {
 		large string

@@ -102,6 +102,7 @@ func (st *state) bearable(sh *shard) Vector {
 // that does not do, it takes what at least makes things better, and goes on.
 func (st *state) relieveShard(s int32) (moved bool) {
 	sh := &st.shards[s]
+	moved = st.rehouse(s)
 	for range len(sh.members) + 1 {
 		most := st.bearable(sh)
 		gone, done := st.shed(s, most, cause{kind: st.overKind(sh)}, patience, st.within)
@@ -115,6 +116,59 @@ func (st *state) relieveShard(s int32) (moved bool) {
 		moved = true
 	}
 	return moved
+}
+
+// rehouse moves tenants that are too large for their shard, were only those who
+// may not go with them on it, to larger ones, where others make room for them if
+// they have to: so that a small shard is not emptied around them in vain.
+func (st *state) rehouse(s int32) (moved bool) {
+	sh := &st.shards[s]
+	if sh.odds == 0 {
+		return false
+	}
+	left := st.bearable(sh) // beside who may not go
+	left.sub(&sh.Other)
+	var large []int32
+	for _, t := range sh.members {
+		if u := st.tenants[t].use(); st.fixed[t] {
+			left.sub(&u)
+		} else if st.odd[t] {
+			large = append(large, t)
+		}
+	}
+	for _, t := range large {
+		if u := st.tenants[t].use(); !u.under(&left) {
+			moved = st.rehouseOne(t, s) || moved
+		}
+	}
+	return moved
+}
+
+func (st *state) rehouseOne(t, s int32) bool {
+	_, had := st.why[t]
+	st.explain(t, cause{kind: st.overKind(&st.shards[s])}, s)
+	st.lift(t)
+	if to := st.look(t, patience, func(r int32, u *Vector) bool { return r != s && st.within(r, u) }); to != none {
+		st.put(t, to)
+		return true
+	}
+	if st.makeRoom(t, func(sh *shard) Vector { return sh.band }, st.within) {
+		return true
+	}
+	st.put(t, s)
+	if !had {
+		delete(st.why, t)
+	}
+	return false
+}
+
+func (v *Vector) under(most *Vector) bool {
+	for d := range v {
+		if v[d] > most[d] {
+			return false
+		}
+	}
+	return true
 }
 
 func (st *state) overKind(sh *shard) Kind {

@@ -26,7 +26,7 @@ const patience = 48
 // seek returns the shard that carries least of its even share once it has the
 // tenant, among those that may take it; none if there is none.
 func (st *state) seek(t int32) int32 {
-	return st.look(t, len(st.shards), func(int32, *Vector) bool { return true })
+	return st.look(t, len(st.shards), anywhere)
 }
 
 // look is seek among accepted shards, until so many have refused.
@@ -58,6 +58,9 @@ func (st *state) look(t int32, refusals int, accept func(s int32, u *Vector) boo
 	}
 	return best
 }
+
+// anywhere accepts every shard.
+func anywhere(int32, *Vector) bool { return true }
 
 // within accepts shards that stay within their band.
 func (st *state) within(s int32, u *Vector) bool {

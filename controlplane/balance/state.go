@@ -29,7 +29,7 @@ type state struct {
 	at    []int32 // where it is after them
 	place []int32 // its index in its shard's members
 	fixed []bool  // not to be moved for the sake of balance
-	odd   []bool  // pinned, or larger than the even share of any shard: see bearable
+	odd   []bool  // pinned, or larger than the even share of some shard
 
 	apart   map[groupAt]int32 // how many of a group are on a shard
 	why     map[int32]cause   // of tenants that are to move
