@@ -5,25 +5,43 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // ErrPortInUse: the port asked for belongs to somebody else.
 var ErrPortInUse = errors.New("port is in use")
 
-// FreePort returns a TCP port on which nothing listens at the moment. It is
-// drawn at random from below the ranges that systems give to outgoing
-// connections, so that two processes that draw at once seldom draw the same;
-// a caller must still cope with losing it.
+// Ports are taken from below the ranges that systems give to outgoing
+// connections, and every process goes through a stretch of its own: who stops a
+// server, and wants its port again a little later, finds that nobody took it meanwhile.
+const (
+	firstPort  = 15000
+	stretches  = 60
+	perStretch = 250
+)
+
+var portsTaken atomic.Int64
+
+func init() { portsTaken.Store(rand.Int64N(perStretch)) } //nolint:gosec // no secret
+
+// FreePort returns a TCP port on which nothing listens at the moment, and one
+// that it did not return lately. Of two processes one may draw what the other
+// did, though that is rare; a caller must still cope with losing it.
 func FreePort() (int, error) {
-	for range 100 {
-		port := 15000 + rand.IntN(15000) //nolint:gosec // no secret
+	for i := range 2 * perStretch {
+		stretch := os.Getpid()
+		if i >= perStretch { // all of it is in use
+			stretch = rand.IntN(stretches) //nolint:gosec // no secret
+		}
+		port := firstPort + stretch%stretches*perStretch + int(portsTaken.Add(1)%perStretch)
 		if PortFree(port) {
 			return port, nil
 		}
 	}
-	return 0, fmt.Errorf("no free port found in 15000-30000: %w", ErrPortInUse)
+	return 0, fmt.Errorf("no free port found from %d to %d: %w", firstPort, firstPort+stretches*perStretch-1, ErrPortInUse)
 }
 
 // PortFree tells whether a port of 127.0.0.1 could be listened on just now.
