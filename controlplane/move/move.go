@@ -202,24 +202,38 @@ func (s *Service) Move(ctx context.Context, req Request, actor catalog.Actor, re
 			return s.engine.Start(ctx, spec)
 		}
 	}
-	from, _, err := s.endpoints(ctx, req)
-	if err != nil {
-		return nil, err
-	}
 	var op *operation.Operation
-	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		if op, err = s.engine.StartTx(ctx, tx, spec); err != nil {
+	from, _, err := s.endpoints(ctx, req)
+	if err == nil {
+		err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+			op, err = s.startTx(ctx, tx, spec, from.Shard, req.To)
 			return err
-		}
-		return s.store.AppendAudit(ctx, tx, catalog.AuditRecord{
-			Actor: actor, Action: "tenant.move", Object: "tenant/" + string(req.Tenant), Tenant: req.Tenant, Outcome: "accepted",
-			Details: fmt.Appendf(nil, `{"operation":%q,"from":%q,"to":%q}`, op.ID, from.Shard, req.To),
 		})
-	})
+	}
 	if err != nil {
 		return nil, err
 	}
 	return op, nil
+}
+
+// MoveTx is Move as part of the caller's transaction.
+func (s *Service) MoveTx(ctx context.Context, tx pgx.Tx, req Request, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
+	from, _, err := s.endpoints(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return s.startTx(ctx, tx, s.spec(req, actor, requestKey), from.Shard, req.To)
+}
+
+func (s *Service) startTx(ctx context.Context, tx pgx.Tx, spec operation.Spec, from, to shardmap.ShardID) (*operation.Operation, error) {
+	op, err := s.engine.StartTx(ctx, tx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return op, s.store.AppendAudit(ctx, tx, catalog.AuditRecord{
+		Actor: spec.Actor, Action: "tenant.move", Object: "tenant/" + string(spec.Tenant), Tenant: spec.Tenant, Outcome: "accepted",
+		Details: fmt.Appendf(nil, `{"operation":%q,"from":%q,"to":%q}`, op.ID, from, to),
+	})
 }
 
 // DryRun says what Move would do, step by step, and changes nothing. The first

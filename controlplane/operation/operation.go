@@ -142,8 +142,9 @@ type core interface {
 	// CancelRequested tells whether someone asked to cancel (polled with the lease renewal).
 	CancelRequested() bool
 	// Tx runs fn in a transaction that checks the lease's token, for what a step
-	// changes in the catalog in its middle. After an error that leaves the outcome
-	// unknown the step must look at what the catalog says. Errors: ErrLeaseLost, those of fn.
+	// changes in the catalog in its middle. Do changes nothing so once somebody asked
+	// to cancel. After an error that leaves the outcome unknown the step must look
+	// at what the catalog says. Errors: ErrLeaseLost, those of fn.
 	Tx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error
 	commit(ctx context.Context, data any, fn func(ctx context.Context, tx pgx.Tx) error) error
 	save(data any) error

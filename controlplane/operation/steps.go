@@ -199,7 +199,10 @@ func (t *try) Tx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) er
 	if t.dry {
 		return Permanent(errors.New("bug: a dry run changes nothing"))
 	}
-	_, err := t.claim.write(ctx, func(ctx context.Context, tx pgx.Tx, _ *record) (time.Duration, error) {
+	_, err := t.claim.write(ctx, func(ctx context.Context, tx pgx.Tx, r *record) (time.Duration, error) {
+		if r.CancelRequested && !r.PastNoReturn && !t.undo {
+			return 0, errCanceled
+		}
 		return keepClaim, fn(ctx, tx)
 	})
 	return err
