@@ -114,6 +114,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	f.everyCutover()
 	f.everySoakVerb()
 	f.everyCloneVerb()
+	f.everyRebalanceVerb()
 
 	doc, _ := document()
 	for path, item := range doc.Paths.Map() {

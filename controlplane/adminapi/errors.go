@@ -6,10 +6,12 @@ import (
 	"net/http"
 
 	"github.com/freehold-db/freehold/controlplane/access"
+	"github.com/freehold-db/freehold/controlplane/balance"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
+	"github.com/freehold-db/freehold/controlplane/rebalance"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
@@ -33,6 +35,11 @@ var translations = []translation{
 	{access.ErrInUse, http.StatusConflict, "in_use", "take it away first from those that the detail names"},
 	{access.ErrExists, http.StatusConflict, "already_exists", "choose another name, or go on with the one that is there"},
 	{access.ErrShard, http.StatusServiceUnavailable, "shard_unavailable", "see whether the shard's Postgres answers, then try again; nothing was changed"},
+	{rebalance.ErrChanged, http.StatusPreconditionFailed, "changed_meanwhile", "read it again (tenant-ops rebalance policy show), and ask for the change of the version it has now"},
+	{rebalance.ErrUnknown, http.StatusUnprocessableEntity, "policy_names_unknown", "check the spelling (tenant-ops shard list, tenant list); nothing was changed"},
+	{rebalance.ErrImpossible, http.StatusUnprocessableEntity, "policy_impossible", "change what the detail names, or add shards that can keep it; nothing was changed"},
+	{balance.ErrInfeasible, http.StatusConflict, "infeasible", "change what stands against it (needs, capacities, shards), or ask for a partial plan; nothing was changed"},
+	{balance.ErrInvalid, http.StatusBadRequest, "invalid_policy", "change what the detail names and send it again"},
 	{catalog.ErrNotFound, http.StatusNotFound, "not_found", "list what there is (tenant-ops tenant list, shard list, op list, plan list) and check the spelling"},
 	{catalog.ErrExists, http.StatusConflict, "already_exists", "choose another ID; IDs are never used twice, not even after a delete"},
 	{catalog.ErrBusy, http.StatusConflict, "operation_under_way", "wait for the tenant's unfinished operation or cancel it (tenant-ops op list --unfinished), then try again"},

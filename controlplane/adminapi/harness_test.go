@@ -184,7 +184,8 @@ func (f *fleet) state() map[string]int64 {
 		union all select 'shards', count(*) from shards union all select 'versions', coalesce(sum(version), 0) from shards
 		union all select 'databases', count(*) from databases union all select 'operations', count(*) from operations
 		union all select 'access', coalesce(sum(version), 0) from (select version from fleet_access union all select version from tenant_access) v
-		union all select 'cancels', count(*) from operations where cancel_requested union all select 'outbox', count(*) from outbox`)
+		union all select 'cancels', count(*) from operations where cancel_requested union all select 'outbox', count(*) from outbox
+		union all select 'policy', version from placement_policy union all select 'needs', count(*) from tenant_needs`)
 	require.NoError(f.t, err)
 	defer rows.Close()
 	for rows.Next() {

@@ -83,6 +83,18 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/access/_fleet", need: RoleAdmin, nodes: true, do: (*API).fleetDocument},
 	{method: "GET", path: "/v1/access/:tenant", need: RoleAdmin, nodes: true, do: (*API).accessDocument},
 
+	{method: "GET", path: "/v1/rebalance/policy", need: RoleViewer, do: (*API).getPlacementPolicy},
+	{method: "PUT", path: "/v1/rebalance/policy", need: RoleOperator, action: "rebalance.policy", do: (*API).putPlacementPolicy},
+	{method: "GET", path: "/v1/rebalance/plans", need: RoleViewer, do: (*API).listRebalancePlans},
+	{method: "POST", path: "/v1/rebalance/plans", need: RoleOperator, action: "rebalance.plan", do: (*API).makeRebalancePlan},
+	{method: "GET", path: "/v1/rebalance/plans/:plan", need: RoleViewer, do: (*API).getRebalancePlan},
+	{method: "POST", path: "/v1/rebalance/simulate", need: RoleOperator, action: "rebalance.simulate", unkeyed: true, do: (*API).simulate},
+	{method: "GET", path: "/v1/tenants/:tenant/placement", need: RoleViewer, do: (*API).explainTenant},
+	{method: "GET", path: "/v1/tenants/:tenant/needs", need: RoleViewer, do: (*API).getNeeds},
+	{method: "PUT", path: "/v1/tenants/:tenant/needs", need: RoleOperator, action: "tenant.needs", do: (*API).putNeeds},
+	{method: "GET", path: "/v1/shards/:shard/capacity", need: RoleViewer, do: (*API).getCapacity},
+	{method: "PUT", path: "/v1/shards/:shard/capacity", need: RoleOperator, action: "shard.capacity", do: (*API).putCapacity},
+
 	{method: "GET", path: "/v1/operations", need: RoleViewer, do: (*API).listOperations},
 	{method: "GET", path: "/v1/operations/:operation", need: RoleViewer, do: (*API).getOperation},
 	{method: "GET", path: "/v1/operations/:operation/watch", need: RoleViewer, do: (*API).watchOperation},

@@ -12,7 +12,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/balance"
 	"github.com/freehold-db/freehold/controlplane/balance/simulate"
 	"github.com/freehold-db/freehold/controlplane/catalog"
-	"github.com/freehold-db/freehold/controlplane/placement"
 )
 
 // PlanFor is how long a plan may be carried out: what tenants use changes, and
@@ -26,21 +25,11 @@ type Ask struct {
 	Partial bool
 }
 
-// Made is a plan for the running fleet and how the fleet stands with it.
-type Made struct {
-	balance.Plan
-	Tenants int `json:"tenants"`
-	// WorstBefore and WorstAfter are the fullest shard over its bound.
-	WorstBefore float64 `json:"worst_before"`
-	WorstAfter  float64 `json:"worst_after"`
-	LeastBytes  float64 `json:"least_bytes"`
-}
-
 // Plan plans for the fleet as it is, or as the scenario supposes it, and keeps
 // the plan. Errors: balance.ErrInvalid (the scenario), [*balance.InfeasibleError].
 func (s *Service) Plan(ctx context.Context, ask Ask, actor catalog.Actor) (catalog.RebalancePlan, error) {
 	var kept catalog.RebalancePlan
-	now := s.now()
+	now := s.now().Truncate(time.Microsecond) // as the catalog keeps it
 	made, err := s.plan(ctx, ask, now, &kept)
 	if err != nil {
 		return kept, err
@@ -53,7 +42,8 @@ func (s *Service) Plan(ctx context.Context, ask Ask, actor catalog.Actor) (catal
 	if err != nil {
 		return kept, fmt.Errorf("keep a plan: %w", err)
 	}
-	kept.ID, kept.Digest, kept.Scenario, kept.Moves, kept.Bytes, kept.Plan = id.String(), made.Digest, made.Scenario, len(made.Moves), made.Bytes, text
+	plan := made.Plan
+	kept.ID, kept.Digest, kept.Scenario, kept.Moves, kept.Bytes, kept.Plan = id.String(), plan.Digest, plan.Scenario, len(plan.Moves), plan.Bytes, text
 	kept.CreatedBy, kept.Reason, kept.CreatedAt, kept.ExpiresAt = actor.Name, actor.Reason, now, now.Add(PlanFor)
 	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		if err := s.store.InsertRebalancePlan(ctx, tx, kept); err != nil {
@@ -65,7 +55,7 @@ func (s *Service) Plan(ctx context.Context, ask Ask, actor catalog.Actor) (catal
 	return kept, err
 }
 
-func (s *Service) plan(ctx context.Context, ask Ask, now time.Time, kept *catalog.RebalancePlan) (*Made, error) {
+func (s *Service) plan(ctx context.Context, ask Ask, now time.Time, kept *catalog.RebalancePlan) (*simulate.Result, error) {
 	done, err := s.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -76,38 +66,16 @@ func (s *Service) plan(ctx context.Context, ask Ask, now time.Time, kept *catalo
 		return nil, err
 	}
 	kept.PolicyVersion = at.Version
-	return makePlan(at, balance.Ask{Now: now, Scenario: ask.Scenario, Partial: ask.Partial})
-}
-
-func makePlan(at *placement.Snapshot, ask balance.Ask) (*Made, error) {
-	plan, err := balance.Make(at.Fleet, &at.Policy, ask)
-	if err != nil {
-		return nil, err
-	}
-	made := &Made{Plan: *plan, Tenants: len(at.Fleet.Tenants)}
-	assumed, err := ask.Scenario.Apply(at.Fleet)
-	if err != nil {
-		return nil, err
-	}
-	before, err := balance.Stand(assumed, &at.Policy)
-	if err != nil {
-		return nil, err
-	}
-	after, err := simulate.Judge(assumed, &at.Policy, plan)
-	if err != nil {
-		return nil, err
-	}
-	made.WorstBefore, made.LeastBytes, made.WorstAfter = before.Worst, before.LeastBytes, after.Worst
-	return made, nil
+	return simulate.Run(at.Fleet, &at.Policy, balance.Ask{Now: now, Scenario: ask.Scenario, Partial: ask.Partial}, false)
 }
 
 // GetPlan reads a plan that was kept. Errors: catalog.ErrNotFound.
-func (s *Service) GetPlan(ctx context.Context, id string) (catalog.RebalancePlan, *Made, error) {
+func (s *Service) GetPlan(ctx context.Context, id string) (catalog.RebalancePlan, *simulate.Result, error) {
 	kept, err := s.store.GetRebalancePlan(ctx, id)
 	if err != nil {
 		return kept, nil, err
 	}
-	made := new(Made)
+	made := new(simulate.Result)
 	if err := json.Unmarshal(kept.Plan, made); err != nil {
 		return kept, nil, fmt.Errorf("plan %s: %w", id, err)
 	}

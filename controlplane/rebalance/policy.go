@@ -256,3 +256,47 @@ func (s *Service) write(ctx context.Context, tx pgx.Tx, e Edit, after *placement
 	return stored, s.record(ctx, tx, actor, "rebalance.policy", fmt.Sprintf("policy/%d", stored.Version), tenant,
 		map[string]any{"changes": changed[:min(len(changed), toldChanges)], "changed": len(changed)})
 }
+
+// Needs reads what a tenant needs, and the version of what is declared.
+// Errors: catalog.ErrNotFound, catalog.ErrConflict (it is deleted).
+func (s *Service) Needs(ctx context.Context, id shardmap.TenantID) (n catalog.Needs, version int64, err error) {
+	t, err := s.store.GetTenant(ctx, id)
+	if err != nil {
+		return n, 0, err
+	}
+	if t.Placement.State == shardmap.Deleted {
+		return n, 0, fmt.Errorf("tenant %s is deleted: %w", id, catalog.ErrConflict)
+	}
+	if version, err = s.version(ctx); err != nil {
+		return n, 0, err
+	}
+	// After the version: what changed in between is refused by it.
+	n, err = s.store.GetNeeds(ctx, id)
+	return n, version, err
+}
+
+// Capacity reads what a shard may carry, and the version of what is declared. Errors: catalog.ErrNotFound.
+func (s *Service) Capacity(ctx context.Context, id shardmap.ShardID) (v balance.Vector, version int64, err error) {
+	if _, err := s.store.GetShard(ctx, id); err != nil {
+		return v, 0, err
+	}
+	err = s.store.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		stored, err := s.store.PlacementPolicy(ctx, tx)
+		if err != nil {
+			return err
+		}
+		all, err := s.store.ListCapacities(ctx, tx)
+		v, version = placement.Vector(all[id]), stored.Version
+		return err
+	})
+	return v, version, err
+}
+
+func (s *Service) version(ctx context.Context) (version int64, err error) {
+	err = s.store.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		stored, err := s.store.PlacementPolicy(ctx, tx)
+		version = stored.Version
+		return err
+	})
+	return version, err
+}
