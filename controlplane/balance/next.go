@@ -30,7 +30,11 @@ type Wait struct {
 // room for while they run: a tenant that moves takes room at both ends. Where
 // not all of those left may, it also says what for they wait.
 //
-// f is the fleet as it is, where tenants under way are still at their old shard.
+// f is the fleet as it is, where tenants under way are still at their old shard. It
+// need not have every tenant: those of the moves, those of their anti-affinity groups,
+// those with a shard to themselves and those on the shards that such a one goes to; of
+// the others the shards' Other may hold the sum.
+//
 // Arrivals at each shard keep the plan's order, so that the first move left can
 // always begin once those running are over: no order of ends can lock a plan up.
 // Errors: ErrInvalid, when a move's tenant is not where the plan has it.
@@ -68,6 +72,12 @@ func Next(f *Fleet, p *Policy, w Work, now time.Time) (begin []Move, wait Wait, 
 		g.arrive()
 	}
 	for _, m := range w.Left {
+		if held := g.full(); held != nil { // whatever else is left
+			if wait.Why == "" {
+				wait = *held
+			}
+			break
+		}
 		if err := g.find(m); err != nil {
 			return nil, Wait{}, err
 		}
@@ -142,13 +152,19 @@ func (g *gate) arrive() {
 	}
 }
 
+// full says why no move at all begins; nil if one may.
+func (g *gate) full() *Wait {
+	if most := g.st.policy.MaxMoves; most == 0 || g.running < most {
+		return nil
+	}
+	return &Wait{Why: fmt.Sprintf("%d moves are running, which is the most allowed", g.running)}
+}
+
 // holds says what keeps the move from beginning; nil if nothing.
 func (g *gate) holds(m Move) *Wait {
 	p, now := &g.st.policy, g.st.now
 	t := &g.st.tenants[g.t]
 	switch {
-	case p.MaxMoves > 0 && g.running >= p.MaxMoves:
-		return &Wait{Why: fmt.Sprintf("%d moves are running, which is the most allowed", g.running)}
 	case g.kept[g.to]:
 		return &Wait{Why: fmt.Sprintf("an earlier move to %s waits", m.To)}
 	case p.MaxMovesPerShard > 0 && g.moving[g.from] >= p.MaxMovesPerShard:
