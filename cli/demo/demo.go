@@ -45,6 +45,10 @@ type Options struct {
 	Out io.Writer
 	// BigBytes is about how large the moved tenant is; default 200 MB.
 	BigBytes int64
+
+	// What tests have otherwise: how long it may last, and servers that need not outlive the machine.
+	atMost     time.Duration
+	fastUnsafe bool
 }
 
 // ErrUnsound: the demo ran to its end and its receipt shows something that must not be.
@@ -70,6 +74,9 @@ func Run(ctx context.Context, opts Options) (result Result, err error) {
 	if opts.BigBytes == 0 {
 		opts.BigBytes = 200e6
 	}
+	if opts.atMost == 0 {
+		opts.atMost = lastsAtMost
+	}
 	if err := prepare(&opts); err != nil {
 		return Result{}, err
 	}
@@ -82,7 +89,7 @@ func Run(ctx context.Context, opts Options) (result Result, err error) {
 	defer func() {
 		err = errors.Join(err, p.cleanUp(context.WithoutCancel(ctx)))
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, lastsAtMost, fmt.Errorf("the demo did not end in %s", lastsAtMost))
+	ctx, cancel := context.WithTimeoutCause(ctx, opts.atMost, fmt.Errorf("the demo did not end in %s", opts.atMost))
 	defer cancel()
 	if err := p.perform(ctx); err != nil {
 		p.show.end()
@@ -143,7 +150,7 @@ func (p *play) perform(ctx context.Context) error {
 // bringUp starts the fleet.
 func (p *play) bringUp(ctx context.Context) error {
 	done := p.show.begin("Starting a fleet: 3 Postgres shards with PgBouncer, catalog, NATS, control plane, 2 data-plane nodes")
-	fleet, err := dev.Start(ctx, dev.Options{Dir: p.opts.Dir, Shards: 3, Nodes: 2, Progress: p.show.live})
+	fleet, err := dev.Start(ctx, dev.Options{Dir: p.opts.Dir, Shards: 3, Nodes: 2, FastUnsafe: p.opts.fastUnsafe, Progress: p.show.live})
 	if err != nil {
 		return err
 	}

@@ -13,15 +13,13 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/internal/ledger"
+	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
 // stage is an empty directory that the servers' account can pass through to.
 func stage(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "freehold-demo-test-")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
+	return pgtest.TempDir(t)
 }
 
 // The whole demo with a small tenant, as the command plays it.
@@ -31,7 +29,7 @@ func TestDemo(t *testing.T) {
 	}
 	dir := stage(t)
 	var story bytes.Buffer
-	r, err := Run(t.Context(), Options{Dir: dir, Out: &story, BigBytes: 5e6})
+	r, err := Run(t.Context(), Options{Dir: dir, Out: &story, BigBytes: 5e6, atMost: 6 * time.Minute, fastUnsafe: true})
 	r.Print(&story)
 	t.Logf("%s", &story)
 	require.NoError(t, err)

@@ -22,6 +22,7 @@ import (
 	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/cli/dev"
 	"github.com/freehold-db/freehold/internal/natsserver"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/process"
 )
 
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 // fleetDir is a directory of a fleet that is destroyed with the test.
 func fleetDir(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "fleet")
+	dir := filepath.Join(pgtest.TempDir(t), "fleet")
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()

@@ -211,7 +211,7 @@ func (f *Fleet) newShard(ctx context.Context, id shardmap.ShardID) (*shardUnit, 
 	name = bouncerPrefix + string(id)
 	u.bouncer = &bouncerPart{f: f, name: name, backend: u.postgres,
 		cfg: pgserver.BouncerConfig{Dir: f.dir.server(name), Auth: f.lookup, Admin: u.console,
-			Known: []secret.Login{u.admin}, DieWithParent: true, LogFile: f.dir.log(name)}}
+			Known: []secret.Login{u.admin}, FastUnsafe: f.opts.FastUnsafe, DieWithParent: true, LogFile: f.dir.log(name)}}
 	return u, nil
 }
 

@@ -48,7 +48,8 @@ type Config struct {
 	Settings map[string]string
 	// HBA are the lines of pg_hba.conf; default [OpenHBA]. See [ShardHBA].
 	HBA []string
-	// FastUnsafe gives up durability for speed: for tests that throw the data away.
+	// FastUnsafe gives up durability, and passwords that are dear to guess, for
+	// speed: for tests that throw the data away.
 	FastUnsafe bool
 	// DieWithParent ends the server when our process dies (on Linux).
 	DieWithParent bool
@@ -93,6 +94,7 @@ type Postgres struct {
 	cfg   Config
 	place place
 	port  int
+	fresh bool // made by us, and not started yet
 }
 
 // New prepares the state directory and finds where it is; it starts nothing.
@@ -181,6 +183,7 @@ func (p *Postgres) Init(ctx context.Context) error {
 	if err := errors.Join(err, conf.Close()); err != nil {
 		return err
 	}
+	p.fresh = true
 	return p.place.write("initialised", time.Now().UTC().Format(time.RFC3339)+"\n")
 }
 
@@ -240,7 +243,7 @@ func (p *Postgres) Start(ctx context.Context) error {
 		err := p.startOnce(ctx)
 		switch {
 		case err == nil:
-			return nil
+			return p.started(ctx)
 		case errors.Is(err, errOrphans) && attempt < 50:
 			// Sessions of a killed postmaster notice its death and go; wait for them.
 			if serr := sleep.For(ctx, 200*time.Millisecond); serr != nil {
@@ -252,6 +255,27 @@ func (p *Postgres) Start(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// started sees to what is to be done once in a server's life.
+func (p *Postgres) started(ctx context.Context) error {
+	if !p.fresh || !p.cfg.FastUnsafe {
+		return nil
+	}
+	verifier, err := pg.QuickVerifier(p.cfg.Password)
+	if err != nil {
+		return nil //nolint:nilerr // initdb took the password as it is, which will do
+	}
+	conn, err := pgconn.Connect(ctx, p.DSN("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is lost with it
+	if _, err := conn.Exec(ctx, "ALTER ROLE "+pg.Ident(p.cfg.Superuser)+" PASSWORD '"+verifier+"'").ReadAll(); err != nil {
+		return err
+	}
+	p.fresh = false
+	return nil
 }
 
 // errOrphans: sessions of a postmaster that was killed still hold its shared memory.

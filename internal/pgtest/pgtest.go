@@ -30,8 +30,6 @@ import (
 )
 
 const (
-	root      = "/var/tmp" // traversable by the servers' account, unlike most of what TMPDIR says
-	prefix    = "freehold-test-"
 	startFor  = 3 * time.Minute
 	stopFor   = time.Minute
 	statement = time.Minute
@@ -62,10 +60,7 @@ func Main(m *testing.M) { os.Exit(Run(m.Run)) }
 // started meanwhile, and returns run's code.
 func Run(run func() int) int {
 	sweep()
-	dir, err := os.MkdirTemp(root, prefix+strconv.Itoa(os.Getpid())+"-")
-	if err == nil {
-		err = os.Chmod(dir, 0o711) //nolint:gosec // the servers' account passes through; each of its directories is 0700
-	}
+	dir, err := NewDir()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		return 1
@@ -82,8 +77,7 @@ func Run(run func() int) int {
 
 // sweep removes what test binaries left that were killed.
 func sweep() {
-	left, _ := filepath.Glob(filepath.Join(root, prefix+"*")) // the pattern is a constant
-	for _, dir := range left {
+	for _, dir := range everyDir() {
 		pidText, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
 		pid, err := strconv.Atoi(pidText)
 		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {

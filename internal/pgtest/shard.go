@@ -41,6 +41,10 @@ func (s *ShardServer) RoutesFile() string { return s.Bouncer.RoutesFile() }
 
 var shards atomic.Int64
 
+// BouncerSettings replace or add to those of every PgBouncer that is started
+// from now on. For a TestMain, before it calls [Main].
+var BouncerSettings map[string]string
+
 // Shard starts a shard of the test's own; it is stopped and removed when the test ends.
 func Shard(t testing.TB) *ShardServer {
 	t.Helper()
@@ -105,7 +109,7 @@ func (h *harness) startShard(binDir string) (*ShardServer, error) {
 }
 
 func (s *ShardServer) finish(ctx context.Context, bouncerDir string) error {
-	verifier, err := pg.ScramVerifier(s.Auth.Password)
+	verifier, err := pg.QuickVerifier(s.Auth.Password)
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (s *ShardServer) finish(ctx context.Context, bouncerDir string) error {
 	}
 	s.Bouncer, err = pgserver.NewBouncer(pgserver.BouncerConfig{Dir: bouncerDir,
 		BackendHost: s.Postgres.SocketDir(), BackendPort: s.Postgres.Port(),
-		Auth: s.Auth, Admin: s.Console, DieWithParent: true})
+		Auth: s.Auth, Admin: s.Console, Settings: BouncerSettings, FastUnsafe: true, DieWithParent: true})
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/dataplane"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/test/chaos/history"
 	"github.com/freehold-db/freehold/test/chaos/network"
 	"github.com/freehold-db/freehold/test/fleet"
@@ -37,7 +38,7 @@ const (
 // prepare brings up a fleet every cable of which can be cut.
 func prepare(t *testing.T, seed uint64, shardCount int, p parts) *storm {
 	s := &storm{t: t, out: *outFlag, report: &report{Seed: seed, Kinds: map[string]*kindReport{}, Died: map[string]int{}}}
-	dir := t.TempDir()
+	dir := pgtest.TempDir(t)
 	if s.out == "" {
 		s.out = filepath.Join(dir, "out")
 	}

@@ -24,12 +24,12 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer fleet.Remove()
-	dir, err := os.MkdirTemp("", "freehold-e2e-")
+	dir, err := pgtest.NewDir()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a left-over in the temporary directory
+	defer os.RemoveAll(dir) //nolint:errcheck // the next test binary removes it, if we don't
 	f, stop, err := fleet.Up(dev.Options{Shards: 2, Nodes: 1}, binary, dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -26,6 +26,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/issuer"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -75,7 +76,7 @@ func Remove() {
 // when the test ends. A failed test keeps the tails of the parts' logs.
 func Start(t testing.TB, opts dev.Options) *Fleet {
 	t.Helper()
-	f, stop, err := Up(opts, Binary(t), t.TempDir())
+	f, stop, err := Up(opts, Binary(t), pgtest.TempDir(t))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
