@@ -3,15 +3,12 @@ package move
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/freehold-db/freehold/controlplane/move/protocol"
 	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -41,6 +38,7 @@ func (b *talkative) Release(_ context.Context, r shardmap.Release) (publish.Repo
 func TestReceiptSaysWhatClientsSaw(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", "b")
+	w.budget = time.Minute // no attempt is to fail for another reason
 	_, _ = w.tenant("heard", "a")
 	bus := &talkative{}
 	w.publisher = bus
@@ -52,7 +50,6 @@ func TestReceiptSaysWhatClientsSaw(t *testing.T) {
 		return nil
 	}
 	rec := w.moved("heard", "b")
-	rec.Attempts = slices.DeleteFunc(rec.Attempts, func(a Attempt) bool { return strings.Contains(a.Outcome, protocol.ErrOverrun.Error()) }) // a busy machine's
 	require.Len(t, rec.Attempts, 2)
 	for _, a := range rec.Attempts {
 		require.Equal(t, []NodeHold{{Node: "n1", Held: 3, LongestMS: 41}, {Node: "n2"}}, a.Clients)

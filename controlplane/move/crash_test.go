@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, work(env))
 		os.Exit(1)
 	}
+	// Clients that wait for a cutover are not to give up before one that a busy
+	// machine has take its whole budget is taken back.
+	pgtest.BouncerSettings = map[string]string{"query_wait_timeout": "50"}
 	pgtest.Main(m)
 }
 

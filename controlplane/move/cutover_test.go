@@ -17,7 +17,6 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
-	"github.com/freehold-db/freehold/controlplane/move/protocol"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pgtest"
@@ -48,12 +47,14 @@ func TestEveryPointOfTheCutoverCanFail(t *testing.T) {
 	}
 	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a", "a")
 	rec := w.moved("unlucky", "b")
-	rec.Attempts = slices.DeleteFunc(rec.Attempts, func(a Attempt) bool { return strings.Contains(a.Outcome, protocol.ErrOverrun.Error()) }) // a busy machine's
-	require.Len(t, rec.Attempts, len(beforeFlip)+1)
+	last := len(rec.Attempts) - 1
+	require.GreaterOrEqual(t, last, len(beforeFlip))
+	given := slices.DeleteFunc(rec.Attempts[:last:last], func(a Attempt) bool { return !strings.Contains(a.Outcome, "injected") }) // a busy machine overruns the budget besides
+	require.Len(t, given, len(beforeFlip))
 	for i, point := range beforeFlip {
-		require.Contains(t, rec.Attempts[i].Outcome, "injected at move/cutover/"+point)
+		require.Contains(t, given[i].Outcome, "injected at move/cutover/"+point)
 	}
-	require.Equal(t, "flipped", rec.Attempts[len(beforeFlip)].Outcome)
+	require.Equal(t, "flipped", rec.Attempts[last].Outcome)
 	require.Equal(t, Equal, rec.Verification.Final)
 	tr.requireBalanced(w, w.requireServedOnce("unlucky", "a", "b"))
 }
@@ -63,6 +64,7 @@ func TestEveryPointOfTheCutoverCanFail(t *testing.T) {
 func TestSlotDroppedInTheCutover(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", "b")
+	w.budget = 3 * time.Second // all of which the attempt waits for what will not come
 	db, login := w.tenant("slotless", "a")
 	w.asOwner("a", db, trafficSchema)
 	server := w.conn("a", "postgres")
@@ -131,7 +133,7 @@ func TestLongTransactionAbortsAnAttemptOnly(t *testing.T) {
 	require.Equal(t, operation.Done, op.State, op.Error)
 	require.GreaterOrEqual(t, len(rec.Attempts), 2)
 	require.Contains(t, rec.Attempts[0].Outcome, "budget")
-	require.Less(t, float64(rec.Attempts[0].HeldMS), 5000.0)
+	require.Less(t, float64(rec.Attempts[0].HeldMS), 20_000.0, "it waits for the transaction")
 	tr.requireBalanced(w, w.requireServedOnce("slow", "a", "b"))
 }
 
@@ -173,6 +175,7 @@ func TestCancelLeavesNoTrace(t *testing.T) {
 func TestChangesBesideTheStreamAreNoticed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", "b")
+	w.budget = time.Minute // no attempt is to fail for another reason
 	db, _ := w.tenant("lively", "a")
 	w.asOwner("a", db, "CREATE TABLE d (id int PRIMARY KEY); CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n FROM d; INSERT INTO d SELECT generate_series(1, 10)")
 	changes := []string{
@@ -212,6 +215,7 @@ func TestChangesBesideTheStreamAreNoticed(t *testing.T) {
 func TestRolesAndSettingsFollow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", "b")
+	w.budget = time.Minute
 	db, _ := w.tenant("social", "a")
 	var once sync.Once
 	var login string
@@ -227,7 +231,7 @@ func TestRolesAndSettingsFollow(t *testing.T) {
 		return nil
 	}
 	rec := w.moved("social", "b")
-	require.GreaterOrEqual(t, len(rec.Attempts), 2) // on a slow machine the first is given up for the time it took
+	require.GreaterOrEqual(t, len(rec.Attempts), 2)
 	conn := w.conn("b", "postgres")
 	var same bool
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT has_database_privilege($1, $2, 'CONNECT')", login, db).Scan(&same))
@@ -394,11 +398,12 @@ func TestPgBouncerOutOfReachIsNotForgotten(t *testing.T) {
 	}
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	require.NoError(t, err)
+	defer silent.Close() //nolint:errcheck // nothing is lost with it
 	port(silent.Addr().(*net.TCPAddr).Port)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	require.Error(t, w.stage(r).Resume(ctx))
-	require.NoError(t, silent.Close())
+	port(1) // nobody listens there
 	require.NoError(t, w.stage(r).Resume(t.Context()), "one that is gone has forgotten its pause")
 }
 
@@ -423,9 +428,10 @@ func TestUndoDoesNotWaitForTheOtherSide(t *testing.T) {
 	port(1) // nobody listens there
 	_, err := w.engine.Cancel(t.Context(), op.ID, tester)
 	require.NoError(t, err)
+	source := w.conn("a", db)
 	pgtest.Eventually(t, "the source is clean", func() bool {
 		var n int
-		require.NoError(t, w.conn("a", db).QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()) + (SELECT count(*) FROM pg_publication)`).Scan(&n))
+		require.NoError(t, source.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()) + (SELECT count(*) FROM pg_publication)`).Scan(&n))
 		return n == 0
 	})
 	port(was)

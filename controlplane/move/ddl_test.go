@@ -70,13 +70,13 @@ func TestSchemaChangesWait(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", "b")
 	db, _ := w.tenant("patient", "a")
-	writer, watcher := w.conn("a", db), w.conn("a", "postgres")
+	writer, watcher, inside := w.conn("a", db), w.conn("a", "postgres"), w.conn("a", db)
 	for _, cancelled := range []bool{true, false} {
 		script(t, writer, "BEGIN; INSERT INTO public.customers (name) VALUES ('x')") // the copy waits for it
 		op, err := w.Move(t.Context(), Request{Tenant: "patient", To: "b", MaxPause: w.budget, DDL: ddlguard.Wait}, tester, "")
 		require.NoError(t, err)
 		pgtest.Eventually(t, "the guard is up", func() (up bool) {
-			require.NoError(t, w.conn("a", db).QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtname LIKE 'freehold\\_move%')").Scan(&up))
+			require.NoError(t, inside.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtname LIKE 'freehold\\_move%')").Scan(&up))
 			return up
 		})
 		done := make(chan error, 1)

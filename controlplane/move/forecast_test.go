@@ -39,6 +39,7 @@ func TestForecastIsOfWhatWasMeasuredLately(t *testing.T) {
 func TestCutoverWaitsUntilThePauseFits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", "b")
+	w.budget = 3 * time.Second // all of which the attempt waits for what does not come
 	db, login := w.tenant("swamped", "a")
 	w.asOwner("a", db, trafficSchema)
 	var once sync.Once

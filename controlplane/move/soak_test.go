@@ -189,13 +189,15 @@ func TestCancelledReverseLeavesTheSoak(t *testing.T) {
 		}
 		return nil
 	}
-	back := w.reverse(op.ID, time.Hour)
-	require.Eventually(t, func() bool {
+	back, old := w.reverse(op.ID, time.Hour), w.conn("a", "postgres")
+	pgtest.Eventually(t, "the reverse has a link of its own", func() bool {
 		now, err := w.engine.Get(t.Context(), back.ID)
+		require.NoError(t, err)
+		require.False(t, now.State.Final(), now.Error)
 		var n int
-		require.NoError(t, w.conn("a", "postgres").QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE database = $1", db).Scan(&n))
-		return err == nil && (now.State.Final() || now.Step == "cutover" && n > 0)
-	}, time.Minute, 10*time.Millisecond)
+		require.NoError(t, old.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE database = $1", db).Scan(&n))
+		return now.Step == "cutover" && n > 0
+	})
 	_, err := w.engine.Cancel(t.Context(), back.ID, tester)
 	require.NoError(t, err)
 	back, _ = w.ended(back)

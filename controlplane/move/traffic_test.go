@@ -113,7 +113,7 @@ func (tr *traffic) failed(ctx context.Context, err error) {
 
 // write is one transaction in one round trip, as the data plane's are.
 func (tr *traffic) write(ctx context.Context, conn *pgx.Conn, who string, id uuid.UUID) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	b := &pgx.Batch{}
 	b.Queue("SELECT set_config('role', $1, true)", shard.RWRole(tr.db))

@@ -162,8 +162,9 @@ func TestVerifyAcrossTheCutover(t *testing.T) {
 	require.NoError(t, err)
 	<-begun
 	letGo()
+	home := w.conn("b", "postgres")
 	pgtest.Eventually(t, "the tenant is at the target", func() bool {
-		fenced, err := shard.Fenced(t.Context(), w.conn("b", "postgres"), db)
+		fenced, err := shard.Fenced(t.Context(), home, db)
 		return err == nil && !fenced
 	})
 	w.asOwner("b", db, "UPDATE d SET v = 'written at the target'")
