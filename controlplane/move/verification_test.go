@@ -26,8 +26,10 @@ func (w *world) heldBeforeCutover(req Request) (_ *operation.Operation, letGo fu
 	old, gate := w.hit, make(chan struct{})
 	letGo = sync.OnceFunc(func() { close(gate) })
 	w.t.Cleanup(letGo)
+	var held atomic.Bool
 	w.hit = func(name string) error {
 		if name == "move/cutover/hold" {
+			held.Store(true)
 			<-gate
 		}
 		return old(name)
@@ -39,7 +41,7 @@ func (w *world) heldBeforeCutover(req Request) (_ *operation.Operation, letGo fu
 		now, err := w.engine.Get(w.t.Context(), op.ID)
 		require.NoError(w.t, err)
 		require.False(w.t, now.State.Final(), now.Error)
-		return now.Step == "cutover"
+		return held.Load() // its rehearsal, which sets the target's sequences, is behind it
 	})
 	return op, letGo
 }
