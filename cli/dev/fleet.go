@@ -34,10 +34,11 @@ type Fleet struct {
 	catalogLogin, auditLogin, lookup, adminToken, nodeToken, natsToken secret.Login
 
 	catalog       *postgresPart
-	shards        []*shardUnit
 	migrationsDir string
 	jwksURL       atomic.Value // string
 
+	parts   sync.RWMutex // guards what there is, which grows
+	shards  []*shardUnit
 	members map[string]*member
 	names   []string // in the order of starting
 
@@ -169,9 +170,7 @@ func (f *Fleet) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.shards = append(f.shards, u)
-		f.add(u.postgres.name, u.postgres)
-		f.add(u.bouncer.name, u.bouncer)
+		f.addShard(u)
 	}
 	if f.opts.ExternalNATS == "" {
 		f.add(natsPart, f.newNATS())
@@ -187,6 +186,8 @@ func (f *Fleet) prepare(ctx context.Context) error {
 }
 
 func (f *Fleet) add(name string, p part) {
+	f.parts.Lock()
+	defer f.parts.Unlock()
 	f.members[name] = &member{name: name, part: p}
 	f.names = append(f.names, name)
 }
@@ -197,7 +198,11 @@ func (f *Fleet) startAll(ctx context.Context, chains ...[]string) error {
 	for _, chain := range chains {
 		g.Go(func() error {
 			for _, name := range chain {
-				if err := f.startOne(ctx, f.members[name]); err != nil {
+				m, err := f.member(name)
+				if err != nil {
+					return err
+				}
+				if err := f.startOne(ctx, m); err != nil {
 					return err
 				}
 			}
@@ -249,6 +254,8 @@ func (f *Fleet) Stop(ctx context.Context) error {
 
 func (f *Fleet) stopOrder() [][]*member {
 	var order [5][]*member
+	f.parts.RLock()
+	defer f.parts.RUnlock()
 	for _, name := range f.names {
 		at := 3 // Postgres, NATS, issuer
 		switch {
@@ -265,10 +272,16 @@ func (f *Fleet) stopOrder() [][]*member {
 }
 
 // Names lists the parts in the order in which they are started.
-func (f *Fleet) Names() []string { return append([]string(nil), f.names...) }
+func (f *Fleet) Names() []string {
+	f.parts.RLock()
+	defer f.parts.RUnlock()
+	return append([]string(nil), f.names...)
+}
 
 func (f *Fleet) member(name string) (*member, error) {
+	f.parts.RLock()
 	m := f.members[name]
+	f.parts.RUnlock()
 	if m == nil {
 		return nil, fmt.Errorf("%w: %q", ErrNoPart, name)
 	}
@@ -346,6 +359,8 @@ func (f *Fleet) Info() Info {
 		info.DataplaneURLs = append(info.DataplaneURLs, f.urlOf(n))
 		info.OpsURLs = append(info.OpsURLs, f.urlOf(n+opsSuffix))
 	}
+	f.parts.RLock()
+	defer f.parts.RUnlock()
 	for _, u := range f.shards {
 		info.Shards = append(info.Shards, ShardInfo{ID: u.id,
 			PostgresDSN:       u.postgres.server.DSN("postgres"),

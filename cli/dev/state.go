@@ -63,6 +63,14 @@ func (s *state) settle(o Options) error {
 	return s.save()
 }
 
+// grow makes the fleet one shard larger, and names it.
+func (s *state) grow() (id string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Shards++
+	return fmt.Sprintf("s%d", s.Shards), s.saveLocked()
+}
+
 func (s *state) shardIDs() []string {
 	ids := make([]string, s.Shards)
 	for i := range ids {
