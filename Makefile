@@ -16,6 +16,10 @@ LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # An older Go fetches the version that go.mod asks for (Debian's doesn't unless told).
 GOTOOLCHAIN ?= auto
 export GOTOOLCHAIN
+# A program with the race detector sleeps for a second when it ends, for races
+# of its last moment; the tests run hundreds of programs.
+GORACE ?= atexit_sleep_ms=10
+export GORACE
 
 .PHONY: help
 help: ## list the targets

@@ -22,6 +22,10 @@ type withPostgres struct{ m *testing.M }
 
 func (w withPostgres) Run() int { return pgtest.Run(w.m.Run) }
 
+// atOnce has commands that are built with the race detector end when they have
+// ended, and not a second later.
+const atOnce = "GORACE=atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	testscript.Main(withPostgres{m}, map[string]func(){
 		"tenant-ops": func() { os.Exit(cli.Main(os.Args[1:])) },
@@ -31,7 +35,7 @@ func TestMain(m *testing.M) {
 // Scripts run the real program. Those in testdata/alone have no fleet.
 func TestScriptsWithoutAFleet(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/alone", Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": checkStatus}, Setup: func(env *testscript.Env) error {
-		env.Vars = append(env.Vars, "TMPDIR="+env.WorkDir)
+		env.Vars = append(env.Vars, atOnce, "TMPDIR="+env.WorkDir)
 		return nil
 	}})
 }
@@ -45,7 +49,7 @@ func TestScriptsWithAFleet(t *testing.T) {
 			tb := env.T().(testing.TB) //nolint:errcheck,forcetypeassert // testscript.Run's T is one
 			f := admintest.Start(tb, catalogtest.Open(tb))
 			env.Values["fleet"] = f
-			env.Vars = append(env.Vars, "TMPDIR="+env.WorkDir, "TENANT_OPS_URL="+f.URL, "TENANT_OPS_TOKEN="+admintest.Token(adminapi.RoleAdmin))
+			env.Vars = append(env.Vars, atOnce, "TMPDIR="+env.WorkDir, "TENANT_OPS_URL="+f.URL, "TENANT_OPS_TOKEN="+admintest.Token(adminapi.RoleAdmin))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
