@@ -53,6 +53,8 @@ type Config struct {
 	MoveMaxLagMB  int `yaml:"move_max_lag_mb" env:"FREEHOLD_MOVE_MAX_LAG_MB"`
 	// SoakMaxWALMB bounds the log, in MB, that a shard keeps so that a tenant can be taken back.
 	SoakMaxWALMB int `yaml:"soak_max_wal_mb" env:"FREEHOLD_SOAK_MAX_WAL_MB"`
+	// MeasureEvery is the time between looks at what a shard and its tenants use; negative: nobody looks.
+	MeasureEvery time.Duration `yaml:"measure_every" env:"FREEHOLD_MEASURE_EVERY"`
 	// Workers is how many operations this replica runs at once, 2 at least; a third of
 	// them is never held by moves, clones and comparisons.
 	Workers int `yaml:"workers" env:"FREEHOLD_WORKERS"`
@@ -78,6 +80,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.MoveGrace, 10*time.Minute)
 	config.Default(&c.MoveMaxLagMB, 256)
 	config.Default(&c.SoakMaxWALMB, 4096)
+	config.Default(&c.MeasureEvery, 10*time.Second)
 	config.Default(&c.Workers, 6)
 	config.Default(&c.LeaseFor, 5*time.Second)
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/rebalance"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/usage"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/telemetry"
@@ -102,7 +103,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.url = "http://" + listener.Addr().String()
 
 	registry := telemetry.NewRegistry()
-	registry.MustRegister(&figures{store: s.store, log: s.log})
+	registry.MustRegister(&figures{store: s.store, log: s.log}, usage.NewCollector(s.store))
 	engine := operation.New(s.store, operation.Options{Worker: s.cfg.Name, LeaseFor: s.cfg.LeaseFor, Workers: s.cfg.Workers,
 		Registry: registry, Logger: s.log})
 	fleet := shard.New(s.store, secrets)
@@ -132,6 +133,9 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.run(life, "provisioning", tenants.Run)
 	s.run(life, "soaks", moves.Run)
 	s.run(life, "access", tenantAccess.Run)
+	if s.cfg.MeasureEvery > 0 {
+		s.run(life, "measuring", usage.New(s.store, fleet, s.nats, usage.Options{Keeper: s.cfg.Name, Every: s.cfg.MeasureEvery, Logger: s.log}).Run)
+	}
 	go func() {
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("admin API: %w", err))

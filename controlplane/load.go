@@ -3,6 +3,7 @@ package controlplane
 import (
 	"net"
 	"net/url"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,6 +36,7 @@ func (c *Config) Validate() error {
 	check(c.DeleteGrace > 0 && c.MoveGrace > 0, "delete_grace, move_grace: must be positive")
 	check(c.MoveMaxActive >= 0 && c.MoveMaxLagMB > 0, "move_max_active, move_max_lag_mb: must not be negative, the lag not 0")
 	check(c.SoakMaxWALMB > 0, "soak_max_wal_mb: must be positive")
+	check(c.MeasureEvery < 0 || c.MeasureEvery >= 100*time.Millisecond, "measure_every: %s: want 100ms at least, or less than nothing for never", c.MeasureEvery)
 	check(c.Workers > 0 && c.LeaseFor > 0, "workers, lease_for: must be positive")
 	return faults.Err(what)
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -160,6 +161,7 @@ func (f *Fleet) newControlPlane(name string) *served {
 		cfg := controlplane.Config{
 			Name: name, Listen: loopback(port), CatalogDSN: f.catalogDSN(), AuditDSN: f.auditDSN(), NATSURL: f.natsURL(),
 			SecretsDir: f.dir.secrets(), MigrationsDir: f.migrationsDir, TokensFile: f.tokensFile(), PGBinDir: f.clientPrograms(),
+			MeasureEvery: 2 * time.Second, // somebody looks on
 		}
 		cfg.Defaults()
 		if f.opts.ControlPlane != nil {

@@ -13,7 +13,7 @@
 // so often, those tenants whose figures have changed.
 //
 // Import law: of this module, usage imports shardmap, internal packages, and
-// controlplane/catalog, shard, balance and move/pace.
+// controlplane/catalog, balance and move/pace.
 package usage
 
 import (

@@ -26,6 +26,7 @@ var law = []struct {
 	{"router", []string{"shardmap", "shardmap/", "internal/"}},
 	{"dataplane", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane/"}},
 	{"dataplane/", []string{"shardmap", "shardmap/", "internal/", "router", "dataplane/"}},
+	{"dataplane/meter", []string{"shardmap", "internal/traffic"}},
 	{"controlplane", []string{"shardmap", "shardmap/", "internal/", "controlplane/"}},
 	{"controlplane/", []string{"shardmap", "internal/", "controlplane/"}},
 	// The packages of the control plane build on each other in this order.
@@ -37,6 +38,7 @@ var law = []struct {
 	{"controlplane/balance", []string{"shardmap"}},
 	{"controlplane/balance/", []string{"shardmap", "controlplane/balance"}},
 	{"controlplane/shard", []string{"shardmap", "internal/", "controlplane/catalog"}},
+	{"controlplane/usage", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/balance", "controlplane/move/pace"}},
 	{"controlplane/clone", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/shard", "controlplane/provision", "controlplane/access",
 		"controlplane/move/data", "controlplane/move/pace", "controlplane/move/schema", "controlplane/move/survey"}},
 	{"controlplane/move/protocol", []string{"controlplane/operation"}},
