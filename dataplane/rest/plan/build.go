@@ -73,9 +73,10 @@ type Request struct {
 	Answer Answer
 }
 
-// maxDefaultRows bounds an insert whose rows have different keys and want
-// defaults: each of its rows is a parameter of its own.
-const maxDefaultRows = 10_000
+// maxDefaultCells bounds an insert whose rows have different keys and want
+// defaults: each of its rows is a parameter of its own, each value in it an
+// expression of its own, and the shard's memory is everybody's.
+const maxDefaultCells = 20_000
 
 // Build resolves every name of a request. Its errors are the dialect's faults.
 func Build(s *schema.Schema, req *Request) (*Plan, error) {

@@ -136,14 +136,18 @@ func (w *writer) update(u *Update) *writer {
 // the body leaves it out, or is read from JSON by a function.
 func (w *writer) rowsOf(relation *schema.Relation, columns []*schema.Column, array bool, param int) *writer {
 	into := "record"
-	populate := !slices.ContainsFunc(relation.Columns, func(c schema.Column) bool { return c.DomainNotNull }) && !slices.ContainsFunc(columns, readsJSON)
 	if array {
 		into = "recordset"
 	}
-	if !populate {
+	if !populates(relation, columns) {
 		return w.text("pg_catalog.json_to_" + into + "(").ref(param).text(") ").record(columns)
 	}
 	return w.text("pg_catalog.json_populate_" + into + "(NULL::").relation(relation).text(", ").ref(param).text(") r")
+}
+
+// populates tells whether the relation's own row type can read the values of columns.
+func populates(relation *schema.Relation, columns []*schema.Column) bool {
+	return !slices.ContainsFunc(relation.Columns, func(c schema.Column) bool { return c.DomainNotNull }) && !slices.ContainsFunc(columns, readsJSON)
 }
 
 func (w *writer) record(columns []*schema.Column) *writer {
@@ -163,8 +167,10 @@ func (w *writer) record(columns []*schema.Column) *writer {
 }
 
 // values renders each row apart, so that Postgres applies the defaults it has
-// now to what a row leaves out.
+// now to what a row leaves out. A value is a selection only where it must be:
+// Postgres plans each of those by itself, in ten times the memory.
 func (w *writer) values(in *Insert) *writer {
+	whole := populates(in.Into, in.Columns)
 	for i, row := range in.Rows.Rows {
 		if i > 0 {
 			w.text(", ")
@@ -181,6 +187,10 @@ func (w *writer) values(in *Insert) *writer {
 				continue
 			}
 			used = true
+			if whole {
+				w.text("(pg_catalog.json_populate_record(NULL::").relation(in.Into).text(", ").ref(param).text(")).").ident(column.Name)
+				continue
+			}
 			w.text("(SELECT ").given(column).text(" FROM ").rowsOf(in.Into, in.Columns, false, param).text(")")
 		}
 		if !used { // Postgres wants every parameter to occur

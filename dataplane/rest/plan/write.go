@@ -25,13 +25,13 @@ func (b *builder) insert() (*Insert, error) {
 		names = intersect(names, b.req.Body.AllKeys())
 		in.Defaults = !uniform
 	}
-	if in.Defaults && len(b.req.Body.Rows) > maxDefaultRows {
-		return nil, pgrst.InvalidBody("Too many rows with different keys for missing=default").
-			WithHint("Send fewer rows, or rows with the same keys.")
-	}
 	var err error
 	if in.Columns, err = b.written(names); err != nil {
 		return nil, err
+	}
+	if in.Defaults && in.cells() > maxDefaultCells {
+		return nil, pgrst.InvalidBody("Too many rows with different keys for missing=default").
+			WithHint("Send fewer rows, or rows with the same keys.")
 	}
 	if b.req.Resolution == Refuse {
 		return in, nil
@@ -52,6 +52,16 @@ func (b *builder) insert() (*Insert, error) {
 		in.Conflict.Columns = append(in.Conflict.Columns, c)
 	}
 	return in, nil
+}
+
+// cells is what Postgres has to plan of an insert whose rows are values by
+// themselves: about 10 KB each.
+func (in *Insert) cells() int {
+	each := 1
+	if !populates(in.Into, in.Columns) { // a selection
+		each = 10
+	}
+	return len(in.Rows.Rows) * len(in.Columns) * each
 }
 
 // put is an upsert of the one row that the filters name by its primary key; other
