@@ -168,10 +168,14 @@ func (st *state) setDown(tenants []int32) {
 	if len(left) > 0 {
 		st.relieve()
 	}
+	vain := 0
 	for _, t := range left {
 		if s := st.seek(t); s != none {
 			st.put(t, s)
-		} else if !st.makeRoom(t, func(sh *shard) Vector { return sh.limit }, anywhere) {
+		} else if vain < hopeless && st.makeRoom(t, func(sh *shard) Vector { return sh.limit }, anywhere) {
+			vain = 0
+		} else {
+			vain++
 			st.refused = append(st.refused, st.refusal(t))
 			delete(st.why, t)
 			st.put(t, st.home[t])
@@ -190,6 +194,9 @@ func (st *state) bulk(t int32) (most float64) {
 	}
 	return most
 }
+
+// hopeless is for how many tenants in a row room is made in vain, until it is made for no other.
+const hopeless = 32
 
 // tries bounds the shards on which room is made for one tenant.
 const tries = 16

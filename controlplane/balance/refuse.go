@@ -3,6 +3,7 @@ package balance
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/freehold-db/freehold/shardmap"
@@ -57,28 +58,49 @@ func (e *InfeasibleError) Error() string {
 	return "infeasible: " + strings.Join(lines, "; ")
 }
 
-// obstacle tells what keeps the tenant from arriving at the shard as it is now; "" if nothing.
+// obstacle tells what keeps the tenant from arriving at the shard as it is now, and how; "" if nothing.
 func (st *state) obstacle(t, s int32) (Constraint, string) {
+	c := st.bar(t, s)
 	sh, k := &st.shards[s], st.kind(t)
-	if sh.State != Active {
-		return ByState, fmt.Sprintf("%s is %s", sh.ID, sh.State)
+	switch c {
+	case "":
+		return "", ""
+	case ByState:
+		return c, fmt.Sprintf("%s is %s", sh.ID, sh.State)
+	case ByExclusive:
+		if sh.exclusives > 0 {
+			return c, fmt.Sprintf("%s belongs to one tenant alone", sh.ID)
+		}
+		return c, fmt.Sprintf("the tenant wants a shard to itself, and %s has %d tenants", sh.ID, len(sh.members))
+	case ByApart:
+		return c, fmt.Sprintf("%s has a tenant of the group %s already", sh.ID, k.Apart)
+	case ByCapacity:
+		u := st.tenants[t].use()
+		d, _ := sh.full(&u)
+		return c, fmt.Sprintf("%s has no room: %s would be %s of at most %s", sh.ID, d, figure(d, sh.load[d]+u[d]), figure(d, sh.limit[d]))
 	}
-	if c, detail := k.refuses(sh.Shard); c != "" {
-		return c, detail
-	}
+	return k.refuses(sh.Shard)
+}
+
+// bar is the constraint that keeps the tenant from arriving at the shard as it is now; "" if none.
+func (st *state) bar(t, s int32) Constraint {
+	sh, k := &st.shards[s], st.kind(t)
 	switch {
-	case sh.exclusives > 0:
-		return ByExclusive, fmt.Sprintf("%s belongs to one tenant alone", sh.ID)
-	case k.Exclusive && len(sh.members) > 0:
-		return ByExclusive, fmt.Sprintf("the tenant wants a shard to itself, and %s has %d tenants", sh.ID, len(sh.members))
+	case sh.State != Active:
+		return ByState
+	case !st.classes[k.class].fits[s]:
+		c, _ := k.refuses(sh.Shard)
+		return c
+	case sh.exclusives > 0 || k.Exclusive && len(sh.members) > 0:
+		return ByExclusive
 	case k.group != 0 && st.apart[groupAt{k.group, s}] > 0:
-		return ByApart, fmt.Sprintf("%s has a tenant of the group %s already", sh.ID, k.Apart)
+		return ByApart
 	}
 	u := st.tenants[t].use()
-	if d, full := sh.full(&u); full {
-		return ByCapacity, fmt.Sprintf("%s has no room: %s would be %s of at most %s", sh.ID, d, figure(d, sh.load[d]+u[d]), figure(d, sh.limit[d]))
+	if _, full := sh.full(&u); full {
+		return ByCapacity
 	}
-	return "", ""
+	return ""
 }
 
 // full tells in which dimension u is most too much for the shard.
@@ -98,16 +120,18 @@ var order = []Constraint{ByState, ByRegion, ByClass, ByLabel, ByExclusive, ByApa
 // refusal works out why no shard may take the tenant.
 func (st *state) refusal(t int32) Refusal {
 	r := Refusal{Tenant: st.tenants[t].ID, Constraint: ByState, Detail: "there is no shard"}
-	deepest := -1
+	deepest, last := -1, none
 	counts := map[Constraint]int{}
-	for s := range st.shards {
-		c, detail := st.obstacle(t, int32(s)) //nolint:gosec // fleets have thousands of shards
+	for i := range st.shards {
+		s := int32(i) //nolint:gosec // fleets have thousands of shards
+		c := st.bar(t, s)
 		counts[c]++
-		for i, o := range order {
-			if o == c && i > deepest {
-				deepest, r.Constraint, r.Detail = i, c, detail
-			}
+		if at := slices.Index(order, c); at > deepest {
+			deepest, last = at, s
 		}
+	}
+	if last != none {
+		r.Constraint, r.Detail = st.obstacle(t, last)
 	}
 	if n := counts[r.Constraint]; n > 1 {
 		r.Detail += fmt.Sprintf("; so it is with %d shards, and the other %d don't come into question", n, len(st.shards)-n)
