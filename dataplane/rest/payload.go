@@ -21,6 +21,9 @@ const (
 	typeCSV  = "text/csv"
 )
 
+// csvGrows is how many times the bound of a body may become of CSV.
+const csvGrows = 8
+
 // rawTypes are the bodies that only a function with one unnamed argument takes, by its type.
 var rawTypes = map[string]string{"text/plain": "text", "text/xml": "xml", "application/octet-stream": "bytea"}
 
@@ -52,13 +55,13 @@ func (h *Handler) readBody(c *gin.Context, req *request) error {
 		return pgrst.InvalidBody("The body could not be read").WithCause(err) // cut off, or badly chunked
 	}
 	if req.Action == plan.ActionCall {
-		return req.readArgs(mediaType, text)
+		return req.readArgs(mediaType, text, csvGrows*h.maxBody(id))
 	}
 	switch mediaType {
 	case typeJSON:
 		req.Body, err = body.Parse(text)
 	case typeCSV:
-		req.Body, err = body.ParseCSV(text)
+		req.Body, err = body.ParseCSV(text, csvGrows*h.maxBody(id))
 	case typeForm:
 		req.Body, _, err = body.ParseForm(text)
 	default:
@@ -71,8 +74,8 @@ func notReadable(contentType string) error {
 	return pgrst.InvalidBody("Content-Type not acceptable: " + clip(contentType))
 }
 
-// readArgs takes a function's arguments from its body.
-func (req *request) readArgs(mediaType string, text []byte) error {
+// readArgs takes a function's arguments from its body; mostCSV bounds what becomes of CSV.
+func (req *request) readArgs(mediaType string, text []byte, mostCSV int64) error {
 	var err error
 	switch mediaType {
 	case typeJSON:
@@ -82,7 +85,7 @@ func (req *request) readArgs(mediaType string, text []byte) error {
 		}
 		req.Args.Body, err = body.Value(text)
 	case typeCSV:
-		req.Args.Body, err = body.ParseCSV(text)
+		req.Args.Body, err = body.ParseCSV(text, mostCSV)
 	case typeForm:
 		values, formErr := parseForm(text)
 		if formErr != nil {

@@ -27,8 +27,10 @@ func Value(text []byte) (*Body, error) {
 }
 
 // ParseCSV reads rows under a line of column names. A field NULL is null; all
-// others are text. Its error is an [*Error].
-func ParseCSV(text []byte) (*Body, error) {
+// others are text. The names are in each row of the JSON that becomes of it, so a
+// few bytes can be without end: more than most bytes are refused. Its error is
+// an [*Error].
+func ParseCSV(text []byte, most int64) (*Body, error) {
 	if !utf8.Valid(text) { // to encode it as JSON would change it
 		return nil, &Error{Reason: "a CSV body is not valid UTF-8"}
 	}
@@ -44,6 +46,10 @@ func ParseCSV(text []byte) (*Body, error) {
 	if len(records) == 0 {
 		return nil, &Error{Reason: "a CSV body begins with the names of its columns"}
 	}
+	names := make([][]byte, len(records[0]))
+	for i, name := range records[0] {
+		names[i] = append(appendString(nil, name), ':')
+	}
 	out := []byte{'['}
 	for i, record := range records[1:] {
 		if i > 0 {
@@ -54,7 +60,10 @@ func ParseCSV(text []byte) (*Body, error) {
 			if j > 0 {
 				out = append(out, ',')
 			}
-			out = append(appendString(out, records[0][j]), ':')
+			if int64(len(out)+len(names[j])+len(field)) > most {
+				return nil, &Error{Reason: "the rows of a CSV body are too large as JSON: send fewer at once"}
+			}
+			out = append(out, names[j]...)
 			if field == "NULL" {
 				out = append(out, "null"...)
 			} else {

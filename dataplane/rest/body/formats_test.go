@@ -3,6 +3,7 @@ package body_test
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,12 +17,12 @@ func TestFormats(t *testing.T) {
 		"a\n":                           `[]`,
 		"é\n\u2028":                     `[{"é":"\u2028"}]`,
 	} {
-		b, err := body.ParseCSV([]byte(text))
+		b, err := body.ParseCSV([]byte(text), 1<<20)
 		require.NoError(t, err, text)
 		require.JSONEq(t, want, string(b.Text))
 	}
 	for _, text := range []string{"", "a,b\n1", "a\n\"", "a\n\xff", "a\n\x00"} {
-		b, err := body.ParseCSV([]byte(text))
+		b, err := body.ParseCSV([]byte(text), 1<<20)
 		require.ErrorIs(t, err, body.ErrInvalid, "%q: %v", text, b)
 	}
 	b, values, err := body.ParseForm([]byte("a=1&b=x+y&a=2"))
@@ -39,13 +40,27 @@ func TestFormats(t *testing.T) {
 	require.ErrorIs(t, err, body.ErrInvalid)
 }
 
+// A long name stands in every row.
+func TestCSVIsBounded(t *testing.T) {
+	name, rows := strings.Repeat("n", 1000), strings.Repeat("1\n", 1000)
+	b, err := body.ParseCSV([]byte(name+"\n"+rows), 1<<20)
+	require.NoError(t, err)
+	require.Len(t, b.Rows, 1000)
+	require.LessOrEqual(t, len(b.Text), 1<<20)
+	_, err = body.ParseCSV([]byte(name+"\n"+rows+rows), 1<<20)
+	require.ErrorIs(t, err, body.ErrInvalid)
+	// This would be a hundred gigabytes.
+	_, err = body.ParseCSV([]byte(strings.Repeat("n", 500_000)+"\n"+strings.Repeat("1\n", 250_000)), 8<<20)
+	require.ErrorIs(t, err, body.ErrInvalid)
+}
+
 // Whatever comes, an accepted body is JSON.
 func FuzzFormats(f *testing.F) {
 	for _, seed := range []string{"a,b\n1,NULL", "a=1&b=%20", `[1,"x"]`, "\xff", "\"", "a\n\"\n\"", "=&="} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		csv, csvErr := body.ParseCSV(text)
+		csv, csvErr := body.ParseCSV(text, 1<<20)
 		form, _, formErr := body.ParseForm(text)
 		value, valueErr := body.Value(text)
 		for _, r := range []struct {
