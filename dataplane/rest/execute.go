@@ -96,7 +96,14 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 	ready := skip(results, before)
 	rows := 0
 	if ready && skip(results, len(up.settings)) && results.NextResult() {
-		rows = out.take(results.ResultReader(), explained, h.maxAnswer(id))
+		switch r := results.ResultReader(); {
+		case out.plan.ByRow():
+			rows = out.gather(r, h.maxAnswer(id))
+		case out.plan.Tagged():
+			rows = out.takeTag(r)
+		default:
+			rows = out.take(r, explained, h.maxAnswer(id))
+		}
 		if count.SQL != "" && results.NextResult() {
 			out.takeGuess(results.ResultReader())
 		}

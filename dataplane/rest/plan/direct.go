@@ -7,10 +7,25 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
 
-// direct tells whether p reads the one row of a primary key as it is. Then no
+// ByRow tells whether p's statement returns every row by itself, as the JSON of
+// its one column, for the caller to make an array of: that takes Postgres a
+// quarter less time than to gather them, which it has better uses for. The
+// array is written as Postgres does it: [row, \n row].
+func (p *Plan) ByRow() bool {
+	return p.Write == nil && p.Call == nil && p.Explain == nil && p.Answer.Body && p.Answer.Format == JSON && !p.Answer.StripNulls &&
+		(p.Answer.Count == NoCount || p.Answer.Count == PlannedCount) && !p.runsSQL()
+}
+
+// Tagged tells whether p's statement returns nothing at all, for nothing is
+// asked of what it inserts but the number of rows, which its command tag has.
+func (p *Plan) Tagged() bool {
+	return p.Calm() && p.Explain == nil && !p.Answer.Body && !p.Answer.Location && !p.Answer.Singular
+}
+
+// ByKey tells whether p reads the one row of a primary key as it is. Then no
 // page has to be cut out of the rows before they are represented, which saves
 // Postgres a sixth of the work.
-func (p *Plan) direct() bool {
+func (p *Plan) ByKey() bool {
 	r := &p.Read
 	return p.Write == nil && p.Call == nil && p.Answer.Count == NoCount && r.From.Kind == schema.Table &&
 		r.whole() && r.Page.Offset == 0 && (r.Page.Limit < 0 || r.Page.Limit >= unbounded) && r.oneByKey()

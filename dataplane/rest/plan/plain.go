@@ -9,8 +9,11 @@ import (
 
 // Plain tells whether p runs no SQL but its own: no trigger, function, view,
 // policy or type of the tenant's has a say. Then nobody is there who could read
-// a setting of the request or write anything. What it is not sure of is not plain.
+// a setting of the request or write anything else. What it is not sure of is not plain.
 func (p *Plan) Plain() bool {
+	if in, ok := p.Write.(*Insert); ok {
+		return in.Into.Blind && p.Calm()
+	}
 	return p.Write == nil && p.Call == nil && p.Answer.Handler == nil && (p.Answer.Format == JSON || p.Answer.Format == CSV) && p.Read.plain()
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/freehold-db/freehold/dataplane/rest/body"
 	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/dataplane/rest/query"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
@@ -15,6 +16,9 @@ const guardedAndPlain = `{"Relations": [
 	 "Columns": [{"Name": "id", "Type": "integer", "Base": "int4"}, {"Name": "g", "Type": "integer", "Base": "int4"}, {"Name": "words", "Type": "text", "Base": "text"}],
 	 "Keys": [{"Name": "pk", "Kind": "p", "Columns": ["id"]},
 	          {"Name": "fk", "Kind": "f", "Columns": ["g"], "ToSchema": "public", "ToName": "guarded", "ToColumns": ["id"]}]},
+	{"Schema": "public", "Name": "calm", "Kind": "r", "Plain": true, "Calm": true, "Columns": [{"Name": "id", "Type": "integer", "Base": "int4"}]},
+	{"Schema": "public", "Name": "blind", "Kind": "r", "Plain": true, "Calm": true, "Blind": true, "Columns": [{"Name": "id", "Type": "integer", "Base": "int4"}],
+	 "Keys": [{"Name": "pk", "Kind": "p", "Columns": ["id"]}]},
 	{"Schema": "public", "Name": "guarded", "Kind": "r", "Columns": [{"Name": "id", "Type": "integer", "Base": "int4"}],
 	 "Keys": [{"Name": "pk", "Kind": "p", "Columns": ["id"]}]}],
 	"Functions": [{"Schema": "public", "Name": "computed", "Volatility": "s", "Type": "text", "Base": "text",
@@ -36,6 +40,37 @@ func TestPlain(t *testing.T) {
 	require.False(t, planned(t, s, "guarded", "").Plain())
 }
 
+// An insert of which nothing is asked back is no more than that; where something
+// is, it is asked for in one row; and only where a table reads no settings there are none.
+func TestPlainInsert(t *testing.T) {
+	s, err := schema.Parse([]byte(guardedAndPlain))
+	require.NoError(t, err)
+	b, err := body.Parse([]byte(`{"id":1}`))
+	require.NoError(t, err)
+	q, err := query.Parse("")
+	require.NoError(t, err)
+	insert := func(table string, adjust func(*plan.Request)) *plan.Plan {
+		req := &plan.Request{Action: plan.ActionInsert, Relation: schema.Name{Schema: "public", Name: table}, Query: q, Body: b, Answer: plan.Answer{Body: true, MaxAffected: -1}}
+		adjust(req)
+		p, err := plan.Build(s, req)
+		require.NoError(t, err)
+		return p
+	}
+	minimal := func(*plan.Request) {}
+	for table, want := range map[string]struct{ plain, tagged bool }{"blind": {true, true}, "calm": {false, true}, "plain": {false, false}, "guarded": {false, false}} {
+		p := insert(table, minimal)
+		require.Equal(t, want.plain, p.Plain(), table)
+		require.Equal(t, want.tagged, p.Tagged(), table)
+	}
+	require.Equal(t, `INSERT INTO "public"."blind" AS t ("id") SELECT r."id" FROM pg_catalog.json_populate_record(NULL::"public"."blind", $1) r`, plan.Render(insert("blind", minimal)).SQL)
+	p := insert("blind", func(r *plan.Request) { r.Return = plan.ReturnRows })
+	require.False(t, p.Tagged())
+	require.True(t, p.Plain())
+	require.NotContains(t, plan.Render(p).SQL, "current_setting")
+	require.False(t, insert("blind", func(r *plan.Request) { r.Return = plan.ReturnHeaders }).Tagged())
+	require.False(t, insert("blind", func(r *plan.Request) { r.Accept = []plan.Media{{Type: plan.MediaObject}} }).Tagged())
+}
+
 func planned(t *testing.T, s *schema.Schema, table, raw string) *plan.Plan {
 	t.Helper()
 	q, err := query.Parse(raw)
@@ -50,7 +85,7 @@ func TestDirect(t *testing.T) {
 	s, err := schema.Parse([]byte(guardedAndPlain))
 	require.NoError(t, err)
 	stmt := plan.Render(planned(t, s, "plain", "id=eq.1&words=eq.x"))
-	require.Equal(t, `SELECT pg_catalog.count(*), coalesce(pg_catalog.json_agg(s.*), '[]') FROM "public"."plain" s WHERE (s."id" = $1) AND (s."words" = $2)`, stmt.SQL)
+	require.Equal(t, `SELECT pg_catalog.row_to_json(s.*) FROM "public"."plain" s WHERE (s."id" = $1) AND (s."words" = $2)`, stmt.SQL)
 	require.Equal(t, [][]byte{[]byte("1"), []byte("x")}, stmt.Params)
 	for _, raw := range []string{"", "id=gt.1", "id=not.eq.1", "words=eq.x", "or=(id.eq.1,id.eq.2)", "id=eq.1&select=id", "id=eq.1&select=*,guarded(id)", "id=eq(any).{1,2}"} {
 		require.Contains(t, plan.Render(planned(t, s, "plain", raw)).SQL, " FROM (SELECT ", raw)

@@ -16,8 +16,9 @@ type Statement struct {
 	Params [][]byte
 }
 
-// The columns of the one row that a [Statement] returns. Those at the end that
-// would be null are left out: each costs a small read a hundredth.
+// The columns of the one row that a [Statement] returns, but for plans that are
+// [Plan.ByRow] or [Plan.Tagged]. Those at the end that would be null are left
+// out: each costs a small read a hundredth.
 const (
 	ColumnRows     = iota // rows of the page, or rows written
 	ColumnBody            // the rows as JSON, or null
@@ -46,6 +47,10 @@ const updatedSetting = "coalesce(nullif(pg_catalog.current_setting('freehold.upd
 // r is the body's rows, s what is selected.
 func Render(p *Plan) Statement {
 	w := &writer{sql: make([]byte, 0, 512), alias: "t", call: p.Call}
+	if p.Tagged() {
+		w.insert(p.Write.(*Insert)) //nolint:errcheck,forcetypeassert // nothing else is tagged
+		return Statement{SQL: string(w.sql), Params: w.params}
+	}
 	switch {
 	case p.Write != nil:
 		w.text("WITH w AS (").write(p).text(") ")
@@ -54,15 +59,13 @@ func Render(p *Plan) Statement {
 		w.text("WITH w AS (SELECT t.* FROM ").callSource(p.Call).text(") ")
 		w.written = p.Read.From
 	}
-	w.text("SELECT ").rows(p).text(", ").body(p).text(", ").total(p).text(", ").inserted(p).text(", ").location(p)
-	if p.runsSQL() {
-		w.text(responseSettings)
-	}
-	for bytes.HasSuffix(w.sql, []byte(", NULL")) {
-		w.sql = w.sql[:len(w.sql)-len(", NULL")]
+	if p.ByRow() {
+		w.text("SELECT pg_catalog.row_to_json(s.*)")
+	} else {
+		w.inOneRow(p)
 	}
 	switch {
-	case p.direct():
+	case p.ByKey():
 		w.alias = "s"
 		w.text(" FROM ").relation(p.Read.From).text(" s").where(p.Read.Where)
 	case p.values():
@@ -71,6 +74,17 @@ func Render(p *Plan) Statement {
 		w.text(" FROM (").read(&p.Read).text(") s")
 	}
 	return Statement{SQL: string(w.sql), Params: w.params}
+}
+
+// inOneRow renders the columns of the one row.
+func (w *writer) inOneRow(p *Plan) {
+	w.text("SELECT ").rows(p).text(", ").body(p).text(", ").total(p).text(", ").inserted(p).text(", ").location(p)
+	if p.runsSQL() {
+		w.text(responseSettings)
+	}
+	for bytes.HasSuffix(w.sql, []byte(", NULL")) {
+		w.sql = w.sql[:len(w.sql)-len(", NULL")]
+	}
 }
 
 // RenderCount is the selection whose number of rows Postgres is to guess, to be

@@ -13,7 +13,7 @@ const responseSettings = ", pg_catalog.current_setting('response.headers', true)
 // runsSQL tells whether the tenant's own SQL has a say in the answer: that of
 // triggers, functions or views. To ask after every read of a table costs too much.
 func (p *Plan) runsSQL() bool {
-	return p.Write != nil || p.Call != nil || p.Read.From.Kind == schema.View || p.Answer.Handler != nil
+	return p.Write != nil && !p.Calm() || p.Call != nil || p.Read.From.Kind == schema.View || p.Answer.Handler != nil
 }
 
 func (w *writer) rows(p *Plan) *writer {

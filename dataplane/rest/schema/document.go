@@ -18,7 +18,7 @@ type document struct {
 type documentRelation struct {
 	Schema, Name, Kind string
 	Hidden, Plain      bool
-	Calm               bool
+	Calm, Blind        bool
 	Writable           int
 	Columns            []Column
 	Keys               []documentKey
@@ -87,7 +87,7 @@ func Parse(text []byte) (*Schema, error) {
 func byName(a, b Column) int { return strings.Compare(a.Name, b.Name) }
 
 func (d *documentRelation) relation() *Relation {
-	r := &Relation{Name: Name{d.Schema, d.Name}, Kind: Kind(d.Kind), Columns: d.Columns, Plain: d.Plain, Calm: d.Calm, Writable: d.Writable, hidden: d.Hidden, origins: d.Origins}
+	r := &Relation{Name: Name{d.Schema, d.Name}, Kind: Kind(d.Kind), Columns: d.Columns, Plain: d.Plain, Calm: d.Calm, Blind: d.Calm && d.Blind, Writable: d.Writable, hidden: d.Hidden, origins: d.Origins}
 	slices.SortFunc(r.Columns, byName)
 	for _, k := range d.Keys {
 		switch k.Kind {

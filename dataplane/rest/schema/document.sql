@@ -71,17 +71,26 @@ SELECT coalesce(json_agg(json_build_object(
            AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace)
-           AND NOT EXISTS (
-            SELECT FROM (SELECT 'pg_attrdef'::pg_catalog.regclass, d.oid, pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid
-                   UNION ALL SELECT 'pg_constraint'::pg_catalog.regclass, k.oid, pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x')
-                   UNION ALL SELECT 'pg_class'::pg_catalog.regclass, i.indexrelid, CASE WHEN i.indexprs IS NOT NULL OR i.indpred IS NOT NULL THEN pg_catalog.pg_get_indexdef(i.indexrelid) END FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid) e(class, oid, text)
-             WHERE e.text ~* 'set_config|advisory'
-                OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = e.class AND d.objid = e.oid
-                    AND d.refclassid IN ('pg_proc'::pg_catalog.regclass, 'pg_operator'::pg_catalog.regclass, 'pg_opclass'::pg_catalog.regclass, 'pg_opfamily'::pg_catalog.regclass))),
+           AND NOT coalesce(run.loud, false),
+         'Blind', NOT coalesce(run.asks, false),
          'Writable', CASE WHEN c.relkind IN ('v', 'f') THEN pg_catalog.pg_relation_is_updatable(c.oid, true) WHEN c.relkind = 'm' THEN 0 ELSE 28 END,
          'Columns', coalesce(cols.doc, '[]'), 'Keys', coalesce(keys.doc, '[]'), 'Origins', origins.doc)
        ORDER BY c.nspname, c.relname), '[]')
   FROM relation c
+  LEFT JOIN LATERAL (
+       -- What asks the session may be any function that is not known to ask nothing; names that are looked up by the search path ask, too.
+       SELECT bool_or(e.text ~* 'set_config|advisory'
+                OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = e.class AND d.objid = e.oid
+                    AND d.refclassid IN ('pg_proc'::pg_catalog.regclass, 'pg_operator'::pg_catalog.regclass, 'pg_opclass'::pg_catalog.regclass, 'pg_opfamily'::pg_catalog.regclass))) AS loud,
+              bool_or(pg_catalog.replace(bare.text, '''''::regclass', '') ~* '::("|reg|pg_catalog)|current_schema'
+                OR EXISTS (SELECT FROM pg_catalog.regexp_matches(bare.text, '([\w$."]+)\(', 'g') m WHERE pg_catalog.lower(m[1]) <> ALL (
+                    '{nextval,now,clock_timestamp,statement_timestamp,transaction_timestamp,gen_random_uuid,random,coalesce,nullif,greatest,least,
+                      length,char_length,octet_length,lower,upper,btrim,ltrim,rtrim,left,right,md5,abs,round,floor,ceil,mod,extract,date_part,
+                      array_length,cardinality,num_nulls,num_nonnulls,jsonb_typeof,json_typeof,jsonb_array_length,numeric,varying,character,bpchar,bit,time,timestamp}'))) AS asks
+         FROM (SELECT 'pg_attrdef'::pg_catalog.regclass, d.oid, pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid
+               UNION ALL SELECT 'pg_constraint'::pg_catalog.regclass, k.oid, pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x')
+               UNION ALL SELECT 'pg_class'::pg_catalog.regclass, i.indexrelid, CASE WHEN i.indexprs IS NOT NULL OR i.indpred IS NOT NULL THEN pg_catalog.pg_get_indexdef(i.indexrelid) END FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid) e(class, oid, text)
+        CROSS JOIN LATERAL (SELECT pg_catalog.regexp_replace(pg_catalog.regexp_replace(e.text, '''([^'']|'''')*''', '''''', 'g'), '"([^"]|"")*"', '""', 'g')) bare(text)) run ON true
   LEFT JOIN LATERAL (
        SELECT json_agg(json_build_object(
                 'Name', a.attname, 'Type', pg_catalog.format_type(a.atttypid, -1), 'Base', coalesce(b.typname, t.typname),

@@ -60,6 +60,8 @@ type Relation struct {
 	Plain bool
 	// Calm: inserting runs no trigger, rule, function or type of the tenant's.
 	Calm bool
+	// Blind: and what it does run, defaults and checks, reads no setting of the request's session.
+	Blind bool
 	// handlers make other media types of its rows, by media type.
 	handlers map[string]*Handler
 	// Computed are the columns that functions of a row make, by name.

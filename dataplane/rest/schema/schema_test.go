@@ -190,7 +190,14 @@ func BenchmarkDigest(b *testing.B) {
 
 func TestCalmTables(t *testing.T) {
 	c := connect(t)
-	exec(t, c, `CREATE TABLE other (id int PRIMARY KEY);
+	exec(t, c, `CREATE TABLE other (id int PRIMARY KEY); CREATE SEQUENCE "a ""b"" (c";
+CREATE TABLE usual (id bigint DEFAULT nextval('"a ""b"" (c"') PRIMARY KEY, "odd(" text DEFAULT 'it''s set_(x)' CHECK ("odd(" <> 'current_schema' AND length("odd(") < 10), n numeric(5,2) DEFAULT 1.5, v varchar(9) DEFAULT coalesce('a', lower('B')), u uuid DEFAULT gen_random_uuid());
+CREATE UNIQUE INDEX ON usual (lower(v)) WHERE id > 0;
+CREATE TABLE asking (id int, who text DEFAULT current_setting('request.jwt.claims', true));
+CREATE TABLE checking (id int CHECK (id::text <> current_setting('request.method')));
+CREATE TABLE indexed (id int, t text); CREATE INDEX ON indexed ((t || '(')) WHERE quote_ident(t) <> '';
+CREATE TABLE looking (id int, t text CHECK (t::regclass IS NOT NULL));
+CREATE TABLE generated (id int, t text GENERATED ALWAYS AS (repeat('x', id)) STORED);
 CREATE TABLE calm (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text NOT NULL DEFAULT current_user CHECK (length(note) < 100), at timestamptz DEFAULT now(), k int UNIQUE REFERENCES other (id));
 CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE restless (id int DEFAULT mine())`)
 	document, err := value(t.Context(), c, documentSQL, public.literal)
@@ -200,4 +207,11 @@ CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE rest
 	require.True(t, s.Relation(Name{"public", "calm"}).Calm)
 	require.True(t, s.Relation(Name{"public", "other"}).Calm)
 	require.False(t, s.Relation(Name{"public", "restless"}).Calm)
+	for name, blind := range map[string]bool{
+		"other": true, "calm": true, "usual": true, "indexed": false, "asking": false, "checking": false, "looking": false,
+		"generated": false, // perhaps, but nobody said so of repeat
+		"restless":  false,
+	} {
+		require.Equal(t, blind, s.Relation(Name{"public", name}).Blind, name)
+	}
 }
