@@ -131,7 +131,9 @@ func (c *claim) end(t *try, i int) error {
 		}
 		switch {
 		case t.undo:
-			r.Data = t.data
+			if r.Data = t.data; t.receipt != nil {
+				r.Receipt = t.receipt
+			}
 			c.undoNext(r, i-1)
 		case r.CancelRequested && !r.PastNoReturn:
 			r.Data = t.data // what the step learned, its Undo needs

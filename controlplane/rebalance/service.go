@@ -2,7 +2,7 @@
 // kept, plans for the running fleet and their carrying out, and explanations.
 //
 // Import law: of this module, rebalance imports shardmap, internal packages, and
-// controlplane/catalog, operation, placement, balance and what is below it, and move.
+// controlplane/catalog, operation, placement, usage, balance and what is below it, and move.
 package rebalance
 
 import (
@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/placement"
+	"github.com/freehold-db/freehold/controlplane/usage"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -38,11 +40,17 @@ var (
 type Options struct {
 	Now    func() time.Time // [time.Now]
 	Logger *slog.Logger     // [slog.Default()]
+	// Bearable is what shards may show before a run begins no more moves there.
+	Bearable usage.Bounds
+	// Tick is how often a run looks whether its moves have ended [1 s], AutoEvery
+	// how often auto mode looks for something to do [30 s].
+	Tick, AutoEvery time.Duration
+	Registry        prometheus.Registerer // gets the figures of runs [none are shown]
 }
 
 // Moves is what the service needs of moving (*move.Service).
 type Moves interface {
-	Move(ctx context.Context, req move.Request, actor catalog.Actor, requestKey string) (*operation.Operation, error)
+	MoveTx(ctx context.Context, tx pgx.Tx, req move.Request, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 }
 
 // Service is one replica's. Any number may run on one catalog. All methods are safe for concurrent use.
@@ -53,12 +61,16 @@ type Service struct {
 	now    func() time.Time
 	log    *slog.Logger
 	whole  chan struct{} // places of those who read and plan the whole fleet
+
+	bearable        usage.Bounds
+	tick, autoEvery time.Duration
+	count           counters
 }
 
 // atOnce bounds those who read and plan the whole fleet at the same time.
 const atOnce = 2
 
-// New makes the service.
+// New makes the service and registers its kind with the engine.
 func New(store *catalog.Store, engine *operation.Engine, moves Moves, opt Options) *Service {
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -66,7 +78,16 @@ func New(store *catalog.Store, engine *operation.Engine, moves Moves, opt Option
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}
-	return &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger, whole: make(chan struct{}, atOnce)}
+	if opt.Tick <= 0 {
+		opt.Tick = time.Second
+	}
+	if opt.AutoEvery <= 0 {
+		opt.AutoEvery = 30 * time.Second
+	}
+	s := &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger, whole: make(chan struct{}, atOnce),
+		bearable: opt.Bearable, tick: opt.Tick, autoEvery: opt.AutoEvery, count: newCounters(opt.Registry)}
+	operation.Register(engine, s.runKind())
+	return s
 }
 
 // Snapshot reads the whole fleet and its policy, as of one moment.
