@@ -15,8 +15,9 @@ import (
 // baseScript hardens a copy of template0 into [TemplateBase]. A change of it needs a new baseVersion.
 //
 // What a login can see of others through backend statistics and locks is taken
-// away; large objects have no owner role's default privileges and don't
-// travel with logical replication, so there are none.
+// away, and so is what lets those who only read write to the log that all share;
+// large objects have no owner role's default privileges and don't travel with
+// logical replication, so there are none.
 const baseScript = `
 SET LOCAL search_path = pg_catalog;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
@@ -44,7 +45,7 @@ BEGIN
       OR p.proname IN ('pg_stat_get_activity', 'pg_stat_get_wal_senders', 'pg_stat_get_wal_receiver', 'pg_stat_get_subscription',
         'pg_stat_get_progress_info', 'pg_lock_status', 'pg_prepared_xact', 'pg_get_replication_slots', 'pg_stat_get_replication_slot',
         'pg_blocking_pids', 'pg_safe_snapshot_blocking_pids', 'pg_tablespace_databases', 'pg_notification_queue_usage',
-        'pg_show_replication_origin_status')
+        'pg_show_replication_origin_status', 'pg_logical_emit_message')
       OR p.proname ~ '^pg_stat_get_(backend|db)_' OR p.proname = 'pg_tablespace_size')
   LOOP EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f); END LOOP;
   FOR v IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind = 'v' AND (
