@@ -16,8 +16,10 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
+// tendEvery is how often each shard is looked after; tests have less patience.
+var tendEvery = 3 * time.Second
+
 const (
-	tendEvery  = 3 * time.Second // how often each shard is looked after
 	tendFor    = 10 * time.Minute
 	maxBackoff = time.Minute // between tries at a shard that fails
 	restFor    = 20 * time.Millisecond

@@ -1,0 +1,5 @@
+package provision
+
+import "time"
+
+func init() { tendEvery = 300 * time.Millisecond }
