@@ -27,7 +27,7 @@ type pool struct {
 	idle  []*conn // last used last, and first to be used again
 	queue *queue  // requests waiting for a connection; nil: none
 	open  int32   // connections open or being opened
-	dials int32   // of them being opened, at the tenant's epoch
+	dials int32   // of them being opened or new, at the tenant's epoch
 }
 
 // queue holds the waiting requests of one pool in order of arrival.
@@ -61,6 +61,7 @@ type conn struct {
 	wire *wire
 	pool *pool
 	idle *list.Element // in server.idle; nil: in use
+	new  bool          // counts as being opened still
 	free time.Time     // idle since
 }
 
@@ -173,11 +174,29 @@ func (r *Router) seat(p *pool, shard shardmap.ShardID) (victim []*conn, ok bool)
 	return victim, true
 }
 
-// dialsAtOnce bounds the connections of one login that are being opened. When
-// its requests come all at once, as after a hold, the first one to be open
-// serves many of them in the time that one more login takes, and is open later
-// the more logins it has to share the processors with.
-const dialsAtOnce = 1
+// dialsAtOnce bounds the connections of one login that are being opened, or are
+// new. When its requests come all at once, as after a hold, the first one to be
+// open serves many of them in the time that one more login takes, and its first
+// answer is there later the more logins it has to share the processors with: a
+// server that just began reads its catalogs. A connection is new until its first
+// request is over, or newFor has passed.
+const (
+	dialsAtOnce = 1
+	newFor      = 20 * time.Millisecond
+)
+
+// settle has a connection that was new be like any other, and makes room for
+// the next one to be opened.
+func (r *Router) settle(c *conn) (gone []*conn) {
+	if !c.new {
+		return nil
+	}
+	c.new = false
+	if c.Placement.Epoch == c.pool.of.epoch {
+		c.pool.dials--
+	}
+	return r.serve()
+}
 
 // longestIdle returns the shard with the connection that has been idle longest.
 func (r *Router) longestIdle() (from *server) {
@@ -218,6 +237,10 @@ func (r *Router) drop(c *conn) {
 			p.idle = nil
 		}
 	}
+	if c.new && c.Placement.Epoch == c.pool.of.epoch {
+		c.pool.dials--
+	}
+	c.new = false
 	delete(r.conns, c)
 	r.uncount(c.pool, c.Placement.Shard)
 }
@@ -348,7 +371,7 @@ func (r *Router) end(c *conn) {
 	}
 	var gone []*conn
 	if sound {
-		gone = r.park(c)
+		gone = append(r.park(c), r.settle(c)...)
 	} else {
 		r.cleanUp(c)
 		r.drop(c)

@@ -314,6 +314,41 @@ func TestNewPlacement(t *testing.T) {
 	}))
 }
 
+// Of requests that come all at once the first connection serves one before
+// another is opened, unless that takes long.
+func TestOneNewConnectionAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), newFake()
+		p := w.settle(1, "s1", 1)
+		r, _ := fakeRouter(t, w, f, router.Config{TenantConns: 3})
+		var wg sync.WaitGroup
+		answer := make(chan struct{})
+		for range 10 {
+			wg.Go(func() {
+				if err := r.Do(t.Context(), p.Tenant, router.ReadWrite, func(ctx context.Context, c *router.Conn) error {
+					<-answer
+					return query(ctx, c)
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		require.Equal(t, 1, r.Stats().Open)
+		answer <- struct{}{}
+		synctest.Wait()
+		require.Equal(t, 2, r.Stats().Open, "the first one has answered")
+		time.Sleep(15 * time.Millisecond)
+		require.Equal(t, 2, r.Stats().Open)
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		require.Equal(t, 3, r.Stats().Open, "the second one takes its time")
+		close(answer)
+		wg.Wait()
+		require.Equal(t, 3, f.dials)
+	})
+}
+
 func TestPanicLosesNothing(t *testing.T) {
 	w, f := newWorld(), newFake()
 	p := w.settle(1, "s1", 1)
