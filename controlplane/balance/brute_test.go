@@ -69,25 +69,48 @@ func reachable(f *balance.Fleet, p balance.Policy) bool {
 // A plan is refused only where there is none, but for a few in a hundred: those
 // that take several tenants stepping aside for each other.
 func TestRefusalsAgainstEveryWayThereIs(t *testing.T) {
-	tiny := rapid.Custom(func(t *rapid.T) *balance.Fleet { return drawFleet(t, 3, 5) })
-	p := balance.DefaultPolicy()
-	possible, missed := 0, 0
-	for seed := range 400 {
-		f := tiny.Example(seed)
-		_, err := balance.Make(f, &p, balance.Ask{Now: now})
-		if !reachable(f, p) {
-			require.Error(t, err, "seed %d: planned what is impossible", seed)
-			continue
-		}
-		possible++
-		if err != nil {
-			missed++
-			t.Logf("seed %d: possible, and refused: %v", seed, err)
-		}
+	for name, draw := range map[string]func(*rapid.T) *balance.Fleet{
+		"odd":   func(t *rapid.T) *balance.Fleet { return drawFleet(t, 3, 5) },
+		"tight": tightFleet,
+	} {
+		t.Run(name, func(t *testing.T) {
+			tiny, p := rapid.Custom(draw), balance.DefaultPolicy()
+			possible, missed := 0, 0
+			for seed := range 400 {
+				f := tiny.Example(seed)
+				_, err := balance.Make(f, &p, balance.Ask{Now: now})
+				if !reachable(f, p) {
+					require.Error(t, err, "seed %d: planned what is impossible", seed)
+					continue
+				}
+				possible++
+				if err != nil {
+					missed++
+					t.Logf("seed %d: possible, and refused: %v", seed, err)
+				}
+			}
+			t.Logf("%d of %d were possible, %d of those were refused", possible, 400, missed)
+			require.Greater(t, possible, 100)
+			require.Less(t, missed, possible/25)
+		})
 	}
-	t.Logf("%d of %d were possible, %d of those were refused", possible, 400, missed)
-	require.Greater(t, possible, 100)
-	require.Less(t, missed, possible/25)
+}
+
+// tightFleet draws fleets with a shard to be emptied and hardly any room for who was on it.
+func tightFleet(t *rapid.T) *balance.Fleet {
+	f := &balance.Fleet{}
+	for i := range rapid.IntRange(3, 4).Draw(t, "shards") {
+		f.Shards = append(f.Shards, balance.Shard{
+			ID: shardmap.ShardID(fmt.Sprintf("s%d", i+1)), State: balance.Active, Region: rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "region"),
+			Capacity: balance.Vector{balance.Bytes: rapid.SampledFrom([]float64{50, 75}).Draw(t, "bytes")},
+		})
+	}
+	f.Shards[0].State = balance.Draining
+	for i := range rapid.IntRange(4, 7).Draw(t, "tenants") {
+		n := balance.Needs{Region: rapid.SampledFrom([]string{"", "", "", "us"}).Draw(t, "region"), Apart: rapid.SampledFrom([]string{"", "", "a", "b"}).Draw(t, "apart")}
+		f.Tenants = append(f.Tenants, tenant(fmt.Sprintf("t%d", i+1), rapid.SampledFrom(f.Shards).Draw(t, "shard").ID, rapid.SampledFrom([]float64{5, 10, 20, 30}).Draw(t, "bytes"), n))
+	}
+	return f
 }
 
 // What a plan leads to against the best of all placements.

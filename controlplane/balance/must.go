@@ -172,7 +172,7 @@ func (st *state) setDown(tenants []int32) {
 	for _, t := range left {
 		if s := st.seek(t); s != none {
 			st.put(t, s)
-		} else if vain < hopeless && st.makeRoom(t, func(sh *shard) Vector { return sh.limit }, anywhere) {
+		} else if vain < hopeless && st.makeRoom(t, chain, func(sh *shard) Vector { return sh.limit }, anywhere) {
 			vain = 0
 		} else {
 			vain++
@@ -196,48 +196,4 @@ func (st *state) bulk(t int32) (most float64) {
 }
 
 // hopeless is for how many tenants in a row room is made in vain, until it is made for no other.
-const hopeless = 32
-
-// tries bounds the shards on which room is made for one tenant.
-const tries = 16
-
-// makeRoom puts a tenant that is in the air on a shard that others leave for it,
-// to where they are accepted. The shard carries no more than most then.
-func (st *state) makeRoom(t int32, most func(sh *shard) Vector, accept func(s int32, u *Vector) bool) bool {
-	u := st.tenants[t].use()
-	var shards []int32
-	for _, p := range st.classes[st.kind(t).class].pools {
-		for _, s := range st.pools[p].shards {
-			if st.welcome(t, s) {
-				shards = append(shards, s)
-			}
-		}
-	}
-	slices.SortStableFunc(shards, func(a, b int32) int {
-		return cmp.Compare(st.cost(&st.shards[a], &u), st.cost(&st.shards[b], &u))
-	})
-	tried := 0
-	for _, s := range shards {
-		left := most(&st.shards[s])
-		left.sub(&u)
-		if slices.Min(left[:]) < 0 {
-			continue // too large for it, were it alone
-		}
-		if tried++; tried > tries {
-			return false
-		}
-		why := cause{kind: ForRoom, detail: "makes room for " + string(st.tenants[t].ID)}
-		gone, done := st.shed(s, left, why, len(st.shards), accept)
-		if done {
-			st.put(t, s)
-			return true
-		}
-		for _, o := range gone { // as it was
-			if st.home[o] == s {
-				delete(st.why, o)
-			}
-			st.move(o, s)
-		}
-	}
-	return false
-}
+const hopeless = 16

@@ -102,10 +102,13 @@ func (st *state) bearable(sh *shard) Vector {
 // that does not do, it takes what at least makes things better, and goes on.
 func (st *state) relieveShard(s int32) (moved bool) {
 	sh := &st.shards[s]
+	elsewhere := func(t int32) int32 {
+		return st.look(t, patience, func(r int32, u *Vector) bool { return r != s && st.within(r, u) })
+	}
 	moved = st.rehouse(s)
 	for range len(sh.members) + 1 {
 		most := st.bearable(sh)
-		gone, done := st.shed(s, most, cause{kind: st.overKind(sh)}, patience, st.within)
+		gone, done := st.shed(s, most, cause{kind: st.overKind(sh)}, elsewhere)
 		moved = moved || len(gone) > 0
 		if done {
 			return moved
@@ -152,7 +155,7 @@ func (st *state) rehouseOne(t, s int32) bool {
 		st.put(t, to)
 		return true
 	}
-	if st.makeRoom(t, func(sh *shard) Vector { return sh.band }, st.within) {
+	if st.makeRoom(t, 0, func(sh *shard) Vector { return sh.band }, st.within) {
 		return true
 	}
 	st.put(t, s)

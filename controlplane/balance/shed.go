@@ -15,8 +15,8 @@ const misses = 64
 
 // shed moves tenants off the shard until it carries no more than most, or nobody
 // is left who could go, and returns who went. It takes the one with the best
-// relief per byte each time, to where it is best placed and accepted.
-func (st *state) shed(s int32, most Vector, why cause, refusals int, accept func(s int32, u *Vector) bool) (gone []int32, done bool) {
+// relief per byte each time, to where find says (none: nowhere).
+func (st *state) shed(s int32, most Vector, why cause, find func(t int32) int32) (gone []int32, done bool) {
 	sh := &st.shards[s]
 	excess, any := sh.excess(&most)
 	if !any {
@@ -25,13 +25,14 @@ func (st *state) shed(s int32, most Vector, why cause, refusals int, accept func
 	whole := excess
 	// What they use lies all over the memory: it is fetched once, side by side.
 	queue, uses := st.queue[:0], st.uses[:0]
+	st.queue, st.uses = nil, nil // find may shed others
+	defer func() { st.queue, st.uses = queue, uses }()
 	for _, t := range sh.members {
 		if !st.fixed[t] {
 			queue = append(queue, relief{tenant: t, use: int32(len(uses))}) //nolint:gosec // a fleet has fewer than 2^31 tenants
 			uses = append(uses, st.tenants[t].use())
 		}
 	}
-	st.queue, st.uses = queue, uses
 	weigh := func() {
 		for i := range queue {
 			queue[i].worth = sh.relief(&uses[queue[i].use], &excess, &whole)
@@ -50,7 +51,7 @@ func (st *state) shed(s int32, most Vector, why cause, refusals int, accept func
 			continue
 		}
 		queue.pop()
-		to := st.look(t, refusals, func(r int32, u *Vector) bool { return r != s && accept(r, u) })
+		to := find(t)
 		if to == none {
 			missed++
 			continue

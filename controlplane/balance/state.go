@@ -37,6 +37,7 @@ type state struct {
 	ahead   []int32 // of look, kept for the next
 	queue   reliefs // of shed, likewise
 	uses    []Vector
+	trail   []leg // moves since makeRoom began
 }
 
 type groupAt struct{ group, shard int32 }
@@ -168,6 +169,7 @@ func (st *state) lift(t int32) {
 }
 
 func (st *state) move(t, s int32) {
+	st.trail = append(st.trail, leg{t, st.at[t]})
 	st.lift(t)
 	st.put(t, s)
 }
