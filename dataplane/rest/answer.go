@@ -251,29 +251,23 @@ func contentLocation(req *request) string {
 		return path
 	}
 	params := strings.Split(req.rawQuery, "&")
-	var pairs [][2]string
-	for _, param := range params {
+	pairs := make([][2]string, len(params))
+	for i, param := range params {
 		key, value, _ := strings.Cut(param, "=")
-		k, v := query.Unescape(key), query.Unescape(value)
-		if i := slices.IndexFunc(pairs, func(p [2]string) bool { return p[0] == k }); i >= 0 {
-			pairs[i][1] += "\x00" + v // one of a name: its values are a list
-			continue
-		}
-		pairs = append(pairs, [2]string{k, v})
+		pairs[i] = [2]string{query.Unescape(key), query.Unescape(value)}
 	}
 	slices.SortStableFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	b := make([]byte, 0, len(path)+2*len(req.rawQuery))
 	b = append(b, path...)
 	for i, pair := range pairs {
-		b = append(b, "?&"[min(i, 1)])
-		b = appendEncoded(b, pair[0])
-		b = append(b, '=')
-		for j, value := range strings.Split(pair[1], "\x00") {
-			if j > 0 {
-				b = append(b, ',')
-			}
-			b = appendEncoded(b, value)
+		if i > 0 && pair[0] == pairs[i-1][0] { // one of a name: its values are a list
+			b = append(b, ',')
+		} else {
+			b = append(b, "?&"[min(i, 1)])
+			b = appendEncoded(b, pair[0])
+			b = append(b, '=')
 		}
+		b = appendEncoded(b, pair[1])
 	}
 	return string(b)
 }
