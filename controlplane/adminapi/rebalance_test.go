@@ -125,13 +125,16 @@ func TestPlansForTheFleet(t *testing.T) {
 	for n := range 12 {
 		catalogtest.AddTenant(t, f.Store, shardmap.TenantID(fmt.Sprintf("t%02d", n)), "s1", n)
 	}
+	f.measured(1e9, 0.25)
 	made := into[api.RebalancePlan](t, f.want(201, "POST", "/v1/rebalance/plans", ""))
 	require.Equal(t, 6, made.MoveCount)
+	require.InDelta(t, 6e9, made.Bytes, 1)
 	whole := into[api.WholePlan](t, f.want(200, "GET", "/v1/rebalance/plans/"+made.ID, ""))
 	require.Equal(t, made, whole.RebalancePlan)
 	require.Len(t, whole.Moves, 6)
-	require.Contains(t, whole.Moves[0].Detail, "s1 carries 2.00 × its even share of databases")
+	require.Contains(t, whole.Moves[0].Detail, "s1 carries 2.00 × its even share of bytes")
 	require.Equal(t, 12, whole.Shards[0].Before.Tenants)
+	require.InDelta(t, 3, whole.Shards[0].Before.Load.Load, 0.01)
 	require.Equal(t, 6, whole.Shards[1].After.Tenants)
 	require.InDelta(t, 2, whole.WorstBefore, 0.01)
 	require.InDelta(t, 1, whole.WorstAfter, 0.01)
@@ -183,7 +186,7 @@ func TestTenantsAreExplained(t *testing.T) {
 	e := into[api.TenantPlacement](t, f.want(200, "GET", "/v1/tenants/t1/placement", ""))
 	require.EqualValues(t, "s1", e.Shard)
 	require.Equal(t, "banks", e.Needs.Apart)
-	require.Contains(t, e.Here[0], "s1 carries 2.57 × its even share of databases, which is too much")
+	require.Contains(t, e.Here[0], "s1 carries 2.57 × its even share of bytes, which is too much")
 	require.EqualValues(t, "s3", e.Elsewhere[0].Shard)
 	require.Empty(t, e.Elsewhere[0].Constraint)
 	require.Equal(t, api.ShardOption{Shard: "s2", Constraint: "apart", Detail: "s2 has a tenant of the group banks already"}, e.Elsewhere[1])
@@ -196,4 +199,33 @@ func TestTenantsAreExplained(t *testing.T) {
 func (f *fleet) drain(id shardmap.ShardID) error {
 	_, err := f.Store.Pool().Exec(testContext(f.t), `update shards set state = 'draining' where id = $1`, id)
 	return err
+}
+
+// measured has every tenant use so much.
+func (f *fleet) measured(bytes, load float64) {
+	f.t.Helper()
+	_, err := f.Store.Pool().Exec(testContext(f.t), `insert into tenant_usage (tenant, shard, bytes, load)
+		select tenant, shard, $1::float8::bigint, $2 from placements`, bytes, load)
+	require.NoError(f.t, err)
+}
+
+func TestNeedsOfANewTenant(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	create := func(status int, body string) reply { return f.want(status, "POST", "/v1/tenants", body) }
+	_, err := f.Store.Pool().Exec(testContext(t), `update shards set region = 'eu' where id = 's2'`)
+	require.NoError(t, err)
+	create(200, `{"id":"a1","region":"eu","needs":{"apart":"a","pinned":true}}`)
+	require.EqualValues(t, "s2", into[api.Tenant](t, f.want(200, "GET", "/v1/tenants/a1", "")).Shard)
+	require.Equal(t, api.Needs{Region: "eu", Apart: "a", Pinned: true}, into[api.Needs](t, f.want(200, "GET", "/v1/tenants/a1/needs", "")), "also when it is moved")
+	create(200, `{"id":"a2","needs":{"apart":"a"}}`)
+	require.EqualValues(t, "s1", into[api.Tenant](t, f.want(200, "GET", "/v1/tenants/a2", "")).Shard)
+	f.unchanged(func() {
+		p := create(409, `{"id":"a3","needs":{"apart":"a"}}`).problem(t)
+		require.Equal(t, "no_room", p.Code)
+		require.Contains(t, p.Detail, "has a tenant of the group a already")
+		require.Equal(t, "no_room", create(409, `{"id":"a3","shard":"s1","needs":{"exclusive":true}}`).problem(t).Code)
+		require.Equal(t, "invalid_body", create(400, `{"id":"a3","region":"us","needs":{"region":"eu"}}`).problem(t).Code)
+		require.Equal(t, "invalid_body", create(400, `{"id":"a3","needs":{"require":{"disk":"nvme"},"forbid":{"disk":"nvme"}}}`).problem(t).Code)
+	})
 }

@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/controlplane/balance"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
+	"github.com/freehold-db/freehold/controlplane/rebalance"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
@@ -71,7 +73,7 @@ func (a *API) createTenant(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	c.about("tenant", in.ID)
-	spec := provision.CreateSpec{DisplayName: in.DisplayName, Fit: catalog.Fit{Region: in.Region, Class: in.Class}}
+	spec := provision.CreateSpec{DisplayName: in.DisplayName}
 	var err error
 	if spec.ID, err = shardmap.ParseTenantID(in.ID); err != nil {
 		return answer{}, badID(err, "/id")
@@ -87,8 +89,34 @@ func (a *API) createTenant(ctx context.Context, c *call) (answer, error) {
 			return answer{}, err
 		}
 	}
+	if spec.Needs, err = neededAtCreation(in); err != nil {
+		return answer{}, err
+	}
 	op, err := a.Tenants.Create(ctx, spec, c.actor, c.key)
 	return begun(op, err)
+}
+
+// neededAtCreation are a new tenant's needs; region and class may stand beside them.
+func neededAtCreation(in api.CreateTenant) (catalog.Needs, error) {
+	needs := catalog.Needs{}
+	if in.Needs != nil {
+		needs = catalog.Needs(*in.Needs)
+	}
+	for _, twice := range []struct {
+		pointer, short string
+		full           *string
+	}{{"/region", in.Region, &needs.Region}, {"/class", in.Class, &needs.Class}} {
+		if twice.short != "" && *twice.full != "" && *twice.full != twice.short {
+			return needs, invalidBody().At(twice.pointer, "is not the one in needs")
+		}
+		if twice.short != "" {
+			*twice.full = twice.short
+		}
+	}
+	if err := rebalance.CheckNeeds(shardmap.TenantID(in.ID), balance.Needs(needs)); err != nil {
+		return needs, invalidBody().At("/needs", err.Error())
+	}
+	return needs, nil
 }
 
 func checkName(pointer, s string) error {

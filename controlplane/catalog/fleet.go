@@ -21,12 +21,14 @@ type FleetShard struct {
 	// Spare are databases that are no living tenant's: the warm pool, what is
 	// being made, leftovers of moves, deleted tenants.
 	Spare int
+	// Figures are what was measured of it last; Trouble is why the last look failed.
+	Figures ShardFigures
+	Trouble string
 }
 
-// FleetTenant is a tenant that lives, as the planner of placement sees it.
+// FleetTenant is a tenant with a database, as the planner of placement sees it.
 type FleetTenant struct {
-	ID    shardmap.TenantID
-	Shard shardmap.ShardID
+	PlacedTenant
 	Needs *Needs     // nil: none
 	Moved *time.Time // when it came to its shard by a move; nil: never moved
 }
@@ -49,11 +51,11 @@ func (s *Store) ReadTx(ctx context.Context, fn func(ctx context.Context, tx pgx.
 }
 
 const fleetShardColumns = `s.id, s.state, s.region, s.class, s.labels, s.max_databases, coalesce(c.bytes, 0), coalesce(c.connections, 0),
-	coalesce(c.load, 0), coalesce(c.wal, 0), coalesce(c.databases, 0)`
+	coalesce(c.load, 0), coalesce(c.wal, 0), coalesce(c.databases, 0), coalesce(u.figures, '{}'), coalesce(u.trouble, '')`
 
 func (f *FleetShard) fields() []any {
 	c := &f.Capacity
-	return []any{&f.ID, &f.State, &f.Region, &f.Class, &f.Labels, &f.MaxDatabases, &c.Bytes, &c.Connections, &c.Load, &c.WAL, &c.Databases}
+	return []any{&f.ID, &f.State, &f.Region, &f.Class, &f.Labels, &f.MaxDatabases, &c.Bytes, &c.Connections, &c.Load, &c.WAL, &c.Databases, &f.Figures, &f.Trouble}
 }
 
 // FleetShards reads all shards by ID.
@@ -61,7 +63,7 @@ func (s *Store) FleetShards(ctx context.Context, tx pgx.Tx) ([]FleetShard, error
 	shards, err := many(ctx, tx, func(row pgx.CollectableRow) (f FleetShard, err error) {
 		return f, row.Scan(append(f.fields(), &f.Spare)...)
 	}, `select `+fleetShardColumns+`, coalesce(d.spare, 0)
-		from shards s left join shard_capacities c on c.shard = s.id
+		from shards s left join shard_capacities c on c.shard = s.id left join shard_usage u on u.shard = s.id
 		left join (select d.shard, count(*) as spare from databases d where d.state <> 'dropping' and not exists (
 			select from placements p where p.tenant = d.tenant and p.shard = d.shard and d.state = 'assigned' and p.state <> 'deleted')
 			group by d.shard) d on d.shard = s.id
@@ -72,11 +74,17 @@ func (s *Store) FleetShards(ctx context.Context, tx pgx.Tx) ([]FleetShard, error
 	return shards, nil
 }
 
-// EachFleetTenant calls fn with every tenant that is not deleted, by ID, until fn fails.
+// EachFleetTenant calls fn with every tenant that has a database, deleted ones
+// too, by ID, until fn fails.
 func (s *Store) EachFleetTenant(ctx context.Context, tx pgx.Tx, fn func(FleetTenant) error) error {
-	rows, err := tx.Query(ctx, `select p.tenant, p.shard, p.moved_at, n.tenant is not null, coalesce(n.region, ''), coalesce(n.class, ''),
-			n.require, n.forbid, coalesce(n.apart, ''), coalesce(n.pinned, false), coalesce(n.exclusive, false)
-		from placements p left join tenant_needs n on n.tenant = p.tenant where p.state <> 'deleted' order by p.tenant`)
+	rows, err := tx.Query(ctx, `select p.tenant, p.shard, p.state, p.moved_at, u.tenant is not null, coalesce(u.bytes, 0)::float8,
+			coalesce(greatest(u.connections, u.day_connections), 0), coalesce(greatest(u.load, u.day_load), 0),
+			coalesce(greatest(u.wal, u.day_wal), 0), coalesce(u.busy, 0),
+			n.tenant is not null, coalesce(n.region, ''), coalesce(n.class, ''), n.require, n.forbid, coalesce(n.apart, ''),
+			coalesce(n.pinned, false), coalesce(n.exclusive, false)
+		from placements p left join tenant_needs n on n.tenant = p.tenant left join tenant_usage u on u.tenant = p.tenant
+		where p.state <> 'deleted' or exists (select from tenants t where t.id = p.tenant and t.purged_at is null)
+		order by p.tenant`)
 	if err != nil {
 		return fmt.Errorf("tenants of the fleet: %w", translate(err))
 	}
@@ -85,7 +93,8 @@ func (s *Store) EachFleetTenant(ctx context.Context, tx pgx.Tx, fn func(FleetTen
 		var t FleetTenant
 		var n Needs
 		var has bool
-		if err := rows.Scan(&t.ID, &t.Shard, &t.Moved, &has, &n.Region, &n.Class, &n.Require, &n.Forbid, &n.Apart, &n.Pinned, &n.Exclusive); err != nil {
+		if err := rows.Scan(&t.Tenant, &t.Shard, &t.State, &t.Moved, &t.Measured, &t.Bytes, &t.Connections, &t.Load, &t.WAL, &t.Busy,
+			&has, &n.Region, &n.Class, &n.Require, &n.Forbid, &n.Apart, &n.Pinned, &n.Exclusive); err != nil {
 			return fmt.Errorf("tenants of the fleet: %w", err)
 		}
 		if has {

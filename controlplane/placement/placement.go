@@ -2,7 +2,7 @@
 // the policy that tenants are placed by.
 //
 // Import law: of this module, placement imports shardmap, controlplane/catalog,
-// controlplane/balance and balance/policyfile.
+// controlplane/balance and balance/policyfile, and controlplane/usage.
 package placement
 
 import (
@@ -16,6 +16,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/balance"
 	"github.com/freehold-db/freehold/controlplane/balance/policyfile"
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/usage"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -27,6 +28,8 @@ type Snapshot struct {
 	Version int64
 	// Rows are the fleet's shards as the catalog has them, in the same order.
 	Rows []catalog.FleetShard
+	// Other is what they carry beside the fleet's tenants, likewise.
+	Other []balance.Vector
 }
 
 // readFor bounds the reading of a whole fleet: a million tenants take seconds.
@@ -61,15 +64,28 @@ func ReadTx(ctx context.Context, store *catalog.Store, tx pgx.Tx) (*Snapshot, er
 	if s.Rows, err = store.FleetShards(ctx, tx); err != nil {
 		return nil, err
 	}
-	s.Fleet.Shards = make([]balance.Shard, len(s.Rows))
-	ids := make(map[shardmap.ShardID]shardmap.ShardID, len(s.Rows)) // one string for each
+	s.Fleet.Shards, s.Other = make([]balance.Shard, len(s.Rows)), make([]balance.Vector, len(s.Rows))
 	for i := range s.Rows {
+		s.Other[i] = usage.Other(catalog.ShardReading{ShardFigures: s.Rows[i].Figures})
+		s.Other[i][balance.Databases] = 0 // see Shard
 		s.Fleet.Shards[i] = s.Shard(i)
-		ids[s.Rows[i].ID] = s.Rows[i].ID
 	}
-	needs := interned{}
+	typical, needs := typical(s.Rows), interned{}
+	at := make(map[shardmap.ShardID]*balance.Shard, len(s.Rows))
+	for i := range s.Fleet.Shards {
+		at[s.Fleet.Shards[i].ID] = &s.Fleet.Shards[i]
+	}
 	err = store.EachFleetTenant(ctx, tx, func(t catalog.FleetTenant) error {
-		tenant := balance.Tenant{ID: t.ID, Shard: ids[t.Shard], Usage: balance.Vector{balance.Databases: 1}, Needs: needs.of(t.Needs)}
+		on := at[t.Shard]
+		use, busy := usage.Tenant(t.PlacedTenant, typical)
+		if t.State == shardmap.Deleted {
+			use[balance.Databases] = 0
+			for d := range use {
+				on.Other[d] += use[d]
+			}
+			return nil
+		}
+		tenant := balance.Tenant{ID: t.Tenant, Shard: on.ID, Usage: use, Needs: needs.of(t.Needs), Busy: busy}
 		if t.Moved != nil {
 			tenant.Moved = *t.Moved
 		}
@@ -79,7 +95,19 @@ func ReadTx(ctx context.Context, store *catalog.Store, tx pgx.Tx) (*Snapshot, er
 	if err != nil {
 		return nil, err
 	}
+	for i := range s.Fleet.Shards {
+		s.Other[i] = s.Fleet.Shards[i].Other
+	}
 	return s, nil
+}
+
+// typical is what a tenant is taken to use of which nothing is known.
+func typical(rows []catalog.FleetShard) balance.Vector {
+	readings := make([]catalog.ShardReading, len(rows))
+	for i := range rows {
+		readings[i].ShardFigures = rows[i].Figures
+	}
+	return usage.Typical(readings)
 }
 
 // Policy reads a stored policy.
@@ -91,16 +119,20 @@ func Policy(stored catalog.PlacementPolicy) (balance.Policy, error) {
 	return d.Policy, nil
 }
 
-// Shard is row i as the planner wants it, by the snapshot's policy.
+// Shard is row i as the planner wants it, by the snapshot's policy. What counts
+// as its databases are tenants': the warm pool comes and goes.
 func (s *Snapshot) Shard(i int) balance.Shard {
-	row := &s.Rows[i]
-	sh := balance.Shard{
-		ID: row.ID, State: balance.State(row.State), Region: row.Region, Class: row.Class, Labels: row.Labels,
-		Capacity: Vector(row.Capacity), Other: balance.Vector{balance.Databases: float64(row.Spare)},
-	}
+	sh := shardOf(&s.Rows[i], &s.Policy, s.Rows[i].Spare)
+	sh.Other = s.Other[i]
+	return sh
+}
+
+// shardOf is a shard on which so many databases are no tenant's.
+func shardOf(row *catalog.FleetShard, p *balance.Policy, spare int) balance.Shard {
+	sh := balance.Shard{ID: row.ID, State: balance.State(row.State), Region: row.Region, Class: row.Class, Labels: row.Labels, Capacity: Vector(row.Capacity)}
 	if row.MaxDatabases > 0 {
-		// The catalog itself keeps this bound, to the last database: headroom is none of it.
-		most := float64(row.MaxDatabases) / (1 - s.Policy.Headroom)
+		// The catalog itself keeps this bound, to the last database of whatever kind: headroom is none of it.
+		most := max(float64(row.MaxDatabases-spare), 0.5) / (1 - p.Headroom)
 		if c := &sh.Capacity[balance.Databases]; *c == 0 || *c > most {
 			*c = most
 		}

@@ -5,27 +5,34 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/placement"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// CreateSpec asks for a tenant. A zero Fit takes the least loaded shard.
+// CreateSpec asks for a tenant. It is put where the planner of placement would
+// put it, of the shards that fit.
 type CreateSpec struct {
 	ID          shardmap.TenantID
 	DisplayName string
-	Fit         catalog.Fit
+	// Fit narrows the choice of a shard, and is forgotten then.
+	Fit catalog.Fit
+	// Needs are what the tenant needs of its shard, for good.
+	Needs catalog.Needs
 }
 
 // createDoc is the document of a tenant-create: what was asked, then what the steps chose.
 type createDoc struct {
 	DisplayName string           `json:"display_name,omitempty"`
 	Fit         catalog.Fit      `json:"fit"`
+	Needs       catalog.Needs    `json:"needs,omitzero"`
 	Shard       shardmap.ShardID `json:"shard,omitempty"`
 	Database    string           `json:"database,omitempty"`
 }
@@ -45,7 +52,7 @@ func (s *Service) Create(ctx context.Context, spec CreateSpec, actor catalog.Act
 	if _, err := shardmap.ParseTenantID(string(spec.ID)); err != nil {
 		return nil, err
 	}
-	ospec := operation.Spec{Kind: KindCreate, Tenant: spec.ID, Data: createDoc{DisplayName: spec.DisplayName, Fit: spec.Fit},
+	ospec := operation.Spec{Kind: KindCreate, Tenant: spec.ID, Data: createDoc{DisplayName: spec.DisplayName, Fit: spec.Fit, Needs: spec.Needs},
 		Actor: actor, RequestKey: requestKey}
 	if op, err := s.repeated(ctx, ospec); op != nil || err != nil {
 		return op, err
@@ -70,17 +77,48 @@ func (s *Service) Create(ctx context.Context, spec CreateSpec, actor catalog.Act
 	if err != nil {
 		return nil, err
 	}
+	var receipt CreateReceipt
+	if op.State == operation.Done && json.Unmarshal(op.Receipt, &receipt) == nil {
+		s.desk.Placed(receipt.Placement.Shard)
+	}
 	s.Wake()
 	return op, nil
 }
 
+// wish is what a shard is wanted for.
+func wish(id shardmap.TenantID, fit catalog.Fit, needs catalog.Needs) placement.Wish {
+	return placement.Wish{GroundAsk: catalog.GroundAsk{Tenant: id, Fit: fit, Needs: needs, Builders: builders}}
+}
+
+// takenByOthers bounds how often another shard is chosen because others were
+// quicker to take the ready databases of the one before.
+const takenByOthers = 4
+
+// takeReady takes a ready database on the shard that is best for the tenant.
+func (s *Service) takeReady(ctx context.Context, tx pgx.Tx, spec CreateSpec, schema int64) (d catalog.Database, err error) {
+	w := wish(spec.ID, spec.Fit, spec.Needs)
+	w.Ready, w.SchemaVersion = true, schema
+	for range takenByOthers {
+		on, err := s.desk.Choose(ctx, tx, w)
+		if err != nil {
+			return d, err
+		}
+		d, err = s.store.TakeReady(ctx, tx, catalog.Fit{Shard: on}, schema)
+		if !errors.Is(err, catalog.ErrPoolEmpty) {
+			return d, err
+		}
+		w.Fit.Exclude = append(slices.Clip(w.Fit.Exclude), on)
+	}
+	return d, catalog.ErrPoolEmpty
+}
+
 // createWarm assigns a ready database: rows of the catalog, nothing else.
 func (s *Service) createWarm(ctx context.Context, tx pgx.Tx, spec CreateSpec, ospec operation.Spec, schema int64) (*operation.Operation, error) {
-	d, err := s.store.TakeReady(ctx, tx, spec.Fit, schema)
+	d, err := s.takeReady(ctx, tx, spec, schema)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.store.CreateTenant(ctx, tx, spec.ID, spec.DisplayName, d.Shard, d.Name)
+	p, err := s.enter(ctx, tx, spec.ID, spec.DisplayName, spec.Needs, catalog.Database{Shard: d.Shard, Name: d.Name}, ospec.Actor)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +136,15 @@ func (s *Service) createWarm(ctx context.Context, tx pgx.Tx, spec CreateSpec, os
 	return op, nil
 }
 
+// enter makes the tenant's rows.
+func (s *Service) enter(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, name string, needs catalog.Needs, d catalog.Database, actor catalog.Actor) (shardmap.Placement, error) {
+	p, err := s.store.CreateTenant(ctx, tx, id, name, d.Shard, d.Name)
+	if err == nil && !needs.None() {
+		err = s.store.SetNeeds(ctx, tx, id, needs, actor)
+	}
+	return p, err
+}
+
 // errSentTwice: the same request, sent at the same time, was first.
 var errSentTwice = errors.New("the same request was first")
 
@@ -108,7 +155,7 @@ func (s *Service) createCold(ctx context.Context, tx pgx.Tx, spec CreateSpec, os
 	} else if !errors.Is(err, catalog.ErrNotFound) {
 		return nil, err
 	}
-	if _, err := s.store.LeastLoaded(ctx, tx, spec.Fit); err != nil {
+	if _, err := s.desk.Choose(ctx, tx, wish(spec.ID, spec.Fit, spec.Needs)); err != nil {
 		return nil, err
 	}
 	if err := s.record(ctx, tx, ospec.Actor, "tenant.create", spec.ID, "accepted", ospec.Data); err != nil {
@@ -134,9 +181,10 @@ func (s *Service) reserve(ctx context.Context, r *operation.Run[createDoc]) erro
 	if err != nil {
 		return err
 	}
-	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		on, err := s.store.LeastLoaded(ctx, tx, r.Data.Fit)
-		r.Data.Shard, r.Data.Database = on.ID, newDatabaseName()
+	w := wish(r.Op.Tenant, r.Data.Fit, r.Data.Needs)
+	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		r.Data.Shard, err = s.desk.Choose(ctx, tx, w)
+		r.Data.Database = newDatabaseName()
 		return err
 	})
 	if errors.Is(err, catalog.ErrNotFound) || errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNoRoom) {
@@ -145,10 +193,19 @@ func (s *Service) reserve(ctx context.Context, r *operation.Run[createDoc]) erro
 	if err != nil {
 		return err
 	}
-	return r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	w.Fit = catalog.Fit{Shard: r.Data.Shard}
+	err = r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		// Somebody whom it must keep away from may have come first: then once more.
+		if _, err := s.desk.Choose(ctx, tx, w); err != nil {
+			return err
+		}
 		return s.store.InsertDatabase(ctx, tx, catalog.Database{Shard: r.Data.Shard, Name: r.Data.Database,
 			State: catalog.DatabaseBuilding, SchemaVersion: schema.Version})
 	})
+	if err == nil {
+		s.desk.Placed(r.Data.Shard)
+	}
+	return err
 }
 
 // unreserve drops whatever the later steps made.
@@ -184,7 +241,7 @@ func (s *Service) assign(ctx context.Context, r *operation.Run[createDoc]) error
 		return err
 	}
 	err := r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		p, err := s.store.CreateTenant(ctx, tx, r.Op.Tenant, r.Data.DisplayName, r.Data.Shard, r.Data.Database)
+		p, err := s.enter(ctx, tx, r.Op.Tenant, r.Data.DisplayName, r.Data.Needs, catalog.Database{Shard: r.Data.Shard, Name: r.Data.Database}, r.Op.Actor)
 		if err != nil {
 			return err
 		}

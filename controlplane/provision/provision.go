@@ -8,7 +8,7 @@
 // transaction; its caller writes none of its own for a success.
 //
 // Import law: of this module, provision imports shardmap, internal packages,
-// and controlplane/catalog, operation and shard.
+// and controlplane/catalog, operation, placement and shard.
 package provision
 
 import (
@@ -23,6 +23,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/placement"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
@@ -53,6 +54,7 @@ type Service struct {
 	engine  *operation.Engine
 	fleet   *shard.Fleet
 	secrets secret.Store
+	desk    *placement.Desk
 	opt     Options
 	log     *slog.Logger
 	wake    chan struct{} // a warm pool was taken from
@@ -63,7 +65,7 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, sec
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}
-	s := &Service{store: store, engine: engine, fleet: fleet, secrets: secrets, opt: opt, log: opt.Logger, wake: make(chan struct{}, 1)}
+	s := &Service{store: store, engine: engine, fleet: fleet, secrets: secrets, desk: placement.NewDesk(store), opt: opt, log: opt.Logger, wake: make(chan struct{}, 1)}
 	operation.Register(engine, s.createKind())
 	operation.Register(engine, s.suspendKind())
 	operation.Register(engine, s.resumeKind())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
@@ -146,19 +147,32 @@ func (e Edit) checked() (Edit, error) {
 		return e, err
 	}
 	for id, n := range e.Tenants {
-		words := []string{n.Region, n.Class, n.Apart}
-		for _, labels := range []map[string]string{n.Require, n.Forbid} {
-			for k, v := range labels {
-				words = append(words, k, v)
-			}
-		}
-		for _, w := range words {
-			if len(w) > maxWord || slices.ContainsFunc([]rune(w), func(r rune) bool { return !unicode.IsPrint(r) }) {
-				return e, fmt.Errorf("%w policy: tenant %s: a name is longer than %d bytes or has characters that are not printable", balance.ErrInvalid, id, maxWord)
-			}
+		if err := printable(id, n); err != nil {
+			return e, err
 		}
 	}
 	return e, nil
+}
+
+// CheckNeeds refuses needs that no policy file could have. Errors: balance.ErrInvalid.
+func CheckNeeds(id shardmap.TenantID, n balance.Needs) error {
+	_, err := Edit{Tenants: map[shardmap.TenantID]balance.Needs{id: n}}.checked()
+	return err
+}
+
+func printable(id shardmap.TenantID, n balance.Needs) error {
+	words := []string{n.Region, n.Class, n.Apart}
+	for _, labels := range []map[string]string{n.Require, n.Forbid} {
+		for k, v := range labels {
+			words = append(words, k, v)
+		}
+	}
+	for _, w := range words {
+		if len(w) > maxWord || strings.ContainsFunc(w, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return fmt.Errorf("%w policy: tenant %s: a name is longer than %d bytes or has characters that are not printable", balance.ErrInvalid, id, maxWord)
+		}
+	}
+	return nil
 }
 
 // maxWord bounds names of regions, classes, labels and groups, in bytes.

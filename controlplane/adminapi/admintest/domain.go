@@ -19,6 +19,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/placement"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/secret"
@@ -30,6 +31,7 @@ import (
 type Domain struct {
 	store  *catalog.Store
 	engine *operation.Engine
+	desk   *placement.Desk
 	// Creates counts calls of Create that changed something.
 	Creates atomic.Int64
 	// Gate lets moves end; until it is closed their first step waits.
@@ -45,7 +47,7 @@ type moveDoc struct {
 }
 
 func newDomain(store *catalog.Store, opt operation.Options) *Domain {
-	d := &Domain{store: store, engine: operation.New(store, opt), Gate: make(chan struct{})}
+	d := &Domain{store: store, desk: placement.NewDesk(store), engine: operation.New(store, opt), Gate: make(chan struct{})}
 	for _, kind := range []string{provision.KindCreate, provision.KindSuspend, provision.KindResume, provision.KindDelete, provision.KindRestore} {
 		operation.Register(d.engine, operation.Kind[moveDoc]{Name: kind, Steps: []operation.Step[moveDoc]{
 			{Name: "do", Do: func(context.Context, *operation.Run[moveDoc]) error { return errors.New("done at once or never") }}}})
@@ -86,20 +88,23 @@ func (d *Domain) Create(ctx context.Context, spec provision.CreateSpec, actor ca
 		}
 	}
 	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		on, err := d.store.LeastLoaded(ctx, tx, spec.Fit)
+		on, err := d.desk.Choose(ctx, tx, placement.Wish{GroundAsk: catalog.GroundAsk{Tenant: spec.ID, Fit: spec.Fit, Needs: spec.Needs}})
 		if err != nil {
 			return err
 		}
 		var b [8]byte
 		_, _ = rand.Read(b[:])
 		name := "t_" + hex.EncodeToString(b[:])
-		if err := d.store.InsertDatabase(ctx, tx, catalog.Database{Shard: on.ID, Name: name, State: catalog.DatabaseBuilding}); err != nil {
+		if err := d.store.InsertDatabase(ctx, tx, catalog.Database{Shard: on, Name: name, State: catalog.DatabaseBuilding}); err != nil {
 			return err
 		}
-		if _, err := d.store.CreateTenant(ctx, tx, spec.ID, spec.DisplayName, on.ID, name); err != nil {
+		if _, err := d.store.CreateTenant(ctx, tx, spec.ID, spec.DisplayName, on, name); err != nil {
 			return err
 		}
-		if op, err = d.engine.RecordDone(ctx, tx, operation.Spec{Kind: provision.KindCreate, Tenant: spec.ID, Data: moveDoc{}, Actor: actor, RequestKey: key}, map[string]any{"shard": on.ID}); err != nil {
+		if err := d.store.SetNeeds(ctx, tx, spec.ID, spec.Needs, actor); err != nil {
+			return err
+		}
+		if op, err = d.engine.RecordDone(ctx, tx, operation.Spec{Kind: provision.KindCreate, Tenant: spec.ID, Data: moveDoc{}, Actor: actor, RequestKey: key}, map[string]any{"shard": on}); err != nil {
 			return err
 		}
 		d.Creates.Add(1)

@@ -33,14 +33,16 @@ type Tenant struct {
 	PurgedAt   *time.Time       `json:"purged_at,omitempty"`
 }
 
-// CreateTenant asks for a tenant. Without a shard, the least loaded fitting one is taken.
+// CreateTenant asks for a tenant. Without a shard, the best fitting one is taken.
 type CreateTenant struct {
 	ID          string `json:"id"`
 	DisplayName string `json:"display_name,omitempty"`
 	Shard       string `json:"shard,omitempty"`
-	// Region and Class narrow the choice of a shard.
+	// Region and Class are as in Needs.
 	Region string `json:"region,omitempty"`
 	Class  string `json:"class,omitempty"`
+	// Needs are what the tenant needs of its shard, also when it is moved later.
+	Needs *Needs `json:"needs,omitempty"`
 }
 
 // MoveTenant asks for an online move to another shard.
