@@ -1,20 +1,24 @@
 package cli_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/freehold-db/freehold/cli"
 	"github.com/freehold-db/freehold/controlplane/adminapi"
 	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
+	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // withPostgres runs the tests with pgtest's servers around them.
@@ -59,6 +63,7 @@ func TestScriptsWithAFleet(t *testing.T) {
 			"stop-api": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Value("fleet").(*admintest.Fleet).Stop() },
 			"status":   checkStatus,
 			"of":       setOperation,
+			"measured": setMeasured,
 		},
 	})
 }
@@ -70,6 +75,22 @@ func setOperation(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%s lists no operation: %v", args[0], err)
 	}
 	ts.Setenv("OP", list[0].ID)
+}
+
+// setMeasured runs `measured SHARD TENANT…`: that shard and these of its tenants
+// were measured, and each does more than the next.
+func setMeasured(ts *testscript.TestScript, _ bool, args []string) {
+	store, ctx, shard := ts.Value("fleet").(*admintest.Fleet).Store, context.Background(), shardmap.ShardID(args[0])
+	_, err := store.KeepShardUsage(ctx, shard, "w1", time.Hour)
+	ts.Check(err)
+	var readings []catalog.TenantReading
+	for i, id := range args[1:] {
+		readings = append(readings, catalog.TenantReading{Tenant: shardmap.TenantID(id), Bytes: int64(i+1) * 10e6, Busy: 1<<8 | 1<<9 | 1<<23,
+			Now: catalog.Rates{Load: 1 / float64(i+1), WAL: 2e6, Requests: 100, RequestSeconds: 2}})
+	}
+	ts.Check(store.SaveTenantReadings(ctx, shard, "w1", readings))
+	ts.Check(store.SaveShardReading(ctx, shard, "w1", catalog.ShardFigures{Rates: catalog.Rates{Load: 1.5}, Tenants: catalog.Carried{Databases: len(readings), Bytes: 3e9},
+		Active: 3, Sessions: 12, MaxSessions: 100, Processors: 4, P95: 0.1}, "", time.Hour))
 }
 
 // checkStatus runs `status N program args…` and wants that exit status.

@@ -21,7 +21,7 @@ func tenantCommand() *cobra.Command {
 		Short:   "Create, look at, move and end tenants",
 		GroupID: "operate",
 	}
-	cmd.AddCommand(tenantCreateCommand(), tenantListCommand(), tenantShowCommand(), tenantMoveCommand(), tenantCloneCommand(),
+	cmd.AddCommand(tenantCreateCommand(), tenantListCommand(), tenantTopCommand(), tenantShowCommand(), tenantMoveCommand(), tenantCloneCommand(),
 		tenantVerbCommand("suspend", "Close a tenant: its requests are refused, its sessions end", (*client.Client).SuspendTenant,
 			"tenant resume %s"),
 		tenantVerbCommand("resume", "Open a suspended tenant", (*client.Client).ResumeTenant, "tenant show %s"),

@@ -83,6 +83,7 @@ type Catalog interface {
 	AppendAudit(ctx context.Context, tx pgx.Tx, r catalog.AuditRecord) error
 	GetSoak(ctx context.Context, operation string) (catalog.Soak, error)
 	ListSoaks(ctx context.Context, f catalog.SoakFilter, p catalog.Page) ([]catalog.Soak, string, error)
+	Usage
 	BeginRequest(ctx context.Context, actor, key string, hash []byte) (*catalog.Answer, error)
 	FinishRequest(ctx context.Context, actor, key string, hash []byte, a catalog.Answer) error
 	AbandonRequest(ctx context.Context, actor, key string, hash []byte) error

@@ -114,6 +114,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	f.everyCutover()
 	f.everySoakVerb()
 	f.everyCloneVerb()
+	f.everyUsageVerb()
 	f.everyRebalanceVerb()
 
 	doc, _ := document()

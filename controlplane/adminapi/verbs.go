@@ -106,6 +106,11 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/operations/:operation/soak", need: RoleViewer, do: (*API).getSoak},
 	{method: "GET", path: "/v1/soaks", need: RoleViewer, do: (*API).listSoaks},
 
+	{method: "GET", path: "/v1/usage/tenants", need: RoleViewer, do: (*API).tenantsUsage},
+	{method: "GET", path: "/v1/usage/shards", need: RoleViewer, do: (*API).shardsUsage},
+	{method: "GET", path: "/v1/tenants/:tenant/usage", need: RoleViewer, do: (*API).tenantUsage},
+	{method: "GET", path: "/v1/shards/:shard/usage", need: RoleViewer, do: (*API).shardUsage},
+
 	{method: "GET", path: "/v1/audit", need: RoleViewer, do: (*API).listAudit},
 }
 
