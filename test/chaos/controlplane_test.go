@@ -22,17 +22,30 @@ var (
 	elsewhereInCutover = []string{"move/cutover/paused", "move/cutover/before-flip", "move/cutover/unfenced", "move/cutover/released"}
 )
 
-// TestControlPlaneKilledEverywhere kills the control plane at the end of every
-// step of a move, when its work is done and nothing of it recorded, and within
-// its cutover. With FREEHOLD_SOAK it does so at the beginning of every step,
-// too, and at those points of the cutover at which controlplane/move's
-// TestWorkerKilledAnywhere kills a worker.
-func TestControlPlaneKilledEverywhere(t *testing.T) {
+// TestKilledDuringMoves kills the parts of a fleet, one after the other, while a
+// tenant moves under traffic.
+func TestKilledDuringMoves(t *testing.T) {
 	f := fleet.Start(t, dev.Options{Shards: 2, Nodes: 2})
 	f.Create(t, "acme", "s1")
 	f.Create(t, "bystander", "s1")
 	tr := drive(t, f, 30, "acme", "bystander")
+	for _, of := range []struct {
+		what string
+		kill func(*testing.T, *fleet.Fleet)
+	}{{"control plane", killControlPlane}, {"others", killOthers}, {"frozen worker", freezeWorker}} {
+		if !t.Run(of.what, func(t *testing.T) { of.kill(t, f) }) {
+			break // the fleet may be anywhere; what else is tried would only hide why
+		}
+	}
+	tr.stop(t)
+}
 
+// killControlPlane kills the control plane at the end of every step of a move,
+// when its work is done and nothing of it recorded, and within its cutover. With
+// FREEHOLD_SOAK it does so at the beginning of every step, too, and at those
+// points of the cutover at which controlplane/move's TestWorkerKilledAnywhere
+// kills a worker.
+func killControlPlane(t *testing.T, f *fleet.Fleet) {
 	plan, err := f.Admin.PlanMove(t.Context(), "acme", api.MoveTenant{To: "s2"})
 	require.NoError(t, err)
 	require.True(t, plan.Feasible, plan.Refusal)
@@ -51,12 +64,10 @@ func TestControlPlaneKilledEverywhere(t *testing.T) {
 	}
 
 	for _, point := range points {
-		t.Run(point, func(t *testing.T) { killAt(t, f, point) })
-		if t.Failed() {
-			break // the fleet may be anywhere; further points would only hide why
+		if !t.Run(point, func(t *testing.T) { killAt(t, f, point) }) {
+			return
 		}
 	}
-	tr.stop(t)
 }
 
 func killAt(t *testing.T, f *fleet.Fleet, point string) {

@@ -16,24 +16,19 @@ import (
 	"github.com/freehold-db/freehold/test/fleet"
 )
 
-// TestFrozenWorkerDoesNoHarm freezes the replica that works on a move for
-// longer than its lease, has another one finish the move, and thaws it: what it
-// was about to do next, it must not do.
-func TestFrozenWorkerDoesNoHarm(t *testing.T) {
-	f := fleet.Start(t, dev.Options{Shards: 2, Nodes: 1})
-	f.Create(t, "acme", "s1")
-	tr := drive(t, f, 30, "acme")
+// freezeWorker freezes the replica that works on a move for longer than its
+// lease, has another one finish the move, and thaws it: what it was about to do
+// next, it must not do.
+func freezeWorker(t *testing.T, f *fleet.Fleet) {
 	points := []string{"tenant-move/copy/begin", "move/cutover/hold", "move/cutover/after-flip"}
 	if os.Getenv("FREEHOLD_SOAK") != "" {
 		points = append(points, "tenant-move/target/begin", "move/cutover/paused", "move/cutover/fenced", "move/cutover/before-flip", "move/cutover/unfenced")
 	}
 	for _, point := range points {
-		t.Run(point, func(t *testing.T) { freezeAt(t, f, point) })
-		if t.Failed() {
-			break
+		if !t.Run(point, func(t *testing.T) { freezeAt(t, f, point) }) {
+			return
 		}
 	}
-	tr.stop(t)
 }
 
 func freezeAt(t *testing.T, f *fleet.Fleet, point string) {

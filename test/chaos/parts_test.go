@@ -9,34 +9,26 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/freehold-db/freehold/cli/dev"
-	"github.com/freehold-db/freehold/controlplane"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/test/fleet"
 )
 
-// TestPartsKilledDuringMove kills every other part while a tenant moves, at
-// the cutover, and starts it again. TestChaos does so at any time.
-func TestPartsKilledDuringMove(t *testing.T) {
-	f := fleet.Start(t, dev.Options{Shards: 2, Nodes: 2, ControlPlane: func(c *controlplane.Config) { c.MoveGrace = time.Second }})
-	f.Create(t, "acme", "s1")
-	f.Create(t, "bystander", "s1")
-	fill(t, f, "acme")
-	tr := drive(t, f, 30, "acme", "bystander")
-	steps := []string{"cutover"}
+// killOthers kills other parts at the cutover, and starts them again. TestChaos
+// does so at any time, and controlplane/move's TestPgBouncerDiesInTheCutover to
+// PgBouncer at its points.
+func killOthers(t *testing.T, f *fleet.Fleet) {
+	steps, parts := []string{"cutover"}, []string{"nats", "postgres-s1", "postgres-s2"}
 	if os.Getenv("FREEHOLD_SOAK") != "" {
-		steps = []string{"copy", "cutover"}
+		fill(t, f, "acme")
+		steps, parts = []string{"copy", "cutover"}, append(parts, "dataplane-1", "bouncer-s1", "bouncer-s2")
 	}
-
-	for _, part := range []string{"dataplane-1", "nats", "bouncer-s1", "bouncer-s2", "postgres-s1", "postgres-s2"} {
+	for _, part := range parts {
 		for _, during := range steps {
-			t.Run(part+" during "+during, func(t *testing.T) { killDuring(t, f, part, during) })
-			if t.Failed() {
+			if !t.Run(part+" during "+during, func(t *testing.T) { killDuring(t, f, part, during) }) {
 				return
 			}
 		}
 	}
-	tr.stop(t)
 }
 
 func killDuring(t *testing.T, f *fleet.Fleet, part, during string) {
