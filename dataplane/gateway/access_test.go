@@ -75,6 +75,9 @@ func TestCredentials(t *testing.T) {
 		a := d.get(t, "/rest/v1/t", f)
 		require.Equal(t, 200, a.status, "%s: %s", name, a.body)
 		require.Equal(t, "acme", a.body, name)
+		// Of a bearer every cache knows that its answers are its own (RFC 9111 §3.5); of other headers none does.
+		private := map[bool]string{true: "private"}[name == "key as apikey" || name == "token as apikey"]
+		require.Equal(t, private, a.header.Get("Cache-Control"), name)
 	}
 	require.Empty(t, d.reported())
 
@@ -138,6 +141,13 @@ func TestConnectionStringOfSQL(t *testing.T) {
 	require.Equal(t, 200, post(connection(strings.ReplaceAll(d.token(t, "acme"), ".", "%2E"))).status, "a token may be it, too")
 	require.Equal(t, 200, post(connection(mine), with("Authorization", "Bearer "+d.token(t, "acme"))).status)
 	require.Equal(t, 200, post(connection("password"), with("Authorization", "Bearer "+d.token(t, "acme"))).status, "a password that is no key means nothing beside a token")
+	require.Equal(t, 200, post(connection("password"), with("apikey", mine)).status, "nor beside a key")
+	require.Equal(t, 200, post(connection(mine), with("apikey", mine)).status)
+	for _, a := range []answer{post(connection(mine), with("apikey", theirs)), post(connection(mine), with("apikey", d.token(t, "acme"))),
+		post(connection(theirs), with("apikey", mine), with("Authorization", "Bearer "+d.token(t, "acme")))} {
+		require.Equal(t, 401, a.status, "two keys, of which somebody in front may have seen the other: %s", a.body)
+		require.Contains(t, a.body, "two different credentials")
+	}
 	require.Equal(t, 403, post(connection(theirs), with("Authorization", "Bearer "+d.token(t, "acme"))).status)
 	require.Equal(t, 401, post(connection("")).status)
 	require.Equal(t, 401, post(with("Neon-Connection-String", "%zz")).status)

@@ -37,7 +37,7 @@ func credentialsOf(r *http.Request) (credentials, error) {
 	case strings.HasPrefix(key, access.KeyPrefix) && !strings.HasPrefix(bearer, access.KeyPrefix):
 		return credentials{main: bearer, beside: key}, nil
 	}
-	return credentials{}, noCredential("The request has two different credentials", "Send the same one twice, or an API key beside a token of its tenant.")
+	return credentials{}, twoCredentials()
 }
 
 func bearerOf(r *http.Request) (string, error) {
@@ -65,21 +65,25 @@ func keyOf(r *http.Request) (string, error) {
 	if len(keys) > 1 || len(connections) > 1 {
 		return "", noCredential("The request has several API keys", "Send one.")
 	}
-	if len(keys) == 1 && keys[0] != "" {
-		return keys[0], nil
+	key := ""
+	if len(keys) == 1 {
+		key = keys[0]
 	}
-	if len(connections) == 1 && r.URL.Path == sqlPath {
-		u, err := url.Parse(connections[0])
-		if err != nil {
-			return "", noCredential("The connection string is not valid", "It must be like postgresql://user:<API key>@host/database.")
-		}
-		password, _ := u.User.Password()
-		if len(r.Header["Authorization"]) > 0 && !strings.HasPrefix(password, access.KeyPrefix) {
-			return "", nil // of no meaning to us: the token says who asks
-		}
-		return password, nil
+	if len(connections) == 0 || r.URL.Path != sqlPath {
+		return key, nil
 	}
-	return "", nil
+	u, err := url.Parse(connections[0])
+	if err != nil {
+		return "", noCredential("The connection string is not valid", "It must be like postgresql://user:<API key>@host/database.")
+	}
+	password, _ := u.User.Password()
+	switch known := key != "" || len(r.Header["Authorization"]) > 0; {
+	case known && !strings.HasPrefix(password, access.KeyPrefix):
+		return key, nil // of no meaning to us: something else says who asks
+	case key != "" && key != password:
+		return "", twoCredentials()
+	}
+	return password, nil
 }
 
 // sqlPath is where a connection string is a credential.
@@ -93,4 +97,8 @@ func anonymous() *fault.Fault {
 // noCredential is PostgREST's code for a request that shows nothing to be judged.
 func noCredential(message, hint string) *fault.Fault {
 	return fault.New(http.StatusUnauthorized, "PGRST302", message).WithHint(hint)
+}
+
+func twoCredentials() *fault.Fault {
+	return noCredential("The request has two different credentials", "Send the same one twice, or an API key beside a token of its tenant.")
 }
