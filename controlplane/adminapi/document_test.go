@@ -116,6 +116,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	f.everyCloneVerb()
 	f.everyUsageVerb()
 	f.everyRebalanceVerb()
+	f.everyRunVerb()
 
 	doc, _ := document()
 	for path, item := range doc.Paths.Map() {

@@ -66,6 +66,7 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	f := &Fleet{t: t, Store: store, Log: &Log{}, TokensFile: filepath.Join(t.TempDir(), "tokens.json")}
 	log := slog.New(slog.NewTextHandler(f.Log, nil))
 	f.Domain = newDomain(store, operation.Options{LeaseFor: 2 * time.Second, Worker: "w1", Logger: log})
+	f.Domain.registerRunMoves()
 	f.Access = access.New(store, f.Domain.engine, f.Domain, log)
 	f.Rebalance = rebalance.New(store, f.Domain.engine, f.Domain, rebalance.Options{Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
