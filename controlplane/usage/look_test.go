@@ -148,3 +148,47 @@ func TestALookAtAShardThatHangsEnds(t *testing.T) {
 		require.Equal(t, defaultLook, time.Since(begun))
 	})
 }
+
+// What a look costs at a server of 100 databases, and what reading one size does.
+func BenchmarkLook100(b *testing.B) {
+	ctx := b.Context()
+	server, err := pgserver.New(pgserver.Config{Dir: b.TempDir(), Password: pg.NewPassword(), FastUnsafe: true, DieWithParent: true})
+	require.NoError(b, err)
+	require.NoError(b, server.Init(ctx))
+	require.NoError(b, server.Start(ctx))
+	b.Cleanup(func() { require.NoError(b, server.Stop(context.Background())) })
+	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
+	require.NoError(b, err)
+	defer conn.Close(context.Background()) //nolint:errcheck // nothing is lost with it
+	for i := range 100 {
+		_, err := conn.Exec(ctx, fmt.Sprintf("CREATE DATABASE d%d STRATEGY file_copy", i))
+		require.NoError(b, err)
+	}
+	w := New(nil, alone{server}, nil, Options{}).newWatch("s1")
+	defer w.disconnect()
+	b.Run("look", func(b *testing.B) {
+		for b.Loop() {
+			require.NoError(b, w.look(ctx))
+		}
+	})
+	b.Run("databases", func(b *testing.B) {
+		for b.Loop() {
+			_, err := conn.Exec(ctx, databasesSQL)
+			require.NoError(b, err)
+		}
+	})
+	b.Run("sizes", func(b *testing.B) {
+		for b.Loop() {
+			sizes, err := readSizes(ctx, conn, w.oids())
+			require.NoError(b, err)
+			require.GreaterOrEqual(b, len(sizes), 100)
+		}
+	})
+}
+
+func (w *watch) oids() (oids []uint32) {
+	for _, d := range w.state.databases {
+		oids = append(oids, d.oid)
+	}
+	return oids
+}
