@@ -10,6 +10,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/controlplane/move"
+	"github.com/freehold-db/freehold/controlplane/rebalance"
 )
 
 // printReceipt prints what an operation measured: a move's in words, any
@@ -25,6 +26,11 @@ func printReceipt(out io.Writer, op api.Operation) {
 		return
 	}
 	if printClone(out, op) {
+		return
+	}
+	var run rebalance.Receipt
+	if op.Kind == rebalance.KindRun && json.Unmarshal(op.Receipt, &run) == nil {
+		printRun(out, run)
 		return
 	}
 	var v move.Comparison

@@ -10,6 +10,7 @@ import (
 
 	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/controlplane/rebalance"
 )
 
 // await waits for an operation without showing anything but what it waits for,
@@ -76,6 +77,9 @@ func failure(cmd *cobra.Command, op api.Operation) error {
 		what += " of " + string(op.Tenant)
 	}
 	hint := "what it did was undone; `tenant-ops op show " + op.ID + dirFlag(cmd) + "` has its journal"
+	if op.Kind == rebalance.KindRun {
+		hint = "tenants that were moved stay where they are now; `tenant-ops rebalance status --moves" + dirFlag(cmd) + "` lists each"
+	}
 	if op.State == "canceled" {
 		return &statusError{exitFailed, hint, fmt.Errorf("%s was cancelled", what)}
 	}
