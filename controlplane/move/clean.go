@@ -23,7 +23,7 @@ func (s *Service) clean(ctx context.Context, r *run) error {
 	if gone, err := s.sourceGone(ctx, r); err != nil || gone {
 		return err
 	}
-	if err := s.freeDDL(ctx, r); err != nil {
+	if _, err := s.unlessGone(ctx, r, r.Data.From.Shard, func() error { return s.freeDDL(ctx, r) }); err != nil {
 		return err
 	}
 	if err := s.cleanTarget(ctx, r); err != nil {
@@ -74,47 +74,48 @@ func (s *Service) cleanTarget(ctx context.Context, r *run) error {
 	if err := s.dropSubscription(ctx, r); err != nil {
 		return err
 	}
-	for _, on := range []struct {
-		shard string
-		sql   string
-	}{
-		{string(r.Data.To), dropped("freehold.move_begun, "+guardTable) + "; DELETE FROM freehold.barrier"},
-		{string(r.Data.From.Shard), dropped(guardTable)},
-	} {
-		conn, err := s.connect(ctx, placementShard(on.shard), r.Data.database())
-		if err != nil {
+	run := func(on shardmap.ShardID, sql string) error {
+		return s.at(ctx, on, r, func(conn *pgx.Conn) error {
+			_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
 			return err
-		}
-		_, err = conn.PgConn().Exec(ctx, on.sql).ReadAll()
-		closeConn(conn)
-		if err != nil {
-			return err
-		}
+		})
 	}
-	return nil
+	if err := run(r.Data.To, dropped("freehold.move_begun, "+guardTable)+"; DELETE FROM freehold.barrier"); err != nil {
+		return err
+	}
+	_, err := s.unlessGone(ctx, r, r.Data.From.Shard, func() error { return run(r.Data.From.Shard, dropped(guardTable)) })
+	return err
+}
+
+// at runs fn in the tenant's database on a shard.
+func (s *Service) at(ctx context.Context, on shardmap.ShardID, r *run, fn func(conn *pgx.Conn) error) error {
+	conn, err := s.connect(ctx, on, r.Data.database())
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	return fn(conn)
 }
 
 // dropLinks drops the slot, and every publication of ours at both sides: one of
 // the target's, if the tenant was taken back, still knows what identities its
 // tables had before they left it.
 func (s *Service) dropLinks(ctx context.Context, r *run) error {
-	for _, on := range []shardmap.ShardID{r.Data.From.Shard, r.Data.To} {
-		conn, err := s.connect(ctx, on, r.Data.database())
-		if err != nil {
-			return err
-		}
-		if on == r.Data.From.Shard {
-			err = stream.DropSlot(ctx, conn, r.Data.Link)
-		}
-		if err == nil {
-			err = patiently(ctx, func() error { return stream.UnpublishAll(ctx, conn, linkPrefix) })
-		}
-		closeConn(conn)
-		if err != nil {
-			return err
-		}
+	unpublish := func(conn *pgx.Conn) error {
+		return patiently(ctx, func() error { return stream.UnpublishAll(ctx, conn, linkPrefix) })
 	}
-	return nil
+	_, err := s.unlessGone(ctx, r, r.Data.From.Shard, func() error {
+		return s.at(ctx, r.Data.From.Shard, r, func(conn *pgx.Conn) error {
+			if err := stream.DropSlot(ctx, conn, r.Data.Link); err != nil {
+				return err
+			}
+			return unpublish(conn)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return s.at(ctx, r.Data.To, r, unpublish)
 }
 
 func (s *Service) checkClean(_ context.Context, r *run) (string, error) {

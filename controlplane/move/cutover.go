@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/freehold-db/freehold/controlplane/move/protocol"
 	"github.com/freehold-db/freehold/controlplane/move/stream"
@@ -92,21 +92,41 @@ func (st *stage) Resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	for _, on := range shards {
-		g.Go(func() error {
-			console, err := s.fleet.Console(gctx, on)
-			if errors.Is(err, syscall.ECONNREFUSED) {
-				return nil // a PgBouncer that is gone has forgotten its pause; one that is out of reach has not
-			}
-			if err != nil {
-				return fmt.Errorf("resume: %w", err)
-			}
-			defer console.Close()
-			return console.Resume(gctx, r.Data.database())
-		})
+	failed := make([]error, len(shards))
+	var all sync.WaitGroup
+	for i, on := range shards {
+		all.Go(func() { failed[i] = s.resume(ctx, on, r.Data.database()) })
 	}
-	return g.Wait()
+	all.Wait()
+	for i, on := range shards {
+		if _, err := s.unlessGone(ctx, r, on, func() error { return failed[i] }); err != nil {
+			return fmt.Errorf("resume: %w", err)
+		}
+	}
+	return nil
+}
+
+// resume has one PgBouncer's clients go on. One that breaks the connection is
+// asked again: it may have died this moment.
+func (s *Service) resume(ctx context.Context, on shardmap.ShardID, database string) (err error) {
+	for tries := range 2 {
+		var console *shard.Console
+		console, err = s.fleet.Console(ctx, on)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return nil // a PgBouncer that is gone has forgotten its pause; one that is out of reach has not
+		}
+		if err == nil {
+			err = console.Resume(ctx, database)
+			console.Close()
+		}
+		if err == nil || !outOfReach(err) || tries > 0 {
+			return err
+		}
+		if serr := sleep.For(ctx, jitter(50*time.Millisecond)); serr != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // Unfence lets logins in at one side, as the worker that the database obeys,

@@ -74,7 +74,10 @@ type Options struct {
 	// is kept in step; a soak that costs more is ended [4 GB].
 	SoakMaxWAL int64
 	SoakEvery  time.Duration // how often each soak is looked at [10 s]
-	Logger     *slog.Logger  // [slog.Default()]
+	// GoneAfter is how long a shard that the tenant does not live on is waited
+	// for, so that what is left of a move there can be taken away [30 min].
+	GoneAfter time.Duration
+	Logger    *slog.Logger // [slog.Default()]
 }
 
 // Service is one replica's. All methods are safe for concurrent use.
@@ -107,6 +110,9 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, pub
 	if opt.SoakEvery <= 0 {
 		opt.SoakEvery = 10 * time.Second
 	}
+	if opt.GoneAfter <= 0 {
+		opt.GoneAfter = 30 * time.Minute
+	}
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}
@@ -129,7 +135,7 @@ func (s *Service) kind() operation.Kind[Doc] {
 		{Name: "copy", Title: "copying data", Do: s.copy, Undo: s.undoCopy, Check: s.checkCopy, Timeout: 24 * time.Hour},
 		{Name: "stream", Title: "following changes", Do: s.stream, Undo: s.undoStream, Check: s.says("subscribes the target to the changes made since the copy"), Timeout: 10 * time.Minute},
 		{Name: "catch-up", Title: "catching up", Do: s.catchUp, Check: s.says("waits until changes arrive within a fraction of the pause budget"), Timeout: 24 * time.Hour},
-		{Name: "cutover", Title: "cutting over", Do: s.cutover, Undo: s.undoCutover, Check: s.checkCutover, NoReturn: true, Timeout: 24 * time.Hour, MaxAttempts: 3},
+		{Name: "cutover", Title: "cutting over", Do: s.cutover, Undo: s.undoCutover, Check: s.checkCutover, NoReturn: true, Timeout: 24 * time.Hour, MaxAttempts: 8},
 		{Name: "open", Title: "opening the target", Do: s.open, Timeout: 10 * time.Minute},
 		{Name: "verify", Title: "comparing both sides", Do: s.verify, Check: s.says("compares the frozen source with what the target was at the barrier"), Timeout: 24 * time.Hour},
 		{Name: "soak", Title: "keeping the old place in step", Do: s.soak, Check: s.checkSoak, Timeout: 10 * time.Minute},
@@ -184,6 +190,8 @@ type Doc struct {
 	BackLSN         string `json:"back_lsn,omitempty"`
 	// Soaking: the source follows the target.
 	Soaking bool `json:"soaking,omitempty"`
+	// Away are shards that are waited for, and since when they are out of reach.
+	Away map[shardmap.ShardID]time.Time `json:"away,omitempty"`
 
 	Receipt Receipt `json:"receipt"`
 }

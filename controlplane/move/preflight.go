@@ -12,6 +12,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // preflight finds what could break and touches nothing.
@@ -89,11 +90,11 @@ func (s *Service) look(ctx context.Context, r *run) ([]survey.Finding, extent, e
 		return nil, extent{}, err
 	}
 	found = append(found, inside...)
-	for _, id := range []struct{ shard, side string }{{string(placement.Shard), "source"}, {string(r.Data.To), "target"}} {
-		console, err := s.fleet.Console(ctx, placementShard(id.shard))
+	for i, on := range []shardmap.ShardID{placement.Shard, r.Data.To} {
+		console, err := s.fleet.Console(ctx, on)
 		if err != nil {
-			found = append(found, survey.Finding{Level: survey.Wait, Code: "pgbouncer", Object: id.shard,
-				Reason: "the " + id.side + "'s PgBouncer can't be reached: " + err.Error()})
+			found = append(found, survey.Finding{Level: survey.Wait, Code: "pgbouncer", Object: string(on),
+				Reason: "the " + []string{"source", "target"}[i] + "'s PgBouncer can't be reached: " + err.Error()})
 			continue
 		}
 		console.Close()

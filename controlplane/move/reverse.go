@@ -22,7 +22,7 @@ func (s *Service) reverseKind() operation.Kind[Doc] {
 		{Name: "preflight", Title: "looking for what could break", Do: s.preflightReverse, Check: s.checkReverse, Timeout: 10 * time.Minute},
 		{Name: "claim", Title: "taking over the link back", Do: s.claimSoak, Undo: s.undoClaim, Check: s.says("keeps the soak from ending meanwhile"), Timeout: 10 * time.Minute},
 		{Name: "catch-up", Title: "catching up", Do: s.catchUp, Check: s.says("waits until changes arrive within a fraction of the pause budget"), Timeout: time.Hour},
-		{Name: "cutover", Title: "cutting over", Do: s.cutover, Undo: s.undoCutover, Check: s.checkCutover, NoReturn: true, Timeout: 24 * time.Hour, MaxAttempts: 3},
+		{Name: "cutover", Title: "cutting over", Do: s.cutover, Undo: s.undoCutover, Check: s.checkCutover, NoReturn: true, Timeout: 24 * time.Hour, MaxAttempts: 8},
 		{Name: "open", Title: "opening the old place", Do: s.open, Timeout: 10 * time.Minute},
 		{Name: "verify", Title: "comparing both sides", Do: s.verify, Check: s.says("compares both sides as they were at the barrier"), Timeout: 24 * time.Hour},
 		{Name: "soak", Title: "keeping the other place in step", Do: s.soak, Check: s.checkSoak, Timeout: 10 * time.Minute},
@@ -162,15 +162,21 @@ func (s *Service) undoClaim(ctx context.Context, r *run) error {
 	if k.State != catalog.Reversing {
 		return nil // the step came to nothing
 	}
-	if err := errors.Join(s.dropBack(ctx, r), s.freeDDL(ctx, r)); err != nil {
+	if err := s.freeDDL(ctx, r); err != nil {
 		return err
 	}
-	dst, err := s.connect(ctx, r.Data.To, r.Data.database())
+	_, err = s.unlessGone(ctx, r, r.Data.To, func() error {
+		if err := s.dropBack(ctx, r); err != nil {
+			return err
+		}
+		dst, err := s.connect(ctx, r.Data.To, r.Data.database())
+		if err != nil {
+			return err
+		}
+		defer closeConn(dst)
+		return unclaim(ctx, dst)
+	})
 	if err != nil {
-		return err
-	}
-	defer closeConn(dst)
-	if err := unclaim(ctx, dst); err != nil {
 		return err
 	}
 	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {

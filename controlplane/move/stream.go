@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgerrcode"
 
 	"github.com/freehold-db/freehold/controlplane/move/stream"
+	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/sleep"
 )
@@ -22,7 +23,25 @@ func (s *Service) stream(ctx context.Context, r *run) error {
 	return nil
 }
 
+// subscribeWithin bounds the wait for servers that are out of reach of us, or of each other.
+const subscribeWithin = 5 * time.Minute
+
+// subscribe tries until subscribeWithin is over: the slot is there, and a server that restarts is soon back.
 func (s *Service) subscribe(ctx context.Context, r *run) error {
+	for start, pause := time.Now(), 200*time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := s.subscribeOnce(ctx, r)
+		away := err != nil && (outOfReach(err) || pg.Code(err) == pgerrcode.ConnectionFailure)
+		if !away || ctx.Err() != nil || time.Since(start) > subscribeWithin {
+			return err
+		}
+		r.Report(operation.Progress{Phase: "following changes", Waiting: "for the target to reach the source: " + err.Error()})
+		if serr := sleep.For(ctx, jitter(pause)); serr != nil {
+			return err
+		}
+	}
+}
+
+func (s *Service) subscribeOnce(ctx context.Context, r *run) error {
 	conninfo, err := s.fleet.AdminConninfo(ctx, r.Data.From.Shard, r.Data.database())
 	if err != nil {
 		return err
@@ -39,13 +58,15 @@ func (s *Service) undoStream(ctx context.Context, r *run) error {
 	if err := s.stillAtSource(ctx, r); err != nil {
 		return err
 	}
-	return errors.Join(s.dropBack(ctx, r), s.unlink(ctx, r))
+	_, err := s.unlessGone(ctx, r, r.Data.To, func() error { return s.dropBack(ctx, r) })
+	return errors.Join(err, s.unlink(ctx, r))
 }
 
 // unlink takes away what ties the two sides, at each whatever becomes of the
 // other: a slot whose target is down would have the source keep its log for ever.
 func (s *Service) unlink(ctx context.Context, r *run) error {
-	return errors.Join(s.dropSubscription(ctx, r), s.dropSource(ctx, r))
+	_, err := s.unlessGone(ctx, r, r.Data.To, func() error { return s.dropSubscription(ctx, r) })
+	return errors.Join(err, s.dropSource(ctx, r))
 }
 
 // dropSubscription leaves the slot alone. No database is no subscription.

@@ -12,10 +12,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/protocol"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
-	"github.com/freehold-db/freehold/shardmap"
 )
-
-func placementShard(s string) shardmap.ShardID { return shardmap.ShardID(s) }
 
 // target puts the database into the inventory, then makes it: nothing on a
 // shard is unknown to the catalog.
@@ -112,23 +109,27 @@ func (s *Service) undoTarget(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	if err := s.dropSubscription(ctx, r); err != nil {
+	var routed bool
+	gone, err := s.unlessGone(ctx, r, r.Data.To, func() error {
+		if err := s.dropSubscription(ctx, r); err != nil {
+			return err
+		}
+		dst, err := s.connect(ctx, r.Data.To, maintenance)
+		if err != nil {
+			return err
+		}
+		defer closeConn(dst)
+		if err := s.owning(ctx, r, dst, func() error { return shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()) }); err != nil {
+			return err
+		}
+		routed, err = s.routed(ctx, r)
 		return err
-	}
-	dst, err := s.connect(ctx, r.Data.To, maintenance)
-	if err != nil {
-		return err
-	}
-	defer closeConn(dst)
-	if err := s.owning(ctx, r, dst, func() error { return shard.DropDatabaseAndRoles(ctx, dst, r.Data.database()) }); err != nil {
-		return err
-	}
-	routed, err := s.routed(ctx, r)
+	})
 	if err != nil {
 		return err
 	}
 	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if routed { // the row stays until no client is attached there any more; the inventory's keeper sees to that
+		if routed || gone { // the row stays until no client is attached there any more, or what it names is dropped; the inventory's keeper sees to that
 			_, err := s.store.SetDatabaseState(ctx, tx, r.Data.To, r.Data.database(),
 				[]catalog.DatabaseState{catalog.DatabaseTarget}, catalog.DatabaseDropping, nil)
 			return err
