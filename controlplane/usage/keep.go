@@ -107,19 +107,16 @@ func far(a, b, least float64) bool {
 	return math.Abs(a-b) > max(least, sameShare*max(a, b))
 }
 
-const (
-	// sizeAgain is when a database that rows were written to is measured again, and
-	// sizeAnyway any other: what vacuum gave back.
-	sizeAgain  = time.Minute
-	sizeAnyway = time.Hour
-)
+// sizeAnyway is when a database is measured again that no rows were written to: vacuum may have given something back.
+const sizeAnyway = time.Hour
 
-// toSize picks up to n databases whose size should be read now, those that never were first.
-func (s *state) toSize(n int, now time.Time) []uint32 {
+// toSize picks up to n databases whose size should be read now, those that never
+// were first; those that rows were written to no sooner than again after the last time.
+func (s *state) toSize(n int, again time.Duration, now time.Time) []uint32 {
 	var due []*database
 	for _, d := range s.databases {
 		age := now.Sub(d.sized)
-		if d.sized.IsZero() || age > sizeAnyway || d.wrote && age > sizeAgain {
+		if d.sized.IsZero() || age > sizeAnyway || d.wrote && age > again {
 			due = append(due, d)
 		}
 	}

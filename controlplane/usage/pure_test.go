@@ -191,7 +191,7 @@ func TestAShardIsTheSumOfItsParts(t *testing.T) {
 	s.take(l, nil)
 	s.settle(tenants, nil)
 	require.Empty(t, s.changed(), "nothing is known yet")
-	oids := s.toSize(2*n, noon)
+	oids := s.toSize(2*n, time.Minute, noon)
 	require.Len(t, oids, n+1)
 	sizes := map[uint32]int64{}
 	for _, oid := range oids {
@@ -251,7 +251,7 @@ func TestTenantsComeAndGo(t *testing.T) {
 	one.oid, one.counters.busy = 3, 1e9
 	s.take(look{at: noon.Add(20 * time.Second), databases: []seen{one}}, nil)
 	require.Len(t, s.databases, 1)
-	require.Equal(t, []uint32{3}, s.toSize(10, noon.Add(20*time.Second)))
+	require.Equal(t, []uint32{3}, s.toSize(10, time.Minute, noon.Add(20*time.Second)))
 	require.Zero(t, s.databases[one.name].now.Load)
 }
 
@@ -263,7 +263,7 @@ func TestSizesAreReadInTurn(t *testing.T) {
 	s.take(many(n, 0), nil)
 	looks := 0
 	for ; ; looks++ {
-		oids := s.toSize(50, at)
+		oids := s.toSize(50, time.Minute, at)
 		if len(oids) == 0 {
 			break
 		}
@@ -277,9 +277,9 @@ func TestSizesAreReadInTurn(t *testing.T) {
 	}
 	require.Equal(t, n/50, looks)
 	s.databases["t_0000000000000005"].wrote = true
-	require.Empty(t, s.toSize(50, at))
-	require.Equal(t, []uint32{6}, s.toSize(50, noon.Add(2*time.Minute)), "it was written to")
-	require.Len(t, s.toSize(2*n, noon.Add(2*time.Hour)), n)
+	require.Empty(t, s.toSize(50, time.Minute, at))
+	require.Equal(t, []uint32{6}, s.toSize(50, time.Minute, noon.Add(2*time.Minute)), "it was written to")
+	require.Len(t, s.toSize(2*n, time.Minute, noon.Add(2*time.Hour)), n)
 }
 
 func TestInbox(t *testing.T) {
@@ -325,7 +325,7 @@ func BenchmarkTake10000(b *testing.B) {
 		round++
 		s.take(l, nil)
 		s.saved(s.changed())
-		s.toSize(100, l.at)
+		s.toSize(100, time.Minute, l.at)
 		_ = s.figures()
 	}
 }

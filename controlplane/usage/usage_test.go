@@ -2,6 +2,7 @@ package usage_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"sync/atomic"
@@ -33,6 +34,19 @@ const every = 50 * time.Millisecond
 type shards struct {
 	*shardtest.Fleet
 	statements atomic.Int64 // that were sent to s1
+	away       atomic.Bool
+}
+
+func newFleet(t *testing.T) *shardtest.Fleet { return shardtest.New(t, "", "s1") }
+
+// eventually waits until s1's reading is as wanted.
+func eventually(t *testing.T, store *catalog.Store, what string, is func(r catalog.ShardReading) bool) {
+	t.Helper()
+	pgtest.Eventually(t, what, func() bool {
+		r, err := store.GetShardReading(t.Context(), "s1")
+		require.NoError(t, err)
+		return is(r)
+	})
 }
 
 // TraceQueryStart implements pgx.QueryTracer.
@@ -49,6 +63,9 @@ func (s *shards) Session(ctx context.Context, on shardmap.ShardID, database, app
 	if on != "s1" {
 		<-ctx.Done()
 		return nil, ctx.Err()
+	}
+	if s.away.Load() {
+		return nil, errors.New("no route to host")
 	}
 	conn, err := s.Fleet.Session(ctx, on, database, application)
 	if err != nil {
@@ -95,7 +112,7 @@ func connect(t *testing.T) *nats.Conn {
 func TestATenantIsMeasured(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	fleet, store, nc := &shards{Fleet: shardtest.New(t, "", "s1")}, catalogtest.Open(t), connect(t)
+	fleet, store, nc := &shards{Fleet: newFleet(t)}, catalogtest.Open(t), connect(t)
 	catalogtest.AddShard(t, store, "hangs")
 	catalogtest.AddShard(t, store, "s1")
 	const n = 0x5a9e
@@ -161,7 +178,7 @@ func TestATenantIsMeasured(t *testing.T) {
 // Of two replicas one measures a shard.
 func TestOneReplicaMeasuresAShard(t *testing.T) {
 	t.Parallel()
-	fleet, store := &shards{Fleet: shardtest.New(t, "", "s1")}, catalogtest.Open(t)
+	fleet, store := &shards{Fleet: newFleet(t)}, catalogtest.Open(t)
 	catalogtest.AddShard(t, store, "s1")
 	measure(t, store, fleet, nil, "r1")
 	pgtest.Eventually(t, "the first one does", func() bool {

@@ -110,7 +110,7 @@ func (w *watch) look(ctx context.Context) error {
 
 // readSizes reads as many as fit into sizesFor, as far as the last time tells.
 func (w *watch) readSizes(ctx context.Context) error {
-	oids := w.state.toSize(w.sizes, time.Now())
+	oids := w.state.toSize(w.sizes, (keepEvery-1)*w.opt.Every, time.Now())
 	if len(oids) == 0 {
 		return nil
 	}
