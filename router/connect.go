@@ -37,18 +37,17 @@ func (r *Router) connect(ctx context.Context, p *pool, place shardmap.Placement)
 	c, err := r.dialUp(ctx, p, place)
 	r.mu.Lock()
 	if err == nil {
-		r.conns[c], c.new = struct{}{}, true
-		r.mu.Unlock()
-		time.AfterFunc(newFor, func() {
-			r.mu.Lock()
-			gone := r.settle(c)
-			r.mu.Unlock()
-			shut(gone)
-		})
-		return c, nil
+		r.conns[c] = struct{}{}
+		if place.Epoch == p.of.epoch {
+			r.startNew(c)
+		}
 	}
 	if place.Epoch == p.of.epoch {
 		p.dials--
+	}
+	if err == nil {
+		r.mu.Unlock()
+		return c, nil
 	}
 	var refusal *pgconn.PgError
 	if errors.As(err, &refusal) && p.of.lease != nil {

@@ -10,11 +10,12 @@ import (
 )
 
 // hold keeps a tenant's requests at the gate while its placement flips. It
-// ends at its release, at a placement newer than epoch, or when its bound has
-// passed; never is it needed for truth. Guarded by Router.mu.
+// ends at its release, a moment after a placement newer than epoch came, or when
+// its bound has passed; never is it needed for truth. Guarded by Router.mu.
 type hold struct {
 	id      string
 	epoch   shardmap.Epoch
+	until   time.Time // the bound's
 	bound   *time.Timer
 	over    chan struct{} // closed when the hold ends
 	drained chan struct{} // closed when no request of the tenant is under way
@@ -25,6 +26,14 @@ type hold struct {
 	seen shardmap.HoldReport
 }
 
+const (
+	// newsFor is how long a hold waits for its release when its news came
+	// another way: the new place is opened in that time, and who comes before is refused there.
+	newsFor = 100 * time.Millisecond
+	// ledFor is how long a connection is used that a PgBouncer leads to the new place.
+	ledFor = time.Second
+)
+
 func (h *hold) drain() {
 	if !h.quiet {
 		h.quiet = true
@@ -32,7 +41,8 @@ func (h *hold) drain() {
 	}
 }
 
-// Hold keeps new requests of a tenant back, closes its idle connections, and
+// Hold keeps new requests of a tenant back, closes its idle connections but one
+// of each login, and
 // returns a channel that is closed when no request of it is under way. A hold
 // for an epoch that is history holds nothing; one that is there already, by its
 // ID, is not prolonged; another ID takes its place.
@@ -65,43 +75,65 @@ func (r *Router) holdTenant(t *tenant, h shardmap.Hold, drained chan struct{}) (
 	} else {
 		r.stats.holds.Add(1)
 	}
-	next.bound = time.AfterFunc(min(h.For, r.cfg.HoldFor), func() { r.liftIf(t, next) })
+	patience := min(h.For, r.cfg.HoldFor)
+	next.until = time.Now().Add(patience)
+	next.bound = time.AfterFunc(patience, func() { r.liftIf(t, next) })
 	t.hold = next
 	if t.busy == 0 {
 		next.drain()
 	}
+	for _, p := range t.pools {
+		if p != nil && p.kept == nil {
+			p.kept = r.popIdle(p)
+		}
+	}
 	return r.vacate(t, errHeld)
 }
 
-// Release ends the hold with that ID, if there is one, and reports what
+// Release ends the hold that it names, if there is one, and reports what
 // requests saw of it; also if it was the last that ended, by whatever. Of any
-// other the report is empty.
-func (r *Router) Release(tenant shardmap.TenantID, id string) shardmap.HoldReport {
+// other the report is empty. The placement that came with it is known already.
+func (r *Router) Release(release shardmap.Release) shardmap.HoldReport {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.tenants[tenant]
+	t := r.tenants[release.Tenant]
 	if t == nil {
-		return shardmap.HoldReport{ID: id}
+		r.mu.Unlock()
+		return shardmap.HoldReport{ID: release.ID}
 	}
-	if t.hold != nil && t.hold.id == id {
-		r.lift(t)
+	var gone []*conn
+	if t.hold != nil && t.hold.id == release.ID {
+		gone = r.lift(t, release.Follow && release.Placement != nil && release.Placement.Epoch == t.epoch)
 	}
-	if t.seen.ID != id {
-		return shardmap.HoldReport{ID: id}
+	seen := t.seen
+	r.mu.Unlock()
+	shut(gone)
+	if seen.ID != release.ID {
+		return shardmap.HoldReport{ID: release.ID}
 	}
-	return t.seen
+	return seen
 }
 
 func (r *Router) liftIf(t *tenant, h *hold) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	var gone []*conn
 	if t.hold == h {
-		r.lift(t)
+		gone = r.lift(t, false)
+	}
+	r.mu.Unlock()
+	shut(gone)
+}
+
+// expectRelease bounds t's hold now that its placement is a newer one.
+func (t *tenant) expectRelease() {
+	if time.Until(t.hold.until) > newsFor {
+		t.hold.until = time.Now().Add(newsFor)
+		t.hold.bound.Reset(newsFor)
 	}
 }
 
-// lift ends t's hold. Called under mu.
-func (r *Router) lift(t *tenant) {
+// lift ends t's hold. led: the PgBouncer of the place where it was leads who is
+// logged in to where t lives now. Called under mu.
+func (r *Router) lift(t *tenant, led bool) (gone []*conn) {
 	t.hold.bound.Stop()
 	close(t.hold.over)
 	t.seen = t.hold.seen
@@ -110,7 +142,36 @@ func (r *Router) lift(t *tenant) {
 		t.seen.Longest = max(t.seen.Longest, waited(oldest))
 	}
 	t.hold = nil
+	for _, p := range t.pools {
+		if p != nil && p.kept != nil {
+			gone = append(gone, r.goOn(p, led)...)
+		}
+	}
+	return gone
 }
+
+// goOn has the connection that a pool kept during a hold be used again: where
+// it was made, if nothing came of the hold; or led to the new place, which
+// spares the first requests there a login while it is warmed by theirs.
+func (r *Router) goOn(p *pool, led bool) (gone []*conn) {
+	c := p.kept
+	p.kept = nil
+	switch {
+	case c.Placement.Epoch == p.of.epoch && !r.closing:
+	case c.Placement.Epoch+1 == p.of.epoch && led && !r.closing:
+		c.Placement.Epoch = p.of.epoch // its shard stays that of the PgBouncer
+		c.led = time.Now().Add(ledFor)
+		r.startNew(c)
+	default:
+		r.drop(c)
+		return append(r.serve(), c)
+	}
+	return r.park(c)
+}
+
+// outlived tells whether a connection was led to another place some time ago:
+// one that is made there is to take its place.
+func (c *conn) outlived() bool { return !c.led.IsZero() && time.Now().After(c.led) }
 
 // waited is for how long a request has been at the gate.
 func waited(at *list.Element) time.Duration {

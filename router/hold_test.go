@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/router"
@@ -74,7 +75,7 @@ func TestHoldDrainsAndReleases(t *testing.T) {
 		close(finish)
 		<-drained
 		synctest.Wait()
-		require.Zero(t, f.connected(), "a connection outlived the hold's drain")
+		require.Equal(t, 1, f.connected(), "one waits for the end")
 		require.EqualValues(t, 10, r.Stats().Held)
 
 		m.Apply(w.settle(1, "s2", 2)) // the cutover committed
@@ -89,8 +90,12 @@ func TestHoldEnds(t *testing.T) {
 		end  func(r *router.Router, m *shardmap.Map, p shardmap.Placement)
 		want time.Duration // how long the request was held
 	}{
-		"by its release":               {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) { r.Release(p.Tenant, "a") }, time.Second},
-		"not by another's release":     {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) { r.Release(p.Tenant, "b") }, 3 * time.Second},
+		"by its release": {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) {
+			r.Release(shardmap.Release{Tenant: p.Tenant, ID: "a"})
+		}, time.Second},
+		"not by another's release": {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) {
+			r.Release(shardmap.Release{Tenant: p.Tenant, ID: "b"})
+		}, 3 * time.Second},
 		"by its bound":                 {func(*router.Router, *shardmap.Map, shardmap.Placement) {}, 3 * time.Second},
 		"not by the placement it knew": {func(_ *router.Router, m *shardmap.Map, p shardmap.Placement) { m.Apply(p) }, 3 * time.Second},
 		"not prolonged by being asked for twice": {func(r *router.Router, _ *shardmap.Map, p shardmap.Placement) {
@@ -102,7 +107,7 @@ func TestHoldEnds(t *testing.T) {
 		"by a newer placement": {func(_ *router.Router, m *shardmap.Map, p shardmap.Placement) {
 			p.Epoch++
 			m.Apply(p)
-		}, time.Second},
+		}, 1100 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -118,6 +123,65 @@ func TestHoldEnds(t *testing.T) {
 				c.end(r, m, p)
 				require.NoError(t, <-done)
 				require.Equal(t, c.want, time.Since(start))
+			})
+		})
+	}
+}
+
+// A release that leads who is logged in at the old place to the new one has
+// requests go on over a connection made there, one for each login, for a while.
+func TestHoldGoesOnOverWhatIsLed(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(p, moved shardmap.Placement) shardmap.Release
+		same bool // the connection from before goes on
+	}{
+		"led": {func(_, moved shardmap.Placement) shardmap.Release {
+			return shardmap.Release{Placement: &moved, Follow: true}
+		}, true},
+		"not led": {func(_, moved shardmap.Placement) shardmap.Release { return shardmap.Release{Placement: &moved} }, false},
+		"led to where it is no more": {func(p, moved shardmap.Placement) shardmap.Release {
+			p.Epoch++
+			return shardmap.Release{Placement: &p, Follow: true}
+		}, false},
+		"the cutover was given up": {func(_, _ shardmap.Placement) shardmap.Release { return shardmap.Release{} }, true},
+		"led, two epochs on": {func(_, moved shardmap.Placement) shardmap.Release {
+			moved.Epoch++
+			return shardmap.Release{Placement: &moved, Follow: true}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, f := newWorld(), newFake()
+				p := w.settle(1, "s1", 1)
+				r, m := fakeRouter(t, w, f, router.Config{})
+				var before, now *pgconn.PgConn
+				use := func(into **pgconn.PgConn) {
+					t.Helper()
+					require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadWrite, func(ctx context.Context, c *router.Conn) error {
+						*into = c.PG
+						return query(ctx, c)
+					}))
+				}
+				use(&before)
+				require.True(t, isClosed(r.Hold(holdOf(p, "a", time.Minute))))
+				release := c.end(p, w.settle(1, "s2", 2))
+				release.Tenant, release.ID = p.Tenant, "a"
+				if release.Placement != nil {
+					m.Apply(*release.Placement)
+				}
+				if name == "led to where it is no more" {
+					moved := p
+					moved.Epoch += 2
+					m.Apply(moved)
+				}
+				r.Release(release)
+				use(&now)
+				require.Equal(t, c.same, before == now)
+				require.Equal(t, 1, r.Stats().Open)
+				time.Sleep(1100 * time.Millisecond)
+				use(&now)
+				require.Equal(t, name == "the cutover was given up", before == now, "it is led for a while")
+				require.Equal(t, 1, r.Stats().Open)
 			})
 		})
 	}
@@ -156,18 +220,18 @@ func TestHoldIsReported(t *testing.T) {
 					id := "a"
 					if strings.HasPrefix(name, "taken") {
 						id = "c"
-						require.Equal(t, shardmap.HoldReport{ID: "a"}, r.Release(p.Tenant, "a"), "it goes on under another name")
+						require.Equal(t, shardmap.HoldReport{ID: "a"}, r.Release(shardmap.Release{Tenant: p.Tenant, ID: "a"}), "it goes on under another name")
 					}
-					require.Equal(t, shardmap.HoldReport{ID: id, Held: 2, Longest: longest}, r.Release(p.Tenant, id))
-					require.Equal(t, shardmap.HoldReport{ID: id, Held: 2, Longest: longest}, r.Release(p.Tenant, id), "asked again")
-					require.Equal(t, shardmap.HoldReport{ID: "x"}, r.Release(p.Tenant, "x"))
+					require.Equal(t, shardmap.HoldReport{ID: id, Held: 2, Longest: longest}, r.Release(shardmap.Release{Tenant: p.Tenant, ID: id}))
+					require.Equal(t, shardmap.HoldReport{ID: id, Held: 2, Longest: longest}, r.Release(shardmap.Release{Tenant: p.Tenant, ID: id}), "asked again")
+					require.Equal(t, shardmap.HoldReport{ID: "x"}, r.Release(shardmap.Release{Tenant: p.Tenant, ID: "x"}))
 					wg.Wait()
 				})
 			})
 		}
 	}
 	r, _ := fakeRouter(t, newWorld(), newFake(), router.Config{})
-	require.Equal(t, shardmap.HoldReport{ID: "a"}, r.Release("unknown", "a"))
+	require.Equal(t, shardmap.HoldReport{ID: "a"}, r.Release(shardmap.Release{Tenant: "unknown", ID: "a"}))
 }
 
 func TestHoldIsBounded(t *testing.T) {
@@ -208,7 +272,7 @@ func TestHoldIsBounded(t *testing.T) {
 				case <-stop:
 					return
 				case <-time.After(500 * time.Millisecond):
-					r.Release(p.Tenant, string(id-1))
+					r.Release(shardmap.Release{Tenant: p.Tenant, ID: string(id - 1)})
 					r.Hold(holdOf(p, string(id), time.Second))
 				}
 			}
@@ -267,13 +331,13 @@ func TestHoldsUnderTraffic(t *testing.T) {
 		was := served.Load()
 		frozen.Store(0)
 		if i%2 == 0 {
-			r.Release(p.Tenant, "x")
+			r.Release(shardmap.Release{Tenant: p.Tenant, ID: "x"})
 			place.Epoch++
 			m.Apply(place)
 		} else {
 			place.Epoch++
 			m.Apply(place)
-			r.Release(p.Tenant, "x")
+			r.Release(shardmap.Release{Tenant: p.Tenant, ID: "x"})
 		}
 		require.Eventually(t, func() bool { return served.Load() > was }, 30*time.Second, 100*time.Microsecond)
 	}

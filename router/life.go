@@ -70,7 +70,7 @@ func (r *Router) Close(ctx context.Context) error {
 		r.closing = true
 		for _, t := range r.tenants {
 			if t.hold != nil {
-				r.lift(t)
+				gone = append(gone, r.lift(t, false)...)
 			}
 			gone = append(gone, r.vacate(t, ErrClosed)...)
 		}

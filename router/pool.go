@@ -25,6 +25,7 @@ type pool struct {
 	of    *tenant
 	login tenantdb.Login
 	idle  []*conn // last used last, and first to be used again
+	kept  *conn   // for the end of a hold; neither idle nor in use
 	queue *queue  // requests waiting for a connection; nil: none
 	open  int32   // connections open or being opened
 	dials int32   // of them being opened or new, at the tenant's epoch
@@ -63,6 +64,9 @@ type conn struct {
 	idle *list.Element // in server.idle; nil: in use
 	new  bool          // counts as being opened still
 	free time.Time     // idle since
+	// led: its PgBouncer is that of an older place, and leads it to the new one.
+	// From then on it is not used any more.
+	led time.Time
 }
 
 func (r *Router) server(id shardmap.ShardID) *server {
@@ -90,7 +94,7 @@ func (r *Router) acquire(ctx context.Context, place shardmap.Placement, login te
 		if c := r.popIdle(p); c != nil {
 			r.mu.Unlock()
 			shut(gone)
-			if c.wire.idleSound() {
+			if c.wire.idleSound() && !c.outlived() {
 				return c, nil
 			}
 			r.stats.stale.Add(1)
@@ -184,6 +188,18 @@ const (
 	dialsAtOnce = 1
 	newFor      = 20 * time.Millisecond
 )
+
+// startNew has a connection at its tenant's epoch count as new.
+func (r *Router) startNew(c *conn) {
+	c.new = true
+	c.pool.dials++
+	time.AfterFunc(newFor, func() {
+		r.mu.Lock()
+		gone := r.settle(c)
+		r.mu.Unlock()
+		shut(gone)
+	})
+}
 
 // settle has a connection that was new be like any other, and makes room for
 // the next one to be opened.
@@ -385,7 +401,11 @@ func (r *Router) end(c *conn) {
 // it when it must not be used again. It returns what is to be closed.
 func (r *Router) park(c *conn) (gone []*conn) {
 	p := c.pool
-	if r.ready(p.of, c.Placement) != nil {
+	if p.of.hold != nil && p.kept == nil && c.Placement.Epoch == p.of.epoch && !r.closing && !c.outlived() {
+		p.kept = c
+		return r.serve()
+	}
+	if r.ready(p.of, c.Placement) != nil || c.outlived() {
 		r.drop(c)
 		return append(r.serve(), c)
 	}

@@ -67,7 +67,7 @@ func (r *Router) ready(t *tenant, place shardmap.Placement) error {
 }
 
 // advance notes the epoch of a placement of t. At a newer one the connections
-// of the older go, who waits looks again, and a hold that waited for it ends.
+// of the older go, who waits looks again, and a hold that waited for it ends soon.
 func (r *Router) advance(t *tenant, epoch shardmap.Epoch) (gone []*conn) {
 	if epoch <= t.epoch {
 		return nil
@@ -80,7 +80,7 @@ func (r *Router) advance(t *tenant, epoch shardmap.Epoch) (gone []*conn) {
 	}
 	gone = r.vacate(t, errMoved)
 	if t.hold != nil && epoch > t.hold.epoch {
-		r.lift(t)
+		t.expectRelease()
 	}
 	return gone
 }

@@ -59,4 +59,6 @@ type Release struct {
 	ID     string   `json:"id"`
 	// Placement is set when the cutover committed.
 	Placement *Placement `json:"placement,omitempty"`
+	// Follow: who is still logged in at the old place's PgBouncer is led to the new place by it.
+	Follow bool `json:"follow,omitempty"`
 }

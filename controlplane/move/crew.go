@@ -42,6 +42,7 @@ type crew struct {
 
 	snapshot string // exported at the target, at the barrier
 	opened   bool
+	led      bool        // clients at the source's PgBouncer go on at the target
 	expiry   *time.Timer // lets the crew go if nobody takes it over
 	attempt  Attempt
 	reports  publish.Reports // what nodes say of the attempt; nil: nothing, or it was heard

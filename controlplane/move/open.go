@@ -25,7 +25,7 @@ func (st *stage) Release(ctx context.Context, side protocol.Side) {
 	if side == protocol.Target {
 		placement := d.From
 		placement.Shard, placement.Epoch = d.To, placement.Epoch+1
-		release.Placement = &placement
+		release.Placement, release.Follow = &placement, st.c.led
 	}
 	st.c.reports, _ = st.s.publisher.Release(ctx, release)
 	if side == protocol.Target {
@@ -50,17 +50,25 @@ func (c *crew) hear(ctx context.Context) {
 	slices.SortFunc(c.attempt.Clients, func(a, b NodeHold) int { return strings.Compare(a.Node, b.Node) })
 }
 
+// routeFor bounds what nodes wait for before they are released: the step after
+// the cutover has all the time for it.
+const routeFor = time.Second
+
 // Route has the clients of every PgBouncer follow to the target.
 func (st *stage) Route(ctx context.Context) error {
 	if st.c == nil {
 		return st.s.routesAgain(ctx, st.r)
 	}
+	ctx, cancel := context.WithTimeout(ctx, routeFor)
+	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
+	follow := false // those at the source's PgBouncer
 	for _, gate := range st.c.gates {
+		follow = follow || gate.on == st.r.Data.From.Shard && gate.routes != nil
 		g.Go(func() error { return st.s.route(gctx, st.r, gate) })
 	}
 	err := g.Wait()
-	st.c.attached = time.Since(st.start)
+	st.c.led, st.c.attached = follow && err == nil, time.Since(st.start)
 	return err
 }
 

@@ -16,18 +16,14 @@ import (
 // listTimeout bounds asking who is alive; a cutover is not to wait for it for long.
 const listTimeout = time.Second
 
-// Hold asks the nodes alive to hold the tenant's requests and collects their
-// answers until all have answered or wait is over. expected is how many nodes
+// Hold asks the nodes to hold the tenant's requests and collects the answers of
+// those alive until all have answered or wait is over. expected is how many nodes
 // are alive; all of them drained only if acks has that many with Drained set.
 // Errors: ErrUnavailable, at once when NATS is away (then nothing is held, or
 // not for sure): the cutover may go on without.
 func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duration) (acks []shardmap.HoldAck, expected int, err error) {
 	if !p.nc.IsConnected() {
 		return nil, 0, ErrUnavailable
-	}
-	alive, err := p.alive(ctx)
-	if err != nil {
-		return nil, 0, err
 	}
 	question, err := json.Marshal(h)
 	if err != nil {
@@ -40,7 +36,11 @@ func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duratio
 	}
 	defer func() { _ = answers.Unsubscribe() }() // answers that come later are of no use
 	if err := p.nc.PublishRequest(shardmap.SubjectHold+string(h.Tenant), inbox, question); err != nil {
-		return nil, len(alive), fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
+		return nil, 0, fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
+	}
+	alive, err := p.alive(ctx) // while they finish what is under way
+	if err != nil {
+		return nil, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()

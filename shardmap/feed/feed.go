@@ -47,7 +47,7 @@ type Holder interface {
 	// Hold begins a hold; the channel is closed when no request of the tenant is under way.
 	Hold(h shardmap.Hold) (drained <-chan struct{})
 	// Release ends the hold with that ID, and reports what requests saw of it.
-	Release(tenant shardmap.TenantID, id string) shardmap.HoldReport
+	Release(r shardmap.Release) shardmap.HoldReport
 }
 
 // Feed is a [shardmap.Loader] from the start, and feeds a map while [Feed.Run]

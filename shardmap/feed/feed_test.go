@@ -146,11 +146,11 @@ func (h *holder) Hold(hold shardmap.Hold) <-chan struct{} {
 	return h.drained
 }
 
-func (h *holder) Release(_ shardmap.TenantID, id string) shardmap.HoldReport {
+func (h *holder) Release(r shardmap.Release) shardmap.HoldReport {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.released = append(h.released, id)
-	return shardmap.HoldReport{ID: id, Held: 7, Longest: time.Second}
+	h.released = append(h.released, r.ID)
+	return shardmap.HoldReport{ID: r.ID, Held: 7, Longest: time.Second}
 }
 
 func (h *holder) count() (held, released int) {

@@ -83,7 +83,7 @@ func (f *Feed) release(m *shardmap.Map, h Holder, msg *nats.Msg) {
 	if r.Placement != nil && r.Placement.Tenant == r.Tenant {
 		m.Apply(*r.Placement)
 	}
-	report := h.Release(r.Tenant, r.ID)
+	report := h.Release(r)
 	if msg.Reply == "" {
 		return
 	}

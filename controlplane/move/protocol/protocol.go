@@ -282,7 +282,8 @@ func reopen(ctx context.Context, w World) error {
 }
 
 // Open opens the target, once the flip is committed: right after it, and as the
-// step open where that was not to be.
+// step open where that was not to be. Clients at PgBouncers are led there before
+// nodes go on, so that these may come that way, too.
 func Open(ctx context.Context, w World) error {
 	if err := w.Unfence(ctx, Target); err != nil {
 		return err
@@ -290,13 +291,13 @@ func Open(ctx context.Context, w World) error {
 	if err := w.Lap("unfenced"); err != nil {
 		return err
 	}
-	w.Release(ctx, Target)
-	if err := w.Lap("released"); err != nil {
-		return err
-	}
 	err := w.Route(ctx)
 	if err == nil {
 		err = w.Lap("routed")
+	}
+	w.Release(ctx, Target) // whatever came of that
+	if lerr := w.Lap("released"); err == nil {
+		err = lerr
 	}
 	w.Publish(ctx)
 	return err
