@@ -14,7 +14,7 @@ type sizeFlag struct{ to *int64 }
 var sizeUnits = []struct {
 	suffix string
 	bytes  float64
-}{{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}, {"", 1}}
+}{{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1}}
 
 func (f sizeFlag) Set(text string) error {
 	number := strings.TrimSuffix(strings.TrimSpace(text), "/s")

@@ -21,7 +21,7 @@ func tenantCommand() *cobra.Command {
 		Short:   "Create, look at, move and end tenants",
 		GroupID: "operate",
 	}
-	cmd.AddCommand(tenantCreateCommand(), tenantListCommand(), tenantTopCommand(), tenantShowCommand(), tenantMoveCommand(), tenantCloneCommand(),
+	cmd.AddCommand(tenantCreateCommand(), tenantListCommand(), tenantTopCommand(), tenantShowCommand(), tenantExplainCommand(), tenantNeedsCommand(), tenantMoveCommand(), tenantCloneCommand(),
 		tenantVerbCommand("suspend", "Close a tenant: its requests are refused, its sessions end", (*client.Client).SuspendTenant,
 			"tenant resume %s"),
 		tenantVerbCommand("resume", "Open a suspended tenant", (*client.Client).ResumeTenant, "tenant show %s"),
@@ -71,15 +71,19 @@ func (c *change) timeoutFlag(cmd *cobra.Command, d time.Duration) {
 
 func tenantCreateCommand() *cobra.Command {
 	var in api.CreateTenant
+	var needs api.Needs
 	var ch change
 	cmd := &cobra.Command{
 		Use:     "create ID",
 		Short:   "Create a tenant with a database of its own",
-		Long:    "Create a tenant with a database of its own, made of the newest application schema,\nits roles and its login. An ID is a lower-case letter, then up to 46 of a-z, 0-9 and '-';\nit is never used again, not even after the tenant was deleted.",
-		Example: "  tenant-ops tenant create acme\n  tenant-ops tenant create acme --name \"Acme Inc.\" --shard s2",
+		Long:    "Create a tenant with a database of its own, made of the newest application schema,\nits roles and its login. An ID is a lower-case letter, then up to 46 of a-z, 0-9 and '-';\nit is never used again, not even after the tenant was deleted.\n\nIt is put on the shard that the planner would choose. What it needs of its shard is\nkept, and holds when it is moved.",
+		Example: "  tenant-ops tenant create acme\n  tenant-ops tenant create acme --name \"Acme Inc.\" --shard s2\n  tenant-ops tenant create bank --region eu --require disk=nvme --apart banks",
 		Args:    oneArg("tenant's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.ID = args[0]
+			if wanted, declared := changeNeeds(cmd.Flags(), api.Needs{}, needs); declared {
+				in.Needs = &wanted
+			}
 			c, err := connectFor(cmd, checkTenant, args[0])
 			if err != nil {
 				return err
@@ -93,9 +97,8 @@ func tenantCreateCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&in.DisplayName, "name", "", "display name")
-	f.StringVar(&in.Shard, "shard", "", "this shard and no other (default the least loaded that fits)")
-	f.StringVar(&in.Region, "region", "", "only shards of this region")
-	f.StringVar(&in.Class, "class", "", "only shards of this class")
+	f.StringVar(&in.Shard, "shard", "", "this shard and no other (default the best that fits)")
+	needsFlags(f, &needs)
 	ch.waiting(cmd)
 	completeFlag(cmd, "shard", completeShards)
 	return cmd

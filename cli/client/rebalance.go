@@ -22,8 +22,8 @@ func (c *Client) ApplyPolicy(ctx context.Context, in api.ApplyPolicy, ch Change)
 }
 
 // Needs shows what a tenant needs of its shard.
-func (c *Client) Needs(ctx context.Context, tenant string) (api.Needs, error) {
-	return get[api.Needs](ctx, c, tenantPath(tenant)+"/needs", nil)
+func (c *Client) Needs(ctx context.Context, tenant string) (api.TenantNeeds, error) {
+	return get[api.TenantNeeds](ctx, c, tenantPath(tenant)+"/needs", nil)
 }
 
 // SetNeeds declares all that a tenant needs of its shard.
@@ -32,8 +32,8 @@ func (c *Client) SetNeeds(ctx context.Context, tenant string, in api.Needs, ch C
 }
 
 // Capacity shows what a shard may carry.
-func (c *Client) Capacity(ctx context.Context, shard string) (api.Amounts, error) {
-	return get[api.Amounts](ctx, c, shardPath(shard)+"/capacity", nil)
+func (c *Client) Capacity(ctx context.Context, shard string) (api.ShardCapacity, error) {
+	return get[api.ShardCapacity](ctx, c, shardPath(shard)+"/capacity", nil)
 }
 
 // SetCapacity declares all that a shard may carry.

@@ -83,7 +83,7 @@ func (a *API) getNeeds(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, version: &version, doc: api.Needs(n)}, nil
+	return answer{status: http.StatusOK, version: &version, doc: api.TenantNeeds{Version: version, Needs: api.Needs(n)}}, nil
 }
 
 func (a *API) putNeeds(ctx context.Context, c *call) (answer, error) {
@@ -113,7 +113,7 @@ func (a *API) getCapacity(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, version: &version, doc: amounts(v)}, nil
+	return answer{status: http.StatusOK, version: &version, doc: api.ShardCapacity{Version: version, Amounts: amounts(v)}}, nil
 }
 
 func (a *API) putCapacity(ctx context.Context, c *call) (answer, error) {

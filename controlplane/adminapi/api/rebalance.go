@@ -54,6 +54,18 @@ type Needs struct {
 	Exclusive bool              `json:"exclusive,omitempty"`
 }
 
+// TenantNeeds are a tenant's needs, and the version of all that is declared of placement.
+type TenantNeeds struct {
+	Version int64 `json:"version"`
+	Needs
+}
+
+// ShardCapacity is what a shard may carry, likewise.
+type ShardCapacity struct {
+	Version int64 `json:"version"`
+	Amounts
+}
+
 // Amounts has a value for each thing that a shard can run out of. As a capacity, 0 is no bound.
 type Amounts struct {
 	Bytes       float64 `json:"bytes"`
