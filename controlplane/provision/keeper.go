@@ -172,7 +172,7 @@ func (k *keeper) stock(ctx context.Context, conn *pgx.Conn, on catalog.Shard) er
 	if err != nil {
 		return err
 	}
-	cleared := k.clear(ctx, conn, on.ID, schema.Version)
+	cleared := k.clear(ctx, conn, on, schema.Version)
 	if on.State != catalog.ShardActive || conn.IsClosed() {
 		return cleared
 	}
@@ -236,10 +236,10 @@ func (k *keeper) buildReady(ctx context.Context, conn *pgx.Conn, on shardmap.Sha
 }
 
 // clear drops what has no future on the shard: half-made databases of crashed
-// tries, pool databases of an old schema, leftovers of moves past their grace,
-// and what was being dropped.
-func (k *keeper) clear(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID, schema int64) error {
-	rows, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseBuilding})
+// tries, pool databases of an old schema or of a shard that is being emptied,
+// leftovers of moves past their grace, and what was being dropped.
+func (k *keeper) clear(ctx context.Context, conn *pgx.Conn, on catalog.Shard, schema int64) error {
+	rows, err := k.list(ctx, catalog.DatabaseFilter{Shard: on.ID, State: catalog.DatabaseBuilding})
 	if err != nil {
 		return err
 	}
@@ -251,17 +251,19 @@ func (k *keeper) clear(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID,
 		}
 	}
 	hopeless := slices.DeleteFunc(rows, func(d catalog.Database) bool { return worked[d.Name] })
-	ready, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseReady})
+	ready, err := k.list(ctx, catalog.DatabaseFilter{Shard: on.ID, State: catalog.DatabaseReady})
 	if err != nil {
 		return err
 	}
-	hopeless = append(hopeless, slices.DeleteFunc(ready, func(d catalog.Database) bool { return d.SchemaVersion == schema })...)
-	retired, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseRetired, DropDue: true})
+	hopeless = append(hopeless, slices.DeleteFunc(ready, func(d catalog.Database) bool {
+		return d.SchemaVersion == schema && on.State != catalog.ShardDraining
+	})...)
+	retired, err := k.list(ctx, catalog.DatabaseFilter{Shard: on.ID, State: catalog.DatabaseRetired, DropDue: true})
 	if err != nil {
 		return err
 	}
 	hopeless = append(hopeless, retired...)
-	dropping, err := k.list(ctx, catalog.DatabaseFilter{Shard: on, State: catalog.DatabaseDropping})
+	dropping, err := k.list(ctx, catalog.DatabaseFilter{Shard: on.ID, State: catalog.DatabaseDropping})
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,18 @@ func TestThePoolFollowsTheSchema(t *testing.T) {
 	copyFile("00002_invoices.sql")
 	w.Wake()
 	pgtest.Eventually(t, "the pool is made anew", func() bool { return at(2) == 1 && at(1) == 0 })
+	catalogTx(w, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := w.store.BeginDrain(ctx, tx, "a", tester)
+		return err
+	})
+	w.Wake()
+	pgtest.Eventually(t, "the pool of a shard that is emptied goes", func() bool { return at(2) == 0 })
+	catalogTx(w, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := w.store.EndDrain(ctx, tx, "a")
+		return err
+	})
+	w.Wake()
+	pgtest.Eventually(t, "it comes back", func() bool { return at(2) == 1 })
 }
 
 // What crashed tries left is dropped; what an operation still works on is not.
