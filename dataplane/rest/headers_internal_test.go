@@ -24,6 +24,22 @@ func FuzzPrefer(f *testing.F) {
 	})
 }
 
+// Each name that is none costs a look into some files: a header has room for a thousand.
+func TestZonesAreBounded(t *testing.T) {
+	for name, is := range map[string]bool{
+		"UTC": true, "America/New_York": true, "Etc/GMT+5": true,
+		"": false, "Local": false, "America//New_York": false, "/UTC": false, "UTC/": false, "America/./New_York": false, "../zoneinfo/UTC": false, "Nowhere": false,
+	} {
+		require.Equal(t, is, isZone(name), name)
+		require.Equal(t, is, isZone(name), "%s, once more", name)
+	}
+	nowhere := strings.Repeat("timezone=Nowhere,", maxZones-1)
+	require.Equal(t, "UTC", parsePreferences([]string{nowhere + "timezone=UTC"}).timezone)
+	p := parsePreferences([]string{nowhere + "timezone=Nowhere,timezone=UTC"})
+	require.Empty(t, p.timezone)
+	require.Len(t, p.unknown, maxZones+1)
+}
+
 func FuzzRange(f *testing.F) {
 	f.Add("0-9", int64(5), int64(-1))
 	f.Add("9223372036854775807-", int64(9223372036854775807), int64(9223372036854775807))

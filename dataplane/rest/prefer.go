@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	_ "time/tzdata" // so that all nodes know the same zones
 )
@@ -16,6 +18,7 @@ type preferences struct {
 	// maxAffected is negative when not preferred.
 	maxAffected int64
 	unknown     []string
+	zones       int // looked up
 }
 
 func (p *preferences) strict() bool { return p.handling == "handling=strict" }
@@ -32,14 +35,32 @@ func parsePreferences(headers []string) preferences {
 	return p
 }
 
+// maxZones bounds the time zones of one request that are looked up: each that
+// is none costs some files.
+const maxZones = 8
+
+// zones are the names of the time zones that were asked for.
+var zones sync.Map
+
 // isZone tells whether a time zone is known by just that name. The names are
 // those of the tz database, which Postgres has, too.
 func isZone(name string) bool {
-	if name == "" || name == "Local" || len(name) > 64 {
+	if _, known := zones.Load(name); known {
+		return true
+	}
+	if name == "Local" || len(name) > 64 || slices.Contains(strings.Split(name, "/"), "") || strings.ContainsFunc(name, notOfZones) {
 		return false
 	}
 	_, err := time.LoadLocation(name)
+	if err == nil {
+		zones.Store(name, struct{}{})
+	}
 	return err == nil
+}
+
+// notOfZones are characters that no time zone's name has, though its file's may: dots, for one.
+func notOfZones(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("/_+-", r)
 }
 
 func (p *preferences) take(preference string) {
@@ -70,7 +91,7 @@ func (p *preferences) takeValue(preference string) {
 	name, value, _ := strings.Cut(preference, "=")
 	switch name {
 	case "timezone":
-		if !isZone(value) {
+		if p.zones++; p.zones > maxZones || !isZone(value) {
 			p.unknown = append(p.unknown, preference)
 		} else if p.timezone == "" {
 			p.timezone = value
