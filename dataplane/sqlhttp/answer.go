@@ -64,10 +64,10 @@ func (w *writer) describe(fields []pgproto3.FieldDescription) {
 	}
 }
 
-// begin opens the statement's object up to its rows.
-func (w *writer) begin() {
+// begin opens the statement's object up to its rows. It tells whether there is still room for them.
+func (w *writer) begin() bool {
 	if w.begun {
-		return
+		return true
 	}
 	w.begun = true
 	if w.statement > 0 {
@@ -84,13 +84,25 @@ func (w *writer) begin() {
 			f.DataTypeOID, f.TableOID, f.TableAttributeNumber, f.DataTypeSize, f.TypeModifier)
 	}
 	w.out = append(w.out, `],"rows":[`...)
+	return w.fits(0)
+}
+
+// fits gives the answer up when so many bytes more are too many.
+func (w *writer) fits(more int) bool {
+	if int64(len(w.out))+int64(more) <= w.most {
+		return true
+	}
+	w.tooMuch(fmt.Sprintf("The answer is longer than %d bytes", w.most))
+	return false
 }
 
 func (w *writer) row(values [][]byte) {
 	if !w.mine() || w.over != nil {
 		return
 	}
-	w.begin()
+	if !w.begin() {
+		return
+	}
 	if w.rows++; w.rows > w.maxRows {
 		w.tooMuch(fmt.Sprintf("A statement returned more than %d rows", w.maxRows))
 		return
@@ -108,8 +120,7 @@ func (w *writer) row(values [][]byte) {
 			w.out = append(w.out, ',')
 		}
 		first = false
-		if int64(len(w.out))+int64(len(v)) > w.most { // before it is quoted, which can make it six times as long
-			w.tooMuch(fmt.Sprintf("The answer is longer than %d bytes", w.most))
+		if !w.fits(len(v)) { // before it is quoted, which can make it six times as long
 			return
 		}
 		if !arrays {
@@ -124,8 +135,7 @@ func (w *writer) row(values [][]byte) {
 		default:
 			w.out = typed(w.out, w.fields[i].DataTypeOID, v)
 		}
-		if int64(len(w.out)) > w.most {
-			w.tooMuch(fmt.Sprintf("The answer is longer than %d bytes", w.most))
+		if !w.fits(0) {
 			return
 		}
 	}
@@ -147,8 +157,7 @@ func (w *writer) complete(tag []byte) {
 	if !w.mine() {
 		return
 	}
-	if w.over == nil {
-		w.begin()
+	if w.over == nil && w.begin() {
 		command, count := commandOf(tag)
 		w.out = append(w.out, `],"command":`...)
 		w.out = quote(w.out, command)
