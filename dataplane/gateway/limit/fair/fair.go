@@ -15,6 +15,9 @@
 // On top of that, a tenant may have no more than half of the places while
 // others are being served, and three quarters while it is alone: so there is a
 // place at once for those whose requests are few, also when somebody's hang.
+// And where others are served without a wait, the one that always wants more
+// gets no more than it makes use of: what eight of its statements get done at
+// once on a server with two processors, two do as well, and are less in the way.
 //
 // A queue is bounded in number and in time. How long is controlled delay
 // (Nichols, Jacobson: "Controlling Queue Delay", ACM Queue 2012; RFC 8289), in
@@ -80,7 +83,7 @@ type recent struct {
 
 // New returns a gate.
 func New(cfg Config) *Gate {
-	return &Gate{cfg: cfg, born: time.Now(), capacity: newCapacity(cfg.Least, cfg.Most), backlog: map[*Flow]struct{}{}}
+	return &Gate{cfg: cfg, born: time.Now(), capacity: newCapacity(ofNode, cfg.Least, cfg.Most), backlog: map[*Flow]struct{}{}}
 }
 
 // Terms are what a tenant may have at this gate.
@@ -105,6 +108,7 @@ type Flow struct {
 	mean     float64       // of the time its requests hold a place, in seconds; 0: none did
 	spent    time.Duration // the time that places were held for it
 	refused  uint64
+	own      *capacity // how many at once serve it well; nil: it never wanted that many
 }
 
 // Slot is a request's place behind the gate. The zero value is ready for one Enter.
@@ -114,6 +118,7 @@ type Slot struct {
 	began   time.Duration
 	charged float64 // seconds
 	sample  int     // the phase of the capacity's measurement it belongs to; 0: none
+	ofOwn   int     // the same of its flow's own
 	held    bool
 	yielded bool
 	// While waiting:
@@ -187,7 +192,7 @@ func (s *Slot) Yield() {
 	}
 	g.mu.Lock()
 	if s.held && s.flow.yielded < g.cfg.WaitingPerTenant {
-		s.sample = 0
+		s.sample, s.ofOwn = 0, 0
 		g.leave(s, g.now())
 		s.yielded = true
 		s.flow.yielded++
@@ -233,7 +238,10 @@ func (g *Gate) pass(s *Slot, start float64, now time.Duration) {
 	g.virtual = max(g.virtual, start)
 	f.underWay++
 	g.underWay++
-	s.sample = g.capacity.phase(now)
+	s.sample, s.ofOwn = g.capacity.phase(now), 0
+	if f.own != nil {
+		s.ofOwn = f.own.phase(now)
+	}
 }
 
 // leave takes the place back, puts the charge right, and lets others pass.
@@ -252,6 +260,9 @@ func (g *Gate) leave(s *Slot, now time.Duration) {
 	}
 	if s.sample != 0 {
 		g.capacity.left(s.sample, seconds, now)
+	}
+	if s.ofOwn != 0 {
+		f.own.left(s.ofOwn, seconds, now)
 	}
 	g.enlist(f, now)
 	g.serve(now)
@@ -314,13 +325,13 @@ func (g *Gate) see(f *Flow, now time.Duration) {
 
 // mayPass tells whether f may have one more place, if there is one.
 func (g *Gate) mayPass(f *Flow, now time.Duration) bool {
-	if f.terms.Concurrency > 0 && f.underWay >= f.terms.Concurrency {
-		return false
-	}
 	for _, r := range g.recent {
 		if r.flow != nil && r.flow != f && now-r.at < othersFor {
-			return f.underWay < (g.capacity.now()+1)/2
+			return f.underWay < g.pressed(f)
 		}
+	}
+	if f.terms.Concurrency > 0 && f.underWay >= f.terms.Concurrency {
+		return false
 	}
 	if f.underWay < (3*g.capacity.now()+3)/4 {
 		return true
@@ -328,6 +339,45 @@ func (g *Gate) mayPass(f *Flow, now time.Duration) bool {
 	g.capacity.hit = true // it alone could use more
 	return false
 }
+
+// pressed is how many requests of f may be under way while others are there.
+func (g *Gate) pressed(f *Flow) int {
+	bound := (g.capacity.now() + 1) / 2
+	if f.terms.Concurrency > 0 {
+		bound = min(bound, f.terms.Concurrency)
+	}
+	if f.underWay < ownLeast || g.othersWait(f) {
+		return bound
+	}
+	if f.own == nil {
+		if f.underWay < pressing {
+			return bound
+		}
+		c := newCapacity(ofTenant, ownLeast, max(ownLeast, bound))
+		f.own = &c
+	}
+	f.own.most = max(f.own.most, float64(bound)) // its plan may be another one by now
+	bound = min(bound, f.own.now())
+	if f.underWay >= bound {
+		f.own.hit = true
+	}
+	return bound
+}
+
+// othersWait tells whether somebody else has requests waiting: then it is the
+// queue that shares the places out.
+func (g *Gate) othersWait(f *Flow) bool {
+	others := len(g.backlog)
+	if f.queue.len > 0 {
+		others--
+	}
+	return others > 0
+}
+
+const (
+	pressing = 4 // requests of a flow under way from which on it is worth to be measured
+	ownLeast = 2 // that any flow may have
+)
 
 // refusal says whose fault it is that f's requests wait.
 func (g *Gate) refusal(f *Flow) error {

@@ -413,18 +413,8 @@ func (m *model) saturate(t *testing.T, s *server, flows []Flow, lasts time.Durat
 			s.left[slot] = s.done + s.base.Seconds()*noise()
 		}
 		m.serving = nil
-		speed := min(1, s.knee/float64(len(s.slots)))
-		first, took := 0, math.MaxFloat64
-		for i, slot := range s.slots {
-			if left := s.left[slot] - s.done; left < took {
-				first, took = i, left
-			}
-		}
-		slot := s.slots[first]
-		s.done += took
-		m.clock += time.Duration(took / speed * float64(time.Second))
-		delete(s.left, slot)
-		s.slots = append(s.slots[:first], s.slots[first+1:]...)
+		slot, took := s.next()
+		m.clock += took
 		served++
 		m.leave(slot, m.clock)
 		for i := range flows {
