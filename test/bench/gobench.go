@@ -113,8 +113,17 @@ func (b *bench) node(ctx context.Context, _ *fleet) error {
 			}
 		}
 	}
+	for _, of := range []struct{ name, what string }{{"key", "a GET by key"}, {"page", "a page of 20"}, {"insert", "an insert"}} {
+		v := m["AgainstBare/"+of.name+"/c=16"]
+		sum := func(prefix string) (total float64, parts string) {
+			here, bouncer, postgres := v[prefix+"cpu-µs/req"], v[prefix+"bouncer-µs/req"], v[prefix+"postgres-µs/req"]
+			return here + bouncer + postgres, fmt.Sprintf("%.0f + %.0f + %.0f", here, bouncer, postgres)
+		}
+		ours, parts := sum("")
+		theirs, bareParts := sum("bare-")
+		r.plain("processor time of "+of.what, figure(ours, "µs"), fmt.Sprintf("server with client + PgBouncer + Postgres: %s; bare %.0f: %s", parts, theirs, bareParts))
+	}
 	key := m["AgainstBare/key/c=16"]
-	r.plain("processor time of a GET by key", figure(key["cpu-µs/req"], "µs"), fmt.Sprintf("bare %.0f; of the process that has server and client, without PgBouncer and Postgres", key["bare-cpu-µs/req"]))
 	r.plain("allocations of a GET by key", figure(key["allocs/req"], ""), fmt.Sprintf("bare %.0f; with the client's few", key["bare-allocs/req"]))
 	if err := b.rivals(ctx); err != nil {
 		return err
