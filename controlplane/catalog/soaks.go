@@ -79,7 +79,16 @@ func (s *Store) GetSoak(ctx context.Context, operation string) (Soak, error) {
 
 // LiveSoak reads the tenant's soak that has not ended. Errors: ErrNotFound.
 func (s *Store) LiveSoak(ctx context.Context, tenant shardmap.TenantID) (Soak, error) {
-	k, err := one(ctx, s.pool, scanSoak, `select `+soakColumns+` from soaks k where tenant = $1 and ended_at is null`, tenant)
+	return liveSoak(ctx, s.pool, tenant)
+}
+
+// LiveSoakTx is LiveSoak as part of a transaction.
+func (s *Store) LiveSoakTx(ctx context.Context, tx pgx.Tx, tenant shardmap.TenantID) (Soak, error) {
+	return liveSoak(ctx, tx, tenant)
+}
+
+func liveSoak(ctx context.Context, q querier, tenant shardmap.TenantID) (Soak, error) {
+	k, err := one(ctx, q, scanSoak, `select `+soakColumns+` from soaks k where tenant = $1 and ended_at is null`, tenant)
 	if err != nil {
 		return k, fmt.Errorf("soak of tenant %s: %w", tenant, err)
 	}

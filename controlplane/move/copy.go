@@ -17,7 +17,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/schemachange"
-	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 const (
@@ -166,34 +165,11 @@ func (c *copier) slot(ctx context.Context) error {
 	cfg.RuntimeParams["statement_timeout"] = "0"
 	ctx, cancel := context.WithTimeout(ctx, slotFor)
 	defer cancel()
-	stop := c.whileWaiting(ctx, "slot", `
-SELECT 'pid ' || pid || ' (' || coalesce(usename, '?') || ') to end its transaction, open for ' || date_trunc('second', clock_timestamp() - xact_start)
-FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1`)
+	stop := c.s.whileWaiting(ctx, c.r, c.r.Data.From.Shard, operation.Progress{Phase: "slot"}, writersSQL)
 	c.export, err = stream.CreateSlot(ctx, cfg, c.r.Data.Link)
 	stop()
 	c.snapshotAt = time.Now()
 	return err
-}
-
-// whileWaiting reports what the source says is being waited for, until stopped.
-func (c *copier) whileWaiting(ctx context.Context, phase, sql string) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		conn, err := c.s.connect(ctx, c.r.Data.From.Shard, maintenance)
-		if err != nil {
-			return
-		}
-		defer closeConn(conn)
-		for sleep.For(ctx, time.Second) == nil {
-			var who string
-			if conn.QueryRow(ctx, sql).Scan(&who) == nil {
-				c.r.Report(operation.Progress{Phase: phase, Waiting: "for " + who})
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
 }
 
 // errTablesChanged: tables came or went between the publication and the snapshot.

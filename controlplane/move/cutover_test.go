@@ -111,7 +111,7 @@ func TestLongTransactionAbortsAnAttemptOnly(t *testing.T) {
 	var began atomic.Bool
 	w.hit = func(name string) error {
 		if name == "move/cutover/hold" && began.CompareAndSwap(false, true) { // just when it looked quiet
-			_, err := tx.Exec(t.Context(), "BEGIN")
+			_, err := tx.Exec(t.Context(), "BEGIN; SET LOCAL application_name = '"+applicationName+"'") // whatever it calls itself
 			return err
 		}
 		return nil

@@ -2,8 +2,10 @@ package move
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,7 +33,7 @@ const (
 func (s *Service) Run(ctx context.Context) error {
 	k := keeper{Service: s, strikes: map[string]strikes{}}
 	for ctx.Err() == nil {
-		if err := k.round(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(k.boundUnbegun(ctx), k.round(ctx)); err != nil && ctx.Err() == nil {
 			s.opt.Logger.WarnContext(ctx, "soaks are not looked after", "error", err)
 		}
 		_ = sleep.For(ctx, jitter(s.opt.SoakEvery/2)) // only its context ends it early
@@ -43,6 +45,7 @@ func (s *Service) Run(ctx context.Context) error {
 type keeper struct {
 	*Service
 	strikes map[string]strikes // by the move's operation
+	next    time.Time          // when links are looked at whose soak has not begun
 }
 
 // strikes are looks that found the old place failing at the same change.
@@ -66,6 +69,41 @@ func (k *keeper) round(ctx context.Context) error {
 			k.opt.Logger.WarnContext(ctx, "soak is not looked after", "operation", soak.Operation, "tenant", soak.Tenant, "error", err)
 		}
 	}
+}
+
+// boundUnbegun drops slots for a way back that cost too much before their soak
+// has begun: after the flip a comparison, or a server that is waited for, may
+// come before it, and before the flip the moment to cut over. The move then ends without a soak.
+func (k *keeper) boundUnbegun(ctx context.Context) error {
+	if time.Now().Before(k.next) {
+		return nil
+	}
+	k.next = time.Now().Add(k.opt.SoakEvery)
+	for _, kind := range []string{Kind, KindReverse} {
+		for after, more := "", true; more; {
+			ops, next, err := k.engine.List(ctx, operation.Filter{Kind: kind, Unfinished: true}, catalog.Page{After: after, Limit: 1000})
+			if err != nil {
+				return err
+			}
+			for _, op := range ops {
+				var d Doc
+				if err := json.Unmarshal(op.Data, &d); err != nil || d.Back == "" || !slices.Contains([]string{"cutover", "open", "verify", "soak"}, op.Step) {
+					continue // none, or none yet
+				}
+				if err := k.boundLink(ctx, op, &d); err != nil && ctx.Err() == nil {
+					k.opt.Logger.WarnContext(ctx, "the way back that a move makes is not looked after", "operation", op.ID, "tenant", op.Tenant, "error", err)
+				}
+			}
+			after, more = next, next != ""
+		}
+	}
+	return nil
+}
+
+func (k *keeper) boundLink(ctx context.Context, op *operation.Operation, d *Doc) error {
+	ctx, cancel := context.WithTimeout(ctx, inspectFor)
+	defer cancel()
+	return k.bound(ctx, catalog.Soak{Operation: op.ID, Tenant: op.Tenant, Database: d.database(), Home: d.To, Link: d.Back})
 }
 
 // look ends a soak if there is a reason to.
@@ -204,10 +242,13 @@ func (k *keeper) end(ctx context.Context, soak catalog.Soak, why string, home *p
 	return stream.DropSlot(ctx, home, soak.Link)
 }
 
-// bound drops the slot of a link that costs too much though a reverse wants it:
-// that may wait for a server that never comes back, also to be undone.
+// bound drops the slot of a link that costs too much though an operation wants
+// it: that may wait for a server that never comes back, also to be undone.
 func (k *keeper) bound(ctx context.Context, soak catalog.Soak) error {
 	home, err := k.connect(ctx, soak.Home, soak.Database)
+	if isGone(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -219,7 +260,7 @@ func (k *keeper) bound(ctx context.Context, soak catalog.Soak) error {
 	if err != nil || link.Kept <= k.opt.SoakMaxWAL {
 		return err
 	}
-	k.opt.Logger.WarnContext(ctx, "move: the way back is given up, a reverse that is under way with it: too much of the log was kept for it",
+	k.opt.Logger.WarnContext(ctx, "move: a way back that an operation works on is given up: too much of the log was kept for it",
 		"operation", soak.Operation, "tenant", soak.Tenant, "shard", soak.Home, "bytes", link.Kept)
 	return stream.DropSlot(ctx, home, soak.Link)
 }

@@ -235,6 +235,9 @@ func (s *Service) MoveTx(ctx context.Context, tx pgx.Tx, req Request, actor cata
 
 func (s *Service) startTx(ctx context.Context, tx pgx.Tx, spec operation.Spec, from, to shardmap.ShardID) (*operation.Operation, error) {
 	op, err := s.engine.StartTx(ctx, tx, spec)
+	if err == nil {
+		err = s.notSoaking(ctx, tx, spec.Tenant)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +251,11 @@ func (s *Service) startTx(ctx context.Context, tx pgx.Tx, spec operation.Spec, f
 // thing that would stop it is the error, beside the plan so far. Errors: as
 // Move's, and [*RefusedError].
 func (s *Service) DryRun(ctx context.Context, req Request, actor catalog.Actor) ([]operation.StepPlan, error) {
-	if _, _, err := s.endpoints(ctx, req); err != nil {
+	_, _, err := s.endpoints(ctx, req)
+	if err == nil {
+		err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return s.notSoaking(ctx, tx, req.Tenant) })
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s.engine.DryRun(ctx, s.spec(req, actor, ""))
@@ -279,9 +286,6 @@ func (s *Service) endpoints(ctx context.Context, req Request) (shardmap.Placemen
 		err = fmt.Errorf("tenant %s is on shard %s already: %w", id, to, catalog.ErrConflict)
 	case target.State != catalog.ShardActive:
 		err = fmt.Errorf("shard %s is %s and takes no tenants; uncordon it or choose another: %w", to, target.State, catalog.ErrConflict)
-	}
-	if err == nil {
-		err = s.notSoaking(ctx, id)
 	}
 	return t.Placement, target, err
 }

@@ -25,8 +25,8 @@ import (
 // move came over is gone: at no time does a change run in a circle.
 
 // slotBackFor bounds the wait for transactions that were open at the target's
-// server when the slot was asked for.
-const slotBackFor = 10 * time.Minute
+// server when the slot was asked for; then the cutover is begun anew.
+const slotBackFor = 2 * time.Minute
 
 // backName is the name of the publication, the slot and the subscription that
 // lead from the operation's target to its source.
@@ -61,15 +61,19 @@ func (s *Service) linkBack(ctx context.Context, r *run, c *crew) error {
 	if err != nil {
 		return err
 	}
-	r.Report(operation.Progress{Phase: "cutover", Percent: 99.5, Waiting: "for writing transactions of the target's server to end, to make the link back"})
 	bounded, cancel := context.WithTimeout(ctx, slotBackFor)
 	defer cancel()
+	progress := operation.Progress{Phase: "cutover: making the link back", Percent: 99.5}
+	stop := s.whileWaiting(bounded, r, r.Data.To, progress, writersSQL)
 	err = guarded(bounded, c.dstGuard, leaseOf(r), func(conn *pgx.Conn) error {
 		if err := stream.EnsureSlot(bounded, conn, r.Data.Back); err != nil {
 			return err
 		}
 		return stream.Advance(bounded, conn, r.Data.Back, "")
 	})
+	if who := stop(); err != nil && who != "" && bounded.Err() != nil {
+		err = fmt.Errorf("the link back can't be made at %s, which waited %v for %s: %w", r.Data.To, slotBackFor, who, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -228,8 +232,9 @@ func (s *Service) dropOldSubscription(ctx context.Context, r *run) error {
 }
 
 // notSoaking refuses to move a tenant that has a way back: what would it lead to?
-func (s *Service) notSoaking(ctx context.Context, id shardmap.TenantID) error {
-	k, err := s.store.LiveSoak(ctx, id)
+// Asked in the transaction that begins the move, it misses none that a move before it began.
+func (s *Service) notSoaking(ctx context.Context, tx pgx.Tx, id shardmap.TenantID) error {
+	k, err := s.store.LiveSoakTx(ctx, tx, id)
 	if errors.Is(err, catalog.ErrNotFound) {
 		return nil
 	}

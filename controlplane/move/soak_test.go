@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -361,6 +362,47 @@ func TestKeeperBoundsTheLogOfAWaitingReverse(t *testing.T) {
 	require.Equal(t, operation.Failed, back.State)
 	require.Contains(t, back.Error, "slot is gone")
 	w.requireEnded(db, op, "slot is gone")
+}
+
+// So it is between the flip and the soak, where a comparison may take hours.
+func TestKeeperBoundsTheLogOfASoakToCome(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.opt.SoakEvery, w.opt.SoakMaxWAL = 200*time.Millisecond, 1<<20
+	db, _ := w.tenant("betrothed", "a")
+	w.asOwner("a", db, awkward)
+	flipped, gate := make(chan struct{}), make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(gate) })
+	w.t.Cleanup(letGo)
+	var once sync.Once
+	w.hit = func(name string) error {
+		if name == "move/soak/unlinked" { // the old place follows next
+			once.Do(func() { close(flipped) })
+			<-gate
+		}
+		return nil
+	}
+	op, err := w.Move(t.Context(), Request{Tenant: "betrothed", To: "b", MaxPause: w.budget, Soak: time.Hour}, tester, "")
+	require.NoError(t, err)
+	w.keep()
+	select {
+	case <-flipped:
+	case <-time.After(time.Minute):
+		t.Fatal("the soak is not come to")
+	}
+	w.asOwner("b", db, "INSERT INTO nokey SELECT 1, repeat('x', 1000) FROM generate_series(1, 4000)")
+	home := w.conn("b", db)
+	pgtest.Eventually(t, "the slot is dropped", func() bool {
+		var n int
+		require.NoError(t, home.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE database = $1", db).Scan(&n))
+		return n == 0
+	})
+	letGo()
+	op, rec := w.ended(op)
+	require.Equal(t, operation.Done, op.State, op.Error)
+	require.Nil(t, rec.SoakUntil)
+	require.Contains(t, strings.Join(rec.Notes, "\n"), "there is no soak: advance slot: the replication slot is gone")
+	require.EqualValues(t, "b", w.requireServedOnce("betrothed", "a", "b"))
 }
 
 // A slot goes at once even while another operation has the tenant for long.

@@ -94,8 +94,22 @@ func (s *Service) owning(ctx context.Context, r *run, dst *pgx.Conn, fn func() e
 	if err := r.Held(ctx); err != nil {
 		return err
 	}
-	return fn()
+	start := time.Now()
+	stop := s.whileWaiting(ctx, r, r.Data.To, operation.Progress{Phase: "target"}, busySQL, dst.PgConn().PID())
+	err = fn()
+	if what := stop(); time.Since(start) > slowTarget {
+		s.opt.Logger.WarnContext(ctx, "move: the target's server takes long to make or drop the database", "operation", r.Op.ID, "shard", r.Data.To,
+			"took", time.Since(start).Round(time.Millisecond), "waited for", what, "error", err)
+	}
+	return err
 }
+
+// slowTarget is how long an empty database takes where something is wrong.
+const slowTarget = 15 * time.Second
+
+// busySQL tells what a session is busy with.
+const busySQL = `SELECT 'the server, which takes its time with ' || split_part(query, ' ', 1) || ' ' || split_part(query, ' ', 2) || ' and waits for ' || coalesce(wait_event_type || ' ' || wait_event, 'nothing')
+FROM pg_catalog.pg_stat_activity WHERE pid = $1 AND state = 'active'`
 
 // undoTarget drops what target made.
 func (s *Service) undoTarget(ctx context.Context, r *run) error {

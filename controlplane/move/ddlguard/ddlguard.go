@@ -42,6 +42,9 @@ const (
 	Wait Mode = "wait"
 )
 
+// platform is what sessions of the control plane call themselves that are no move's.
+const platform = "freehold-admin"
+
 //go:embed ddlguard.sql
 var functionSQL string
 
@@ -58,9 +61,10 @@ const (
 
 // Raise sets the guard in the database of conn, for the operation with that
 // ID; one that is set already is replaced. Sessions of superusers whose
-// application_name is application pass. conn may be in a transaction.
+// application_name is application pass, and the platform's own when they take
+// away what a role had. conn may be in a transaction.
 func Raise(ctx context.Context, conn *pgx.Conn, operation, application string, mode Mode) error {
-	literals := map[string]string{"{operation}": operation, "{application}": application, "{code}": Code, "{mode}": string(mode)}
+	literals := map[string]string{"{operation}": operation, "{application}": application, "{platform}": platform, "{code}": Code, "{mode}": string(mode)}
 	for name, value := range literals {
 		lit, err := pg.Literal(value)
 		if err != nil {
@@ -70,7 +74,7 @@ func Raise(ctx context.Context, conn *pgx.Conn, operation, application string, m
 	}
 	var sql strings.Builder
 	// What is granted names no schema, and would count as a change of the tenant's.
-	sql.WriteString(schemachange.Unnoted + ";\n" + lower + ";\n" + strings.NewReplacer("{operation}", literals["{operation}"], "{application}", literals["{application}"], "{code}", literals["{code}"]).Replace(functionSQL))
+	sql.WriteString(schemachange.Unnoted + ";\n" + lower + ";\n" + strings.NewReplacer("{operation}", literals["{operation}"], "{application}", literals["{application}"], "{platform}", literals["{platform}"], "{code}", literals["{code}"]).Replace(functionSQL))
 	for _, e := range events {
 		fmt.Fprintf(&sql, "CREATE EVENT TRIGGER %s ON %s EXECUTE FUNCTION freehold.guard_ddl();\n", e[0], e[1])
 		fmt.Fprintf(&sql, "ALTER EVENT TRIGGER %s ENABLE ALWAYS;\n", e[0]) // whatever session_replication_role says

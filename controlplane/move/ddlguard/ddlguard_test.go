@@ -134,6 +134,15 @@ func TestRefuse(t *testing.T) {
 	require.Equal(t, ddlguard.Code, e.Code)
 	do(t, d.admin, "SET application_name = 'the-mover'; CREATE TABLE s.b (); DROP TABLE s.b; RESET application_name")
 
+	// The platform's clean-up passes, and nothing else of its.
+	leaver := "leaver_" + d.admin.Config().Database
+	do(t, d.admin, "SET application_name = 'the-mover'; CREATE ROLE "+pg.Ident(leaver)+"; GRANT SELECT ON s.a TO "+pg.Ident(leaver))
+	do(t, d.admin, "SET application_name = 'freehold-admin'")
+	require.Error(t, attempt(t, d.admin, "CREATE TABLE s.b ()"))
+	do(t, d.admin, "DROP OWNED BY "+pg.Ident(leaver)+"; DROP ROLE "+pg.Ident(leaver)+"; RESET application_name")
+	require.Error(t, attempt(t, d.owner, "SET application_name = 'freehold-admin'; DROP OWNED BY CURRENT_USER"))
+	do(t, d.owner, "RESET application_name")
+
 	for _, sql := range []string{ // what stays allowed
 		"REFRESH MATERIALIZED VIEW m", "REFRESH MATERIALIZED VIEW CONCURRENTLY m", "TRUNCATE a", "SELECT setval('q', 7)", "VACUUM a", "ANALYZE a", "REINDEX TABLE a",
 		"CREATE TEMP TABLE t (id serial PRIMARY KEY, v text DEFAULT 'x' CHECK (v <> '')); CREATE INDEX ON t (v); ALTER TABLE t ADD c int; ALTER TABLE t ALTER id TYPE bigint; DROP TABLE t",

@@ -236,7 +236,8 @@ SELECT coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8,
 	'pid ' || pid || ' of ' || coalesce(usename, '?') || ', ' || coalesce(state, '?')
 FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
-	AND application_name NOT IN ('freehold-move', 'freehold-clone') -- a clone only reads, and a cutover ends no session of it
+	-- A clone only reads, and a cutover ends no session of it. What a tenant's session calls itself counts for nothing.
+	AND NOT (application_name IN ('freehold-move', 'freehold-clone') AND coalesce((SELECT rolsuper FROM pg_roles WHERE oid = usesysid), false))
 ORDER BY xact_start LIMIT 1`).Scan(&seconds, &who)
 	if err == pgx.ErrNoRows { //nolint:errorlint // Scan returns it bare
 		return 0, "", nil
