@@ -159,9 +159,11 @@ func (g *Gateway) Ready() error {
 	return g.cfg.Ready()
 }
 
+// readyz does not say why to whoever asks: that names what is behind the node.
 func (g *Gateway) readyz(c *gin.Context) {
 	if err := g.Ready(); err != nil {
-		c.String(http.StatusServiceUnavailable, "not ready: %s\n", err)
+		g.cfg.Log.DebugContext(c.Request.Context(), "not ready", "err", err)
+		c.String(http.StatusServiceUnavailable, "not ready\n")
 		return
 	}
 	c.String(http.StatusOK, "ready\n")
