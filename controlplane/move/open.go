@@ -5,12 +5,12 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freehold-db/freehold/controlplane/move/protocol"
-	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -114,20 +114,27 @@ func (s *Service) routesAgain(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	for _, on := range shards {
-		g.Go(func() error { return s.routeAgain(gctx, r, on) })
+	failed := make([]error, len(shards))
+	var all sync.WaitGroup
+	for i, on := range shards {
+		all.Go(func() { failed[i] = s.routeAgain(ctx, r, on) })
 	}
-	return g.Wait()
+	all.Wait()
+	for i, on := range shards {
+		if _, err := s.unlessGone(ctx, r, on, func() error { return failed[i] }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// routeAgain is route without anything ready. A PgBouncer that can't be
-// reached is waited for: when it comes back, its clients must not be sent to
-// the old place.
+// routeAgain is route without anything ready. A PgBouncer that can't be reached
+// is waited for (see unlessGone): when it comes back, its clients are not to be
+// sent to the old place, where the fence would refuse them.
 func (s *Service) routeAgain(ctx context.Context, r *run, on shardmap.ShardID) error {
 	console, err := s.fleet.Console(ctx, on)
 	if err != nil {
-		return operation.Wait(time.Second, "PgBouncer of "+string(on)+" to come back: "+err.Error())
+		return err
 	}
 	g := &gate{on: on, console: console}
 	defer g.close()
