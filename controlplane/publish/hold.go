@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,12 +14,13 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// listTimeout bounds asking who is alive; a cutover is not to wait for it for long.
-const listTimeout = time.Second
+// aliveFor is how long it says something who was alive: one attempt to cut over follows another within it.
+const aliveFor = time.Minute
 
 // Hold asks the nodes to hold the tenant's requests and collects the answers of
-// those alive until all have answered or wait is over. expected is how many nodes
-// are alive; all of them drained only if acks has that many with Drained set.
+// those alive until all have answered or wait is over, which bounds finding out
+// who is alive, too: requests are held meanwhile. expected is how many nodes are
+// alive, or were a moment ago; all of them drained only if acks has that many with Drained set.
 // Errors: ErrUnavailable, at once when NATS is away (then nothing is held, or
 // not for sure): the cutover may go on without.
 func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duration) (acks []shardmap.HoldAck, expected int, err error) {
@@ -38,12 +40,12 @@ func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duratio
 	if err := p.nc.PublishRequest(shardmap.SubjectHold+string(h.Tenant), inbox, question); err != nil {
 		return nil, 0, fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
 	}
-	alive, err := p.alive(ctx) // while they finish what is under way
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	alive, err := p.aliveNow(ctx) // while they finish what is under way
 	if err != nil {
 		return nil, 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
 	expected = len(alive)
 	for len(alive) > 0 {
 		m, err := answers.NextMsgWithContext(ctx)
@@ -65,10 +67,24 @@ func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duratio
 	return acks, expected, nil
 }
 
+// aliveNow lists the nodes with a heartbeat, or, if NATS does not say in time,
+// those that had one a moment ago.
+func (p *Publisher) aliveNow(ctx context.Context) (map[string]bool, error) {
+	nodes, err := p.alive(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		p.nodes, p.nodesAt = maps.Clone(nodes), time.Now()
+		return nodes, nil
+	}
+	if p.nodes != nil && time.Since(p.nodesAt) < aliveFor {
+		return maps.Clone(p.nodes), nil
+	}
+	return nil, err
+}
+
 // alive lists the nodes with a heartbeat.
 func (p *Publisher) alive(ctx context.Context) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
 	js, err := jetstream.New(p.nc)
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)

@@ -53,6 +53,9 @@ type Publisher struct {
 	open map[*topic]*bucket // nil: to be looked for (again)
 	// filled: all of the catalog was in the buckets since they were opened.
 	filled bool
+	// nodes had a heartbeat at nodesAt.
+	nodes   map[string]bool
+	nodesAt time.Time
 }
 
 // New makes a publisher on nc, which should be made with RetryOnFailedConnect

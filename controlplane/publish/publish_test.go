@@ -319,6 +319,10 @@ func TestHold(t *testing.T) {
 	require.Equal(t, 2, expected)
 	require.Less(t, time.Since(started), 30*time.Second)
 	beat()
+	acks, expected, err = p.Hold(ctx, shardmap.Hold{Tenant: "acme", ID: "hasty"}, time.Nanosecond)
+	require.NoError(t, err, "who was alive a moment ago is known, though NATS has no time to say")
+	require.Empty(t, acks)
+	require.Equal(t, 2, expected)
 	acks, _ = hold("second", time.Minute)
 	require.Len(t, acks, 2)
 
