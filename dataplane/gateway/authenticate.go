@@ -85,7 +85,7 @@ func (g *Gateway) authenticate(c *gin.Context) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), g.cfg.RequestFor)
 	defer cancel()
 	times.Mark(timing.JWT)
-	t := &turn{times: times}
+	t := &turn{limits: g.cfg.Limits, times: times}
 	g.cfg.Limits.Look(&t.Pass, id.Tenant)
 	c.Request = c.Request.WithContext(g.cfg.Bind(asked{ctx, id, g.related(c, id), t, times}, id))
 	c.Next()

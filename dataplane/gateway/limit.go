@@ -23,7 +23,8 @@ import (
 type turn struct {
 	limit.Pass
 	gin.ResponseWriter
-	times *timing.Times // nil: not to be told
+	limits *limit.Limiter
+	times  *timing.Times // nil: not to be told
 }
 
 // begin gives the place back and tells how long it took, before the first byte.
@@ -46,12 +47,14 @@ type turnKey struct{}
 // Write implements [http.ResponseWriter].
 func (t *turn) Write(p []byte) (int, error) {
 	t.begin()
+	t.limits.HoldAnswer(&t.Pass, len(p))
 	return t.ResponseWriter.Write(p)
 }
 
 // WriteString implements [gin.ResponseWriter].
 func (t *turn) WriteString(s string) (int, error) {
 	t.begin()
+	t.limits.HoldAnswer(&t.Pass, len(s))
 	return t.ResponseWriter.WriteString(s)
 }
 

@@ -37,7 +37,8 @@ type Config struct {
 	// QueueFor is the longest wait for a turn, QueueTarget that of a tenant of whom somebody has been waiting all the time.
 	QueueFor    time.Duration `yaml:"queue_for" env:"FREEHOLD_LIMITS_QUEUE_FOR"`
 	QueueTarget time.Duration `yaml:"queue_target" env:"FREEHOLD_LIMITS_QUEUE_TARGET"`
-	// BodyMemory bounds the memory of requests' bodies, in bytes, BodyMemoryPerTenant that of one tenant's.
+	// BodyMemory bounds the memory of requests' bodies, in bytes, BodyMemoryPerTenant that of one tenant's;
+	// answers that clients are slow to take may have as much.
 	BodyMemory          int64 `yaml:"body_memory" env:"FREEHOLD_LIMITS_BODY_MEMORY"`
 	BodyMemoryPerTenant int64 `yaml:"body_memory_per_tenant" env:"FREEHOLD_LIMITS_BODY_MEMORY_PER_TENANT"`
 	// Nodes is how many nodes to reckon with, at least, while NATS is away.
@@ -98,6 +99,7 @@ type Limiter struct {
 	defaults access.Limits
 	gate     *fair.Gate
 	bodies   memory
+	answers  memory
 	log      *slog.Logger
 	born     time.Time
 
@@ -149,6 +151,7 @@ func New(o Options) *Limiter {
 			QueueFor: c.QueueFor, QueueTarget: c.QueueTarget,
 		}),
 		bodies:  memory{most: c.BodyMemory, each: c.BodyMemoryPerTenant},
+		answers: memory{most: c.BodyMemory, each: c.BodyMemoryPerTenant},
 		tenants: map[shardmap.TenantID]*tenant{},
 		// A node that starts again is another one: what it said before ends by itself.
 		book: share.NewBook(o.Node+"/"+strconv.FormatUint(rand.Uint64(), 36), c.Nodes), //nolint:gosec // a name, no secret
@@ -169,6 +172,7 @@ type Pass struct {
 	tenant *tenant
 	slot   fair.Slot
 	held   int64 // of the memory for bodies
+	answer int64 // of that for answers
 }
 
 // Look notes a request of a tenant and what holds for it.
@@ -195,6 +199,10 @@ func (l *Limiter) Admit(p *Pass) error {
 // ctx's. After nil, call Leave.
 func (l *Limiter) Enter(ctx context.Context, p *Pass) error {
 	t := p.tenant
+	if l.drowned(t) {
+		t.giveBack()
+		return &Refused{TooManyConcurrent, jitter()}
+	}
 	terms := fair.Terms{Weight: p.Limits.Weight, Concurrency: p.Limits.Concurrency}
 	err := l.gate.Enter(ctx, &p.slot, &t.flow, terms)
 	if err == nil {

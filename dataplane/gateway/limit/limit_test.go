@@ -239,3 +239,55 @@ func TestMemoryOfBodies(t *testing.T) {
 	l.Release(c)
 	require.Zero(t, l.bodies.held.Load())
 }
+
+// An answer gives its place back when it begins: how many of them a node holds
+// for clients that don't take them is bounded by what they hold.
+func TestMemoryOfAnswers(t *testing.T) {
+	const some = leastAnswer
+	l := New(Options{Config: Config{BodyMemory: 5 * some, BodyMemoryPerTenant: 3 * some}})
+	enter := func(id shardmap.TenantID) (*Pass, error) {
+		p := &Pass{}
+		l.Look(p, id)
+		require.NoError(t, l.Admit(p))
+		err := l.Enter(t.Context(), p)
+		p.Leave()
+		return p, err
+	}
+	answer := func(id shardmap.TenantID, bytes int) *Pass {
+		p, err := enter(id)
+		require.NoError(t, err)
+		l.HoldAnswer(p, bytes)
+		return p
+	}
+	refused := func(id shardmap.TenantID) {
+		t.Helper()
+		_, err := enter(id)
+		var r *Refused
+		require.ErrorAs(t, err, &r)
+		require.Equal(t, TooManyConcurrent, r.Reason)
+		require.Positive(t, r.RetryAfter)
+	}
+	for range 100 {
+		answer("acme", some-1) // not counted
+	}
+	first, second := answer("acme", 2*some), answer("acme", some)
+	refused("acme")
+	l.Release(first)
+	third := answer("acme", 2*some)
+	refused("acme")
+	l.HoldAnswer(second, some) // one may be written in parts
+	l.Release(second)
+
+	rival := answer("rival", 3*some)
+	refused("rival")
+	l.Release(third)
+	small, other := answer("acme", some), answer("other", some)
+	refused("acme") // nor is there any left of the node's
+	refused("other")
+	answer("quiet", some-1) // has no part in that
+	for _, p := range []*Pass{small, other, rival, rival} {
+		l.Release(p)
+	}
+	require.Zero(t, l.answers.held.Load())
+	answer("rival", some)
+}

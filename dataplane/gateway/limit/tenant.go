@@ -25,6 +25,8 @@ type tenant struct {
 	id   shardmap.TenantID
 	flow fair.Flow    // the gate's
 	held atomic.Int64 // bytes of its requests' bodies
+	// answers are bytes of answers that its clients have not taken yet.
+	answers atomic.Int64
 
 	mu      sync.Mutex
 	limits  access.Limits
