@@ -67,7 +67,6 @@ func ReadTx(ctx context.Context, store *catalog.Store, tx pgx.Tx) (*Snapshot, er
 	s.Fleet.Shards, s.Other = make([]balance.Shard, len(s.Rows)), make([]balance.Vector, len(s.Rows))
 	for i := range s.Rows {
 		s.Other[i] = usage.Other(catalog.ShardReading{ShardFigures: s.Rows[i].Figures})
-		s.Other[i][balance.Databases] = 0 // see Shard
 		s.Fleet.Shards[i] = s.Shard(i)
 	}
 	typical, needs := typical(s.Rows), interned{}
@@ -95,6 +94,11 @@ func ReadTx(ctx context.Context, store *catalog.Store, tx pgx.Tx) (*Snapshot, er
 	if err != nil {
 		return nil, err
 	}
+	figures := make([]catalog.ShardFigures, len(s.Rows))
+	for i := range s.Rows {
+		figures[i] = s.Rows[i].Figures
+	}
+	usage.Faint(s.Fleet, figures, s.Policy.Floor)
 	for i := range s.Fleet.Shards {
 		s.Other[i] = s.Fleet.Shards[i].Other
 	}
@@ -119,25 +123,33 @@ func Policy(stored catalog.PlacementPolicy) (balance.Policy, error) {
 	return d.Policy, nil
 }
 
-// Shard is row i as the planner wants it, by the snapshot's policy. What counts
-// as its databases are tenants': the warm pool comes and goes.
+// Shard is row i as the planner wants it, by the snapshot's policy.
 func (s *Snapshot) Shard(i int) balance.Shard {
-	sh := shardOf(&s.Rows[i], &s.Policy, s.Rows[i].Spare)
+	sh := shardOf(&s.Rows[i], &s.Policy)
 	sh.Other = s.Other[i]
+	sh.Other[balance.Databases] = takenOf(&s.Rows[i], s.Rows[i].Spare)
 	return sh
 }
 
-// shardOf is a shard on which so many databases are no tenant's.
-func shardOf(row *catalog.FleetShard, p *balance.Policy, spare int) balance.Shard {
+func shardOf(row *catalog.FleetShard, p *balance.Policy) balance.Shard {
 	sh := balance.Shard{ID: row.ID, State: balance.State(row.State), Region: row.Region, Class: row.Class, Labels: row.Labels, Capacity: Vector(row.Capacity)}
 	if row.MaxDatabases > 0 {
-		// The catalog itself keeps this bound, to the last database of whatever kind: headroom is none of it.
-		most := max(float64(row.MaxDatabases-spare), 0.5) / (1 - p.Headroom)
+		// The catalog itself keeps this bound, to the last database: headroom is none of it.
+		most := float64(row.MaxDatabases) / (1 - p.Headroom)
 		if c := &sh.Capacity[balance.Databases]; *c == 0 || *c > most {
 			*c = most
 		}
 	}
 	return sh
+}
+
+// takenOf is how many databases count that are no tenant's: all of them where the
+// catalog bounds databases of whatever kind, else none, for the warm pool comes and goes.
+func takenOf(row *catalog.FleetShard, spare int) float64 {
+	if row.MaxDatabases == 0 {
+		return 0
+	}
+	return float64(max(0, spare))
 }
 
 // Vector is a capacity as the planner wants it.
