@@ -17,6 +17,7 @@ import (
 func rebalanceCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "rebalance", Short: "Plan where tenants should live", GroupID: "operate"}
 	cmd.AddCommand(rebalancePlanCommand(), rebalancePlansCommand(), rebalanceShowCommand(), rebalanceSimulateCommand(), rebalancePolicyCommand())
+	cmd.AddCommand(rebalanceRunCommands()...)
 	return cmd
 }
 

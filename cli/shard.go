@@ -24,7 +24,7 @@ func shardCommand() *cobra.Command {
 		Short:   "Add shards, look at them, keep new tenants away",
 		GroupID: "operate",
 	}
-	cmd.AddCommand(shardListCommand(), shardTopCommand(), shardShowCommand(), shardCapacityCommand(), shardAddCommand(), shardUpgradeCommand(),
+	cmd.AddCommand(shardListCommand(), shardTopCommand(), shardShowCommand(), shardCapacityCommand(), shardAddCommand(), shardUpgradeCommand(), shardDrainCommand(), shardUndrainCommand(),
 		shardVerbCommand("cordon", "Place no new tenants on a shard; it goes on serving those it has", (*client.Client).CordonShard, "shard uncordon %s"),
 		shardVerbCommand("uncordon", "Let a cordoned shard take new tenants again", (*client.Client).UncordonShard, "shard list"))
 	return cmd

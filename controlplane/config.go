@@ -51,6 +51,9 @@ type Config struct {
 	// (0: four for each processor), MoveMaxLagMB how far its standbys and subscribers may be behind, in MB.
 	MoveMaxActive int `yaml:"move_max_active" env:"FREEHOLD_MOVE_MAX_ACTIVE"`
 	MoveMaxLagMB  int `yaml:"move_max_lag_mb" env:"FREEHOLD_MOVE_MAX_LAG_MB"`
+	// RebalanceMaxP95 is what requests of a shard's tenants may take (95 of 100 take less) before
+	// a run begins no more moves there; negative: no bound.
+	RebalanceMaxP95 time.Duration `yaml:"rebalance_max_p95" env:"FREEHOLD_REBALANCE_MAX_P95"`
 	// SoakMaxWALMB bounds the log, in MB, that a shard keeps so that a tenant can be taken back.
 	SoakMaxWALMB int `yaml:"soak_max_wal_mb" env:"FREEHOLD_SOAK_MAX_WAL_MB"`
 	// MeasureEvery is the time between looks at what a shard and its tenants use; negative: nobody looks.
@@ -79,6 +82,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.DeleteGrace, 7*24*time.Hour)
 	config.Default(&c.MoveGrace, 10*time.Minute)
 	config.Default(&c.MoveMaxLagMB, 256)
+	config.Default(&c.RebalanceMaxP95, 2*time.Second)
 	config.Default(&c.SoakMaxWALMB, 4096)
 	config.Default(&c.MeasureEvery, 10*time.Second)
 	config.Default(&c.Workers, 6)

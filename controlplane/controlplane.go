@@ -112,11 +112,13 @@ func (s *Server) assemble(ctx context.Context) error {
 		MigrationsDir: s.cfg.MigrationsDir, WarmPool: s.cfg.WarmPool, DeleteGrace: s.cfg.DeleteGrace, Logger: s.log,
 		Limits: shard.Limits{Connections: s.cfg.TenantConnections, StatementTimeout: s.cfg.StatementTimeout, IdleInTx: s.cfg.IdleInTxTimeout, TempFilesMB: s.cfg.TempFilesMB},
 	})
+	bearable := pace.Bounds{Active: s.cfg.MoveMaxActive, Lag: int64(s.cfg.MoveMaxLagMB) << 20}
 	moves := move.New(s.store, engine, fleet, publisher, move.Options{PGBinDir: bin, Grace: s.cfg.MoveGrace,
-		Bearable: pace.Bounds{Active: s.cfg.MoveMaxActive, Lag: int64(s.cfg.MoveMaxLagMB) << 20}, SoakMaxWAL: int64(s.cfg.SoakMaxWALMB) << 20, Logger: s.log})
+		Bearable: bearable, SoakMaxWAL: int64(s.cfg.SoakMaxWALMB) << 20, Logger: s.log})
 	tenantAccess := access.New(s.store, engine, fleet, s.log)
 	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Logger: s.log})
-	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{Logger: s.log})
+	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{
+		Bearable: usage.Bounds{Bounds: bearable, P95: s.cfg.RebalanceMaxP95}, Registry: registry, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
 		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Access: tenantAccess, Rebalance: balancing, Audit: s.audit,
 		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
@@ -132,6 +134,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.run(life, "operations", engine.Run)
 	s.run(life, "provisioning", tenants.Run)
 	s.run(life, "soaks", moves.Run)
+	s.run(life, "rebalancing", balancing.Run)
 	s.run(life, "access", tenantAccess.Run)
 	if s.cfg.MeasureEvery > 0 {
 		s.run(life, "measuring", usage.New(s.store, fleet, s.nats, usage.Options{Keeper: s.cfg.Name, Every: s.cfg.MeasureEvery, Logger: s.log}).Run)

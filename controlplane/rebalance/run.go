@@ -221,7 +221,7 @@ func (s *Service) carryOut(ctx context.Context, r *run, c choice, now time.Time)
 			return err
 		}
 		if !begun { // somebody else may begin in its place
-			r.Data.LookAt = now.Add(s.tick)
+			r.Data.LookAt = time.Time{}
 		}
 	}
 	return nil

@@ -202,6 +202,7 @@ func TestFailedMovesAreTold(t *testing.T) {
 		return r.Counts[catalog.MoveMoved].Moves == 1 && r.Counts[catalog.MoveFailed].Moves == 3 && len(r.Running) == 0
 	}, "each is tried")
 	c.pass(retryIn + time.Second)
+	w.wake(op.ID)
 	op, rec := w.ended(op.ID)
 	require.Equal(t, operation.Failed, op.State)
 	require.Equal(t, 2, rec.Moved)

@@ -145,6 +145,8 @@ func newReplica(store *catalog.Store, opt Options) (*toys, *Service) {
 	y := &toys{store: store, refuse: map[shardmap.TenantID]string{}, fails: map[shardmap.TenantID]int{}, soaks: map[shardmap.TenantID]bool{}}
 	y.engine = operation.New(store, operation.Options{Logger: quiet, LeaseFor: 2 * time.Second})
 	operation.Register(y.engine, y.kind())
+	operation.Register(y.engine, operation.Kind[struct{}]{Name: "busy", Steps: []operation.Step[struct{}]{{Name: "on",
+		Do: func(context.Context, *operation.Run[struct{}]) error { return operation.Wait(time.Hour, "nothing") }}}})
 	return y, New(store, y.engine, y, opt)
 }
 
