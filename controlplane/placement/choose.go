@@ -114,10 +114,10 @@ func (d *Desk) fleet(g *catalog.Ground, p *balance.Policy, w Wish, counts map[sh
 		if w.Ready {
 			spare -= c.Ready // one of which becomes the tenant's
 		}
-		sh := shardOf(row, p, max(0, spare))
+		sh := shardOf(row, p)
 		tenants := c.Tenants + uncounted[row.ID]
 		sh.Other = carried(row.Figures, usual, max(tenants-row.Figures.Tenants.Databases, lately[row.ID]))
-		sh.Other[balance.Databases] = float64(tenants)
+		sh.Other[balance.Databases] = float64(tenants) + takenOf(row, spare)
 		index[row.ID] = len(f.Shards)
 		f.Shards = append(f.Shards, sh)
 	}

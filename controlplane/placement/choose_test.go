@@ -174,6 +174,44 @@ func TestNeedsHoldForNewTenants(t *testing.T) {
 	require.EqualValues(t, "s5", w.creates("coming", catalog.Needs{Apart: "banks"}), "its own operation keeps it from nothing")
 }
 
+// A ready database is taken on the best of the shards that have one.
+func TestReadyDatabasesAreChosenFrom(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	choose := func(needs catalog.Needs, version int64) (on shardmap.ShardID, err error) {
+		err = w.store.Tx(w.ctx(), func(ctx context.Context, tx pgx.Tx) error {
+			on, err = w.desk.Choose(ctx, tx, placement.Wish{Ready: true, GroundAsk: catalog.GroundAsk{Tenant: "new", Needs: needs, SchemaVersion: version}})
+			return err
+		})
+		return on, err
+	}
+	_, err := choose(catalog.Needs{}, 1)
+	require.ErrorIs(t, err, catalog.ErrPoolEmpty)
+	catalogtest.AddTenant(t, w.store, "a", "s1", 100)
+	catalogtest.AddTenant(t, w.store, "b", "s1", 101)
+	catalogtest.AddTenant(t, w.store, "c", "s2", 102)
+	catalogtest.AddReady(t, w.store, "s1", 1)
+	catalogtest.AddReady(t, w.store, "s2", 2)
+	on, err := choose(catalog.Needs{}, 1)
+	require.NoError(t, err)
+	require.EqualValues(t, "s2", on, "s3 is empty, and has none")
+	w.exec(`insert into tenant_needs (tenant, apart, changed_by) values ('c', 'banks', 'x')`)
+	on, err = choose(catalog.Needs{Apart: "banks"}, 1)
+	require.NoError(t, err)
+	require.EqualValues(t, "s1", on)
+	_, err = choose(catalog.Needs{Exclusive: true}, 1)
+	require.ErrorIs(t, err, catalog.ErrPoolEmpty, "then one is made on the spot")
+	_, err = choose(catalog.Needs{}, 2)
+	require.ErrorIs(t, err, catalog.ErrPoolEmpty)
+	// The last databases that a shard may have are its pool's: they can be taken.
+	w.exec(`update shards set max_databases = 2 where id = 's2'`)
+	on, err = choose(catalog.Needs{}, 1)
+	require.NoError(t, err)
+	require.EqualValues(t, "s2", on)
+	_, err = w.create("cold", catalog.Fit{Shard: "s2"}, catalog.Needs{})
+	require.ErrorIs(t, err, catalog.ErrNoRoom)
+}
+
 // However many ask at once, what must keep apart does.
 func TestNeedsHoldForTenantsMadeAtOnce(t *testing.T) {
 	t.Parallel()

@@ -37,6 +37,8 @@ var law = []struct {
 	{"controlplane/audit", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/balance", []string{"shardmap"}},
 	{"controlplane/balance/", []string{"shardmap", "controlplane/balance"}},
+	{"controlplane/placement", []string{"shardmap", "controlplane/catalog", "controlplane/balance", "controlplane/balance/policyfile", "controlplane/usage"}},
+	{"controlplane/provision", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/placement", "controlplane/shard"}},
 	{"controlplane/shard", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/usage", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/balance", "controlplane/move/pace"}},
 	{"controlplane/clone", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/shard", "controlplane/provision", "controlplane/access",
