@@ -43,8 +43,9 @@ func (l headListener) Accept() (net.Conn, error) {
 type headConn struct {
 	net.Conn
 	awaiting atomic.Bool
-	line     int  // bytes of the current line so far, without its CR
+	line     int  // bytes of the current line so far, without its CR; after a body, whether there are any
 	cr       bool // the last byte was one
+	unsure   bool // whether that one is a body's last byte, or in a head that was sent ahead and cut there
 	bad      bool // what comes next is refused
 }
 
@@ -65,9 +66,10 @@ func (c *headConn) CloseWrite() error {
 
 type headKey struct{}
 
-// await has the next request's head looked at.
+// await has the next request's head looked at. A part of it may have been sent
+// ahead: what follows is looked at as the rest of that.
 func (c *headConn) await() {
-	c.line, c.cr = 0, false
+	c.unsure = c.cr
 	c.awaiting.Store(true)
 }
 
@@ -76,7 +78,11 @@ func (c *headConn) Read(p []byte) (int, error) {
 		return 0, errHead
 	}
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.awaiting.Load() {
+	switch {
+	case n <= 0:
+	case !c.awaiting.Load():
+		c.pass(p[:n])
+	default:
 		if good := c.sound(p[:n]); good < n {
 			// What is good so far goes on, since net/http answers nobody
 			// of whom it has not read a byte.
@@ -87,13 +93,39 @@ func (c *headConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// pass takes notice of where in a line what is not looked at ends.
+func (c *headConn) pass(p []byte) {
+	last := len(p) - 1
+	switch {
+	case p[last] != '\r':
+		c.line, c.cr = 1, false
+		if p[last] == '\n' {
+			c.line = 0
+		}
+	case last > 0:
+		c.line, c.cr = 1, true
+		if p[last-1] == '\n' {
+			c.line = 0
+		}
+	default:
+		c.cr = true
+	}
+}
+
 // sound counts the bytes before the first that no head may have there.
 func (c *headConn) sound(p []byte) int {
+	if c.unsure && p[0] != '\n' { // a body's
+		c.line, c.cr = 0, false
+	}
+	c.unsure = false
 	for i, b := range p {
 		switch {
 		case b == '\n' && c.cr:
 			if c.line == 0 {
 				c.awaiting.Store(false)
+				if c.cr = false; i+1 < len(p) {
+					c.pass(p[i+1:])
+				}
 				return len(p)
 			}
 			c.line, c.cr = 0, false
