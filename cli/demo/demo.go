@@ -46,9 +46,11 @@ type Options struct {
 	// BigBytes is about how large the moved tenant is; default 200 MB.
 	BigBytes int64
 
-	// What tests have otherwise: how long it may last, and servers that need not outlive the machine.
+	// What tests have otherwise: how long it may last, servers that need not outlive
+	// the machine, and less traffic, so that no node on a busy machine sheds any.
 	atMost     time.Duration
 	fastUnsafe bool
+	traffic    float64 // share of the usual rates; default 1
 }
 
 // ErrUnsound: the demo ran to its end and its receipt shows something that must not be.
@@ -76,6 +78,9 @@ func Run(ctx context.Context, opts Options) (result Result, err error) {
 	}
 	if opts.atMost == 0 {
 		opts.atMost = lastsAtMost
+	}
+	if opts.traffic == 0 {
+		opts.traffic = 1
 	}
 	if err := prepare(&opts); err != nil {
 		return Result{}, err

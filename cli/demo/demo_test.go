@@ -29,7 +29,7 @@ func TestDemo(t *testing.T) {
 	}
 	dir := stage(t)
 	var story bytes.Buffer
-	r, err := Run(t.Context(), Options{Dir: dir, Out: &story, BigBytes: 5e6, atMost: 6 * time.Minute, fastUnsafe: true})
+	r, err := Run(t.Context(), Options{Dir: dir, Out: &story, BigBytes: 5e6, atMost: 6 * time.Minute, fastUnsafe: true, traffic: 0.2})
 	r.Print(&story)
 	t.Logf("%s", &story)
 	require.NoError(t, err)

@@ -65,8 +65,8 @@ func (p *play) newTraffic() (c *ledger.Client, tenants int, rate float64, err er
 		if err != nil {
 			return nil, 0, 0, err
 		}
-		cfg.Tenants = append(cfg.Tenants, ledger.Tenant{ID: t.id, Token: token, Rate: t.rate})
-		rate += t.rate
+		cfg.Tenants = append(cfg.Tenants, ledger.Tenant{ID: t.id, Token: token, Rate: t.rate * p.opts.traffic})
+		rate += t.rate * p.opts.traffic
 	}
 	c, err = ledger.New(cfg)
 	return c, len(cfg.Tenants), rate, err
