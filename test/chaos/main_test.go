@@ -81,7 +81,8 @@ func (tr *traffic) stop(t *testing.T) ledger.Receipt {
 	require.Zero(t, r.ReadMissing, "reads missed an acknowledged row")
 	require.Zero(t, r.ReadForeign, "reads saw another tenant's row")
 	for _, fail := range r.Failures {
-		require.Contains(t, []int{0, 503, 504}, fail.Status, "a fault must end in a clear error: %+v", fail)
+		// 429: so many wait for what is dead, or for a busy machine, that more are turned away.
+		require.Contains(t, []int{0, 429, 503, 504}, fail.Status, "a fault must end in a clear error: %+v", fail)
 	}
 	return r
 }
