@@ -34,7 +34,7 @@ type Config struct {
 	// Waiting bounds the requests that wait for their turn, WaitingPerTenant those of one tenant.
 	Waiting          int `yaml:"waiting" env:"FREEHOLD_LIMITS_WAITING"`
 	WaitingPerTenant int `yaml:"waiting_per_tenant" env:"FREEHOLD_LIMITS_WAITING_PER_TENANT"`
-	// QueueFor is the longest wait for a turn, QueueTarget that of a tenant of whom somebody has been waiting all the time.
+	// QueueFor is the longest wait for a turn, QueueTarget that of a tenant of whom somebody has been waiting for a quarter of it all the time.
 	QueueFor    time.Duration `yaml:"queue_for" env:"FREEHOLD_LIMITS_QUEUE_FOR"`
 	QueueTarget time.Duration `yaml:"queue_target" env:"FREEHOLD_LIMITS_QUEUE_TARGET"`
 	// BodyMemory bounds the memory of requests' bodies, in bytes, BodyMemoryPerTenant that of one tenant's;

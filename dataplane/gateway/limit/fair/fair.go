@@ -23,10 +23,12 @@
 // (Nichols, Jacobson: "Controlling Queue Delay", ACM Queue 2012; RFC 8289), in
 // the variant for servers with adaptive LIFO (Maurer: "Fail at Scale", ACM
 // Queue 2015), for each tenant by itself as in FQ-CoDel (RFC 8290): in a queue
-// that empties now and then a request may wait QueueFor. A queue that has been
-// standing for an interval is none that a little patience will clear: there a
-// request may wait QueueTarget only, and the newest is served first, since its
-// client is the most likely to be still there.
+// that is short now and then a request may wait QueueFor. What counts is how
+// long its oldest has waited, not whether it empties: a crowd of clients who
+// wait for their answers and ask again always leaves some waiting, each for a
+// few milliseconds. A queue that has been long for an interval is none that a
+// little patience will clear: there a request may wait QueueTarget only, and the
+// newest is served first, since its client is the most likely to be still there.
 //
 // Import law: fair imports no other package of this module.
 package fair
@@ -52,12 +54,16 @@ type Config struct {
 	Least, Most int
 	// Waiting bounds the requests that wait, in all, WaitingPerTenant those of one tenant.
 	Waiting, WaitingPerTenant int
-	// QueueFor is the longest wait; QueueTarget that in a queue which does not empty any more.
+	// QueueFor is the longest wait; QueueTarget that in a queue which does not become short any more.
 	QueueFor, QueueTarget time.Duration
 }
 
-// standingAfter is how long a queue must not have been empty to be taken for a standing one.
-const standingAfter = 500 * time.Millisecond
+// A queue is short when its oldest has waited less than a part of QueueTarget,
+// and a standing one when it has not been that for standingAfter.
+const (
+	shortPart     = 4
+	standingAfter = 500 * time.Millisecond
+)
 
 // Gate lets requests pass. It is safe for concurrent use and has no goroutine.
 type Gate struct {
@@ -100,7 +106,7 @@ type Flow struct {
 	underWay int
 	yielded  int           // requests that gave their places back and are still being served
 	queue    queue         // waiting requests, the oldest first
-	since    time.Duration // when the queue was last empty
+	since    time.Duration // when the queue was last empty or short
 	finish   float64       // SFQ's finish tag of the request let pass last
 	start    float64       // the start tag of the next one
 	floor    float64       // what start was at least when the flow was put into the line

@@ -37,8 +37,11 @@ func (q *queue) remove(s *Slot) {
 	q.len--
 }
 
-// standing tells whether f's queue has not been empty for long enough to be one that patience will not clear.
+// standing tells whether f's queue has been long for long enough to be one that patience will not clear.
 func (g *Gate) standing(f *Flow, now time.Duration) bool {
+	if f.queue.len > 0 && now-f.queue.front.arrived < g.cfg.QueueTarget/shortPart {
+		f.since = now
+	}
 	return f.queue.len > 0 && now-f.since > standingAfter
 }
 
