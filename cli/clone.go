@@ -22,9 +22,9 @@ func tenantCloneCommand() *cobra.Command {
 that one is served. The source is only read.
 
 The new tenant has a database, roles, logins and secrets of its own. It gets the
-source's plan, limits, attributes, exposed schemas, policies and roles, but none
-of its API keys, issuers and temporary logins: who may come to the one need not
-be let into the other.
+source's plan, limits, attributes, exposed schemas, policies, roles and needs of
+region, class and labels, but none of its API keys, issuers and temporary logins:
+who may come to the one need not be let into the other.
 
 With --schema-only the application's rows stay behind. --dry-run walks the same
 steps, changes nothing, and says what each would do or why it would be refused.`,

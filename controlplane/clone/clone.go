@@ -186,8 +186,23 @@ func (s *Service) endpoints(ctx context.Context, tx pgx.Tx, req Request) (catalo
 	case !errors.Is(err, catalog.ErrNotFound):
 		return source, err
 	}
-	_, err = s.store.LeastLoaded(ctx, tx, catalog.Fit{Shard: home(req, source)})
-	return source, err
+	return source, s.admit(ctx, tx, req, home(req, source))
+}
+
+// admit refuses a shard that the clone may not be made on.
+func (s *Service) admit(ctx context.Context, tx pgx.Tx, req Request, on shardmap.ShardID) error {
+	needs, err := s.needs(ctx, req.Source)
+	if err != nil {
+		return err
+	}
+	return s.provision.Admit(ctx, tx, req.Tenant, on, needs)
+}
+
+// needs are those of the source that its contents have, wherever they are: where
+// they may be. A group to keep apart from, a pin and a shard to itself are the source's own.
+func (s *Service) needs(ctx context.Context, source shardmap.TenantID) (catalog.Needs, error) {
+	n, err := s.store.GetNeeds(ctx, source)
+	return catalog.Needs{Region: n.Region, Class: n.Class, Require: n.Require, Forbid: n.Forbid}, err
 }
 
 // home is the shard that the clone is made on.

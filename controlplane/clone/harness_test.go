@@ -256,3 +256,9 @@ func work(env string) error {
 	}
 	return r.engine.Run(context.Background())
 }
+
+// needs declares what a tenant needs of its shard.
+func (w *world) needs(id shardmap.TenantID, n catalog.Needs) {
+	w.t.Helper()
+	catalogtest.Tx(w.t, w.store, func(ctx context.Context, tx pgx.Tx) error { return w.store.SetNeeds(ctx, tx, id, n, tester) })
+}

@@ -28,6 +28,7 @@ func TestRefusedByTheCatalog(t *testing.T) {
 	require.NoError(t, err)
 	w.ended(op)
 	w.stop() // nothing is to run
+	w.needs("taken", catalog.Needs{Region: "mars"})
 	for _, c := range []struct {
 		req  Request
 		want error
@@ -39,10 +40,15 @@ func TestRefusedByTheCatalog(t *testing.T) {
 		{Request{Source: "gone", Tenant: "new"}, catalog.ErrConflict},
 		{Request{Source: "acme", Tenant: "new", To: "z"}, catalog.ErrNotFound},
 		{Request{Source: "acme", Tenant: "No Name"}, shardmap.ErrInvalidID},
+		{Request{Source: "taken", Tenant: "new"}, catalog.ErrNoRoom}, // its contents have to be elsewhere
 	} {
 		_, err := w.Clone(t.Context(), c.req, tester, "")
 		require.ErrorIs(t, err, c.want, "%+v", c.req)
 	}
+	w.needs("acme", catalog.Needs{Exclusive: true})
+	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, tester, "")
+	require.ErrorContains(t, err, "a belongs to one tenant alone")
+	w.needs("acme", catalog.Needs{})
 	first, err := w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, tester, "key")
 	require.NoError(t, err)
 	again, err := w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, tester, "key")

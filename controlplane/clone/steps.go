@@ -27,7 +27,7 @@ func (s *Service) reserve(ctx context.Context, r *run) error {
 	r.Data.Shard, r.Data.Database = home(r.Data.Request, source), provision.NewDatabaseName()
 	r.Data.Receipt.phase("reserve", start)
 	err = r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := s.store.LeastLoaded(ctx, tx, catalog.Fit{Shard: r.Data.Shard}); err != nil {
+		if err := s.admit(ctx, tx, r.Data.Request, r.Data.Shard); err != nil {
 			return err
 		}
 		return s.store.InsertDatabase(ctx, tx, catalog.Database{Shard: r.Data.Shard, Name: r.Data.Database,
@@ -60,11 +60,18 @@ func (s *Service) assign(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
+		needs, err := s.needs(ctx, r.Data.Source)
+		if err != nil {
+			return err
+		}
+		if err := s.store.SetNeeds(ctx, tx, r.Data.Tenant, needs, r.Op.Actor); err != nil {
+			return err
+		}
 		if err := s.access.CloneTx(ctx, tx, r.Data.Source, r.Data.Tenant, r.Data.Roles, r.Op.Actor); err != nil {
 			return err
 		}
 		r.Data.Receipt.Placement = &p
-		r.Data.Receipt.Notes = []string{"plan, limits, attributes, exposed schemas, policies and roles are as the source's; API keys, issuers and temporary logins are not carried"}
+		r.Data.Receipt.Notes = []string{"plan, limits, attributes, exposed schemas, policies, roles and needs of region, class and labels are as the source's; API keys, issuers and temporary logins are not carried"}
 		r.Data.Receipt.phase("assign", start)
 		if err := r.SetReceipt(r.Data.Receipt); err != nil {
 			return err
@@ -79,7 +86,7 @@ func (s *Service) assign(ctx context.Context, r *run) error {
 }
 
 func (s *Service) checkAssign(_ context.Context, r *run) (string, error) {
-	return fmt.Sprintf("opens the database, and makes the tenant %s with the plan, limits, attributes, exposed schemas, policies and roles of %s, but none of its API keys and issuers",
+	return fmt.Sprintf("opens the database, and makes the tenant %s with the plan, limits, attributes, exposed schemas, policies, roles and needs of region, class and labels of %s, but none of its API keys and issuers",
 		r.Data.Tenant, r.Data.Source), nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
@@ -47,6 +49,14 @@ func (s *Service) Abandon(ctx context.Context, on shardmap.ShardID, database str
 // Open lets a database's logins in.
 func (s *Service) Open(ctx context.Context, on shardmap.ShardID, database string) error {
 	return s.open(ctx, shardmap.Placement{Shard: on, Database: database})
+}
+
+// Admit refuses a shard that a tenant with these needs may not be made on, and
+// keeps that from changing until tx ends. Errors: catalog.ErrNotFound (no such
+// shard), ErrConflict (it takes no tenants), ErrNoRoom with what stands against it.
+func (s *Service) Admit(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, on shardmap.ShardID, needs catalog.Needs) error {
+	_, err := s.desk.Choose(ctx, tx, wish(id, catalog.Fit{Shard: on}, needs))
+	return err
 }
 
 // underConstruction names the databases that unfinished operations build.
