@@ -36,8 +36,8 @@ import (
 const (
 	benchRows  = 10_000
 	benchConns = 8
-	benchRound = 300 * time.Millisecond // short turns, so that whatever else the machine does hits both
-	benchTurns = 24
+	benchRound = 700 * time.Millisecond // short turns, so that whatever else the machine does hits both, but long enough for queues to settle
+	benchTurns = 10
 )
 
 // BenchmarkAgainstBare holds a whole node (token checked against the cache,
