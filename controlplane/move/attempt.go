@@ -76,7 +76,11 @@ func (st *stage) Hold(ctx context.Context) error {
 	return nil
 }
 
+// Pause has the fence ready to be raised when it is done.
 func (st *stage) Pause(ctx context.Context) error {
+	st.c.fence = getReady(ctx, unguardFor, st.c.srcGuard, leaseOf(st.r), func(ctx context.Context, conn *pgx.Conn) error {
+		return shard.RaiseFence(ctx, conn, st.r.Data.database())
+	})
 	g, ctx := errgroup.WithContext(ctx)
 	for _, gate := range st.c.gates {
 		g.Go(func() error {
@@ -90,11 +94,7 @@ func (st *stage) Pause(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (st *stage) Fence(ctx context.Context) error {
-	return guarded(ctx, st.c.srcGuard, leaseOf(st.r), func(conn *pgx.Conn) error {
-		return shard.RaiseFence(ctx, conn, st.r.Data.database())
-	})
-}
+func (st *stage) Fence(ctx context.Context) error { return st.c.fence.commit(ctx) }
 
 func (st *stage) Drain(ctx context.Context) error {
 	return shard.Drain(ctx, st.c.srcServer, st.r.Data.database())
@@ -212,8 +212,13 @@ func (st *stage) Settle(ctx context.Context) error {
 	if _, err := st.c.dstSnap.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
-	return st.c.dstSnap.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_current_wal_flush_lsn()::text", pgx.QueryExecModeSimpleProtocol).
+	err := st.c.dstSnap.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_current_wal_flush_lsn()::text", pgx.QueryExecModeSimpleProtocol).
 		Scan(&st.c.snapshot, &st.r.Data.BackLSN)
+	if err == nil {
+		// Made ready while the flip is committed, whatever ends first.
+		st.c.opening = getReady(context.WithoutCancel(ctx), unguardFor, st.c.dstGuard, leaseOf(st.r), st.unfence)
+	}
+	return err
 }
 
 // flipFor bounds the commit; the budget was checked before it.

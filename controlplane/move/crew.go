@@ -44,6 +44,8 @@ type crew struct {
 	opened   bool
 	led      bool        // clients at the source's PgBouncer go on at the target
 	expiry   *time.Timer // lets the crew go if nobody takes it over
+	fence    *ready      // up at the source
+	opening  *ready      // of the target
 	attempt  Attempt
 	reports  publish.Reports // what nodes say of the attempt; nil: nothing, or it was heard
 	pause    time.Duration   // until nodes were told
@@ -67,6 +69,8 @@ func (g *gate) close() {
 }
 
 func (c *crew) close() {
+	c.fence.wait()
+	c.opening.wait()
 	for _, conn := range []*pgx.Conn{c.src, c.srcState, c.srcGuard, c.srcServer, c.dst, c.dstSnap, c.dstGuard} {
 		closeConn(conn)
 	}

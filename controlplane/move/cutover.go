@@ -133,7 +133,7 @@ func (s *Service) resume(ctx context.Context, on shardmap.ShardID, database stri
 // unless the tenant is suspended.
 func (st *stage) Unfence(ctx context.Context, side protocol.Side) error {
 	if side == protocol.Target && st.c != nil {
-		return st.unfenceWith(ctx, st.c.dstGuard)
+		return st.c.opening.commit(ctx)
 	}
 	on := st.r.Data.From.Shard
 	if side == protocol.Target {
@@ -147,14 +147,14 @@ func (st *stage) Unfence(ctx context.Context, side protocol.Side) error {
 	if err := claim(ctx, guard, leaseOf(st.r), st.r.Held); err != nil {
 		return err
 	}
-	return st.unfenceWith(ctx, guard)
+	return guarded(ctx, guard, leaseOf(st.r), func(conn *pgx.Conn) error { return st.unfence(ctx, conn) })
 }
 
-func (st *stage) unfenceWith(ctx context.Context, guard *pgx.Conn) error {
+func (st *stage) unfence(ctx context.Context, conn *pgx.Conn) error {
 	if st.r.Data.From.State != shardmap.Active {
 		return nil
 	}
-	return guarded(ctx, guard, leaseOf(st.r), func(conn *pgx.Conn) error { return shard.Unfence(ctx, conn, st.r.Data.database()) })
+	return shard.Unfence(ctx, conn, st.r.Data.database())
 }
 
 // prelude brings over what the stream does not carry, and waits for a moment

@@ -88,6 +88,14 @@ func claim(ctx context.Context, conn *pgx.Conn, l lease, held func(context.Conte
 // worker that the database obeys, or not at all.
 // Errors: operation.ErrLeaseLost, and fn is not run.
 func guarded(ctx context.Context, conn *pgx.Conn, l lease, fn func(conn *pgx.Conn) error) error {
+	if err := doGuarded(ctx, conn, l, fn); err != nil {
+		return err
+	}
+	return commitGuarded(ctx, conn)
+}
+
+// doGuarded is guarded without the commit.
+func doGuarded(ctx context.Context, conn *pgx.Conn, l lease, fn func(conn *pgx.Conn) error) error {
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN")
 	batch.Queue(guardIdle)
@@ -104,10 +112,51 @@ func guarded(ctx context.Context, conn *pgx.Conn, l lease, fn func(conn *pgx.Con
 	if err != nil {
 		return errors.Join(err, unguard(conn))
 	}
+	return nil
+}
+
+func commitGuarded(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, "COMMIT", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return errors.Join(fmt.Errorf("commit as the database's worker: %w", err), unguard(conn))
 	}
 	return nil
+}
+
+// ready is a guarded transaction that is made, while others are waited for, up
+// to its commit: until then nothing is done.
+type ready struct {
+	conn *pgx.Conn
+	made chan struct{} // closed when err is known
+	err  error
+}
+
+// getReady is the first part of guarded, which ends with ctx or after the time
+// given. Nobody else may use conn until the commit, or [ready.wait].
+func getReady(ctx context.Context, within time.Duration, conn *pgx.Conn, l lease, fn func(ctx context.Context, conn *pgx.Conn) error) *ready {
+	p := &ready{conn: conn, made: make(chan struct{})}
+	go func() {
+		defer close(p.made)
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		p.err = doGuarded(ctx, conn, l, func(conn *pgx.Conn) error { return fn(ctx, conn) })
+	}()
+	return p
+}
+
+// commit is the second part.
+func (p *ready) commit(ctx context.Context) error {
+	p.wait()
+	if p.err != nil {
+		return p.err
+	}
+	return commitGuarded(ctx, p.conn)
+}
+
+// wait returns when conn is free, with the transaction open. On nil it does at once.
+func (p *ready) wait() {
+	if p != nil {
+		<-p.made
+	}
 }
 
 // unguardFor bounds what must happen whatever became of the step's context.

@@ -37,8 +37,8 @@ func RaiseFence(ctx context.Context, conn *pgx.Conn, database string) error {
 // Drain is the second half of [Fence], for when the first has committed: it
 // ends the sessions that were there before.
 func Drain(ctx context.Context, conn *pgx.Conn, database string) error {
-	starting, err := startingSessions(ctx, conn, database)
-	if err != nil {
+	starting, left, err := firstLook(ctx, conn, database)
+	if err != nil || len(starting) == 0 && left == 0 {
 		return err
 	}
 	if len(starting) > 0 {
@@ -55,7 +55,6 @@ func Drain(ctx context.Context, conn *pgx.Conn, database string) error {
 			return fmt.Errorf("fence %s: %d sessions are still starting: %w", database, len(starting), err)
 		}
 	}
-	left := 0
 	err = poll(ctx, func() (bool, error) {
 		// Strays are told again at each look: a session that was just starting
 		// another transaction can miss nothing, but a new look costs nothing.
@@ -97,30 +96,52 @@ func RehearseFence(ctx context.Context, conn *pgx.Conn, database string) error {
 		return err
 	}
 	const none = "" // no database has this name
-	var left int
-	return conn.QueryRow(ctx, straysSQL, none).Scan(&left)
+	_, _, err = firstLook(ctx, conn, none)
+	return err
 }
 
 // startingSessions are those holding the lock that a session takes on its
 // database while it starts. A virtual transaction is never used again, unlike a pid.
 func startingSessions(ctx context.Context, conn *pgx.Conn, database string) (map[string]bool, error) {
-	rows, err := conn.Query(ctx, `
-		SELECT DISTINCT l.virtualtransaction || ' ' || l.pid
-		FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.objid
-		WHERE l.locktype = 'object' AND l.database = 0 AND l.classid = 'pg_catalog.pg_database'::regclass
-		  AND l.objsubid = 0 AND d.datname = $1 AND l.pid <> pg_catalog.pg_backend_pid()`, database)
+	rows, err := conn.Query(ctx, startingSQL, database)
 	if err != nil {
 		return nil, fmt.Errorf("fence %s: starting sessions: %w", database, err)
 	}
+	set, err := sessions(rows)
+	if err != nil {
+		return nil, fmt.Errorf("fence %s: starting sessions: %w", database, err)
+	}
+	return set, nil
+}
+
+const startingSQL = `
+	SELECT DISTINCT l.virtualtransaction || ' ' || l.pid
+	FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.objid
+	WHERE l.locktype = 'object' AND l.database = 0 AND l.classid = 'pg_catalog.pg_database'::regclass
+	  AND l.objsubid = 0 AND d.datname = $1 AND l.pid <> pg_catalog.pg_backend_pid()`
+
+func sessions(rows pgx.Rows) (map[string]bool, error) {
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("fence %s: starting sessions: %w", database, err)
-	}
 	set := make(map[string]bool, len(names))
 	for _, n := range names {
 		set[n] = true
 	}
-	return set, nil
+	return set, err
+}
+
+// firstLook is a look at the starting sessions, and one at the strays after
+// it, in one round trip. Mostly there are none of both.
+func firstLook(ctx context.Context, conn *pgx.Conn, database string) (starting map[string]bool, strays int, err error) {
+	var batch pgx.Batch
+	batch.Queue(startingSQL, database).Query(func(rows pgx.Rows) (err error) {
+		starting, err = sessions(rows)
+		return err
+	})
+	batch.Queue(straysSQL, database).QueryRow(func(row pgx.Row) error { return row.Scan(&strays) })
+	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, 0, fmt.Errorf("fence %s: who is left: %w", database, err)
+	}
+	return starting, strays, nil
 }
 
 // Unfence lets logins in again. It may be part of a transaction. A database that is not there is an error (3D000).
