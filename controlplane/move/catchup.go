@@ -20,8 +20,9 @@ import (
 const (
 	// closeEnough is the lag from which on barriers are sent to see how long they take.
 	closeEnough = 1 << 20
-	// stuckFor is how long the stream may stand still before it is looked into.
-	stuckFor = time.Minute
+	// stuckFor is how long the stream may stand still while changes fail to be
+	// applied, and patientFor while none does: one large transaction may take long.
+	stuckFor, patientFor = time.Minute, 10 * time.Minute
 )
 
 // errSchemaChanged: what was copied is not what the tenant has now.
@@ -100,10 +101,14 @@ func (s *Service) catchUpOnce(ctx context.Context, r *run) error {
 
 // closeIn waits until the lag is small.
 func (s *Service) closeIn(ctx context.Context, r *run, src, dst *pgx.Conn) error {
-	var least int64 = -1
+	var least, furthest int64 = -1, -1
 	moved := time.Now()
 	begun, first := time.Now(), int64(0)
 	for {
+		written, err := stream.Written(ctx, src)
+		if err != nil {
+			return err
+		}
 		lag, ok, err := stream.Lag(ctx, src, r.Data.Link)
 		if err != nil {
 			return err
@@ -115,7 +120,10 @@ func (s *Service) closeIn(ctx context.Context, r *run, src, dst *pgx.Conn) error
 			if least < 0 {
 				first = lag
 			}
-			least, moved = lag, time.Now()
+			least = lag
+		}
+		if at := written - lag; ok && at > furthest { // it gets on, though the tenant may write faster
+			furthest, moved = at, time.Now()
 		}
 		p := operation.Progress{Phase: "catching up", BytesDone: first - lag, BytesTotal: first, Waiting: fmt.Sprintf("%.1f MB of changes to apply", float64(lag)/1e6)}
 		if first > 0 {
@@ -126,22 +134,19 @@ func (s *Service) closeIn(ctx context.Context, r *run, src, dst *pgx.Conn) error
 		if err := s.sameSchema(ctx, r, src); err != nil {
 			return err
 		}
-		if time.Since(moved) > stuckFor {
-			return fmt.Errorf("changes are not being applied at the target: %d bytes behind for %v (%s)", lag, time.Since(moved).Round(time.Second), s.applyTrouble(ctx, dst))
+		if idle := time.Since(moved); idle > stuckFor {
+			n, err := stream.ApplyErrors(ctx, dst, r.Data.Link)
+			if err != nil {
+				return err
+			}
+			if n > 0 || idle > patientFor {
+				return fmt.Errorf("changes are not being applied at the target: %d bytes behind for %v (%d errors while applying; see the log of the target's Postgres)", lag, idle.Round(time.Second), n)
+			}
 		}
 		if err := sleep.For(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
-}
-
-// applyTrouble says what the target's server counts against the subscription.
-func (s *Service) applyTrouble(ctx context.Context, dst *pgx.Conn) string {
-	var n int64
-	if err := dst.QueryRow(ctx, "SELECT coalesce(sum(apply_error_count), 0)::bigint FROM pg_stat_subscription_stats").Scan(&n); err != nil {
-		return "no more is known"
-	}
-	return fmt.Sprintf("%d errors while applying; see the log of the target's Postgres", n)
 }
 
 func (s *Service) sameSchema(ctx context.Context, r *run, src *pgx.Conn) error {
