@@ -260,7 +260,7 @@ func printStatus(cmd *cobra.Command, st api.RebalanceStatus) error {
 	r := st.Run
 	row("run", r.Operation.ID)
 	row("for", goalText(*r))
-	row("state", r.Operation.State)
+	row("state", runState(r.Operation))
 	if st.Paused != nil {
 		row("paused", forPeople(st.Paused.At)+" by "+st.Paused.By+because(st.Paused.Reason))
 	}
@@ -288,6 +288,17 @@ func printStatus(cmd *cobra.Command, st api.RebalanceStatus) error {
 	}
 	next(cmd, "rebalance status --watch", "rebalance pause", "rebalance cancel")
 	return nil
+}
+
+// runState says how a run is: it rests most of the time, which is nobody's concern.
+func runState(op api.Operation) string {
+	switch {
+	case op.State == "undoing" || op.CancelRequested && !op.Final():
+		return "ending: moves under way are waited for"
+	case !op.Final():
+		return "under way"
+	}
+	return op.State
 }
 
 func because(reason string) string {

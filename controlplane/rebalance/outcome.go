@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,9 +71,9 @@ func (s *Service) progress(ctx context.Context, r *run) (operation.Progress, err
 		if err != nil {
 			return operation.Progress{}, err
 		}
-		share := op.Progress.Percent / 100
+		share := s.walked(op)
 		done, carried = done+share, carried+share*m.Bytes
-		under = append(under, fmt.Sprintf("%s to %s (%s)", m.Tenant, m.To, describeMove(op)))
+		under = append(under, fmt.Sprintf("%s to %s", m.Tenant, m.To))
 	}
 	p := operation.Progress{BytesDone: int64(carried), BytesTotal: int64(bytes), Waiting: r.Data.Wait}
 	if all > 0 {
@@ -88,22 +89,24 @@ func (s *Service) progress(ctx context.Context, r *run) (operation.Progress, err
 	if more := len(under) - shown; more > 0 {
 		under = append(under[:shown], fmt.Sprintf("and %d more", more))
 	}
-	p.Waiting = strings.Join(under, ", ")
+	p.Waiting = fmt.Sprintf("moves under way: %s", strings.Join(under, ", "))
 	if left := counts[catalog.MoveLeft].Moves; left > 0 {
 		p.Waiting += fmt.Sprintf("; %d left", left)
-		if r.Data.Wait != "" {
+		if r.Data.Timed { // what ends with a move under way needs no word
 			p.Waiting += ", which wait: " + r.Data.Wait
 		}
 	}
 	return p, nil
 }
 
-func describeMove(op *operation.Operation) string {
-	what := op.Progress.Phase
-	if what == "" {
-		what = string(op.State)
+// walked is the part of its steps that a move has behind it.
+func (s *Service) walked(op *operation.Operation) float64 {
+	steps, err := s.engine.StepsOf(op.Kind)
+	if err != nil {
+		return 0 // of a kind that another version knows
 	}
-	return fmt.Sprintf("%s %.0f%%", what, op.Progress.Percent)
+	i := slices.IndexFunc(steps, func(st operation.StepInfo) bool { return st.Name == op.Step })
+	return float64(max(i, 0)) / float64(len(steps))
 }
 
 // finish ends a run that has nothing left to do. One that leaves tenants where

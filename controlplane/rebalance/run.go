@@ -47,8 +47,9 @@ type RunDoc struct {
 	Held      map[shardmap.TenantID]hold `json:"held,omitempty"`
 	// LookAt is when the fleet is to be looked at again though nothing happened.
 	LookAt time.Time `json:"look_at,omitzero"`
-	// Wait is what keeps the next move from beginning.
-	Wait string `json:"wait,omitempty"`
+	// Wait is what keeps the next move from beginning; Timed: that ends at a time, and not with a move under way.
+	Wait  string `json:"wait,omitempty"`
+	Timed bool   `json:"timed,omitempty"`
 }
 
 type run = operation.Run[RunDoc]
@@ -95,7 +96,7 @@ func (s *Service) advance(ctx context.Context, r *run) (verdict, err error) {
 		return nil, err
 	}
 	if state.PausedAt != nil {
-		r.Data.Wait, r.Data.LookAt = pausedBy(state), time.Time{}
+		r.Data.Wait, r.Data.Timed, r.Data.LookAt = pausedBy(state), true, time.Time{}
 		return s.rest(ctx, r, s.tickFor(running, now.Add(lookEvery), now))
 	}
 	ground, err := s.store.RebalanceGround(ctx)
@@ -209,7 +210,7 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 // carryOut begins the moves that were chosen, and says when to look again.
 func (s *Service) carryOut(ctx context.Context, r *run, c choice, now time.Time) error {
 	r.Data.Wait, r.Data.LookAt = c.wait.Why, now.Add(lookEvery)
-	if !c.wait.Until.IsZero() {
+	if r.Data.Timed = !c.wait.Until.IsZero(); r.Data.Timed {
 		r.Data.Wait = fmt.Sprintf("%s (until %s)", c.wait.Why, c.wait.Until.UTC().Format(time.RFC3339))
 		if c.wait.Until.Before(r.Data.LookAt) {
 			r.Data.LookAt = c.wait.Until
