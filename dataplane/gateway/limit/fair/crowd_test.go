@@ -28,7 +28,7 @@ func TestFloodIsServedByFew(t *testing.T) {
 			t.Parallel()
 			m := &model{Gate: New(fixed(64))}
 			s := &server{knee: c.knee, base: 5 * time.Millisecond}
-			mean, rate := m.flood(t, s, c.others, 2*time.Second, 8*time.Second)
+			mean, rate := m.flood(t, s, c.others, 2*time.Second, 4*time.Second)
 			t.Logf("%.1f at once, %.0f/s", mean, rate)
 			require.LessOrEqual(t, mean, c.crowd)
 			require.GreaterOrEqual(t, mean, c.least)
@@ -100,7 +100,7 @@ func TestCrowdIsServedInTurn(t *testing.T) {
 	for range 64 {
 		come()
 	}
-	for m.clock < 3*time.Second {
+	for m.clock < 1500*time.Millisecond {
 		m.clock += 100 * time.Microsecond
 		s := m.serving[0]
 		m.serving = m.serving[1:]
