@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
@@ -142,6 +144,8 @@ func TestLoginOpensItsDatabaseOnly(t *testing.T) {
 	pair(t, "carla", "delta")
 	victim, err := shared.Admin.Tenant(t.Context(), "delta")
 	require.NoError(t, err)
+	var refusals sync.WaitGroup
+	defer refusals.Wait()
 	for _, as := range []string{"owner", "rw", "ro"} {
 		login, err := shared.Admin.GrantAccess(t.Context(), "carla", api.GrantAccess{As: as}, "test")
 		require.NoError(t, err)
@@ -163,8 +167,11 @@ func TestLoginOpensItsDatabaseOnly(t *testing.T) {
 		for _, at := range []api.Endpoint{login.Postgres, login.Bouncer} {
 			require.NoError(t, direct(login.Database, at), "the control: its own database opens")
 			for _, database := range []string{victim.Database, "postgres", "template1", "freehold_base", "freehold_app"} {
-				require.Error(t, direct(database, at), "%s of carla opened %s at port %d", as, database, at.Port)
+				refusals.Go(func() { // PgBouncer takes seconds for some
+					assert.Error(t, direct(database, at), "%s of carla opened %s at port %d", as, database, at.Port)
+				})
 			}
 		}
 	}
+	refusals.Wait()
 }
