@@ -25,7 +25,9 @@ func TestNoStatementRunsAfterTheFence(t *testing.T) {
 	db := newName(t)
 	login := f.Database(t, "a", db)
 	conn, inside := admin(t, f, "a", "postgres"), admin(t, f, "a", db)
-	_, err := inside.Exec(ctx, fmt.Sprintf("CREATE TABLE public.hits (n bigint); GRANT INSERT ON public.hits TO %s", shard.RWRole(db)))
+	quick, err := pg.QuickVerifier(login.Password) // so that they come as often as they can
+	require.NoError(t, err)
+	_, err = inside.Exec(ctx, fmt.Sprintf("CREATE TABLE public.hits (n bigint); GRANT INSERT ON public.hits TO %s; ALTER ROLE %s PASSWORD '%s'", shard.RWRole(db), pg.Ident(login.User), quick))
 	require.NoError(t, err)
 
 	var stop atomic.Bool
