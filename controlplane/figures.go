@@ -25,6 +25,7 @@ var (
 	auditLag  = prometheus.NewDesc("freehold_audit_relay_lag_seconds", "How long the oldest record has waited to be in the audit log.", nil, nil)
 	soaks     = prometheus.NewDesc("freehold_soaks", "Tenants that can be taken back to where a move took them from.", nil, nil)
 	soakBytes = prometheus.NewDesc("freehold_soak_kept_bytes_max", "The most log that a shard keeps so that one tenant can be taken back.", nil, nil)
+	runMoves  = prometheus.NewDesc("freehold_rebalance_moves", "Moves of the run under way, by state; none without a run.", []string{"state"}, nil)
 	poolReady = prometheus.NewDesc("freehold_warm_pool_ready", "Ready databases in a shard's warm pool.", []string{"shard"}, nil)
 )
 
@@ -42,7 +43,7 @@ type figures struct {
 
 // Describe implements prometheus.Collector.
 func (f *figures) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{catalogUp, unended, outboxAge, auditLag, soaks, soakBytes, poolReady} {
+	for _, d := range []*prometheus.Desc{catalogUp, unended, outboxAge, auditLag, soaks, soakBytes, runMoves, poolReady} {
 		ch <- d
 	}
 }
@@ -65,6 +66,9 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 	gauge(auditLag, now.AuditAge.Seconds())
 	gauge(soaks, float64(now.Soaks))
 	gauge(soakBytes, float64(now.SoakBytes))
+	for state, n := range now.Moves {
+		gauge(runMoves, float64(n), string(state))
+	}
 	for id, n := range now.Ready {
 		gauge(poolReady, float64(n), string(id))
 	}

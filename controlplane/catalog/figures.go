@@ -21,6 +21,8 @@ type Figures struct {
 	// keeps for one of them, as of the last looks.
 	Soaks     int
 	SoakBytes int64
+	// Moves counts those of the run under way, by their state.
+	Moves map[RebalanceMoveState]int
 	// Ready counts the warm pool of each shard, at every version of the schema.
 	Ready map[shardmap.ShardID]int
 }
@@ -52,6 +54,9 @@ func (s *Store) Figures(ctx context.Context) (Figures, error) {
 	err = s.pool.QueryRow(ctx, `select count(*), coalesce(max(kept_bytes), 0) from soaks where ended_at is null`).Scan(&f.Soaks, &f.SoakBytes)
 	if err != nil {
 		return f, fmt.Errorf("count soaks: %w", Classify(err))
+	}
+	if f.Moves, err = s.movesUnderWay(ctx); err != nil {
+		return f, err
 	}
 	shards, err := s.ListShards(ctx)
 	if err != nil {

@@ -106,6 +106,25 @@ func (s *Store) CountRebalanceMoves(ctx context.Context, run string) (map[Rebala
 	return counts, nil
 }
 
+// movesUnderWay counts the moves of the run that has not ended, by their state.
+func (s *Store) movesUnderWay(ctx context.Context) (map[RebalanceMoveState]int, error) {
+	counts := map[RebalanceMoveState]int{}
+	rows, err := s.pool.Query(ctx, `select m.state, count(*) from operations o join rebalance_moves m on m.run = o.id
+		where o.kind = 'rebalance' and o.state in ('pending', 'running', 'undoing') group by m.state`)
+	if err == nil {
+		var state RebalanceMoveState
+		var n int
+		_, err = pgx.ForEachRow(rows, []any{&state, &n}, func() error {
+			counts[state] = n
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("count moves of the run: %w", translate(err))
+	}
+	return counts, nil
+}
+
 // ReplaceMovesLeft puts these moves, in their order, in the place of those that a run has left.
 func (s *Store) ReplaceMovesLeft(ctx context.Context, tx pgx.Tx, run string, moves []RebalanceMove) error {
 	tenants, from, to := make([]string, len(moves)), make([]string, len(moves)), make([]string, len(moves))

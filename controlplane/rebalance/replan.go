@@ -45,7 +45,7 @@ func (s *Service) replan(ctx context.Context, r *run, at *placement.Snapshot, ru
 	if err != nil {
 		return nil, err
 	}
-	if r.Data.Plans > 0 || r.Data.Plan != "" {
+	if len(plan.Moves) > 0 && (r.Data.Plans > 0 || r.Data.Plan != "") {
 		r.Data.Replanned = why
 	}
 	s.count.plans.Inc()

@@ -147,10 +147,10 @@ func TestPauseResumeCancel(t *testing.T) {
 	}, "it does not pause")
 	moved := w.status(op.ID).Counts[catalog.MoveMoved].Moves
 	require.Less(t, moved, 8)
-	w.toys.mu.Lock()
+	w.mu.Lock()
 	gate = make(chan struct{})
 	w.gate = gate
-	w.toys.mu.Unlock()
+	w.mu.Unlock()
 	_, err = w.Resume(t.Context(), ann)
 	require.NoError(t, err)
 	w.until(func() bool { return len(w.status(op.ID).Running) > 0 }, "it does not go on")
@@ -221,9 +221,9 @@ func TestFailedMovesAreTold(t *testing.T) {
 	require.Equal(t, catalog.ShardDraining, d.Shard.State)
 
 	// Asked again, it tries again.
-	w.toys.mu.Lock()
+	w.mu.Lock()
 	clear(w.refuse)
-	w.toys.mu.Unlock()
+	w.mu.Unlock()
 	op, err = w.Drain(t.Context(), "s1", ann, "")
 	require.NoError(t, err)
 	op, rec = w.ended(op.ID)
