@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -63,10 +64,39 @@ func everyDir() (dirs []string) {
 func root() string {
 	var fs syscall.Statfs_t
 	const tmpfs = 0x01021994
-	if syscall.Statfs(inMemory, &fs) != nil || fs.Type != tmpfs || fs.Bavail*uint64(fs.Bsize) < roomy || available() < roomy { //nolint:gosec // a size is not negative
+	if syscall.Statfs(inMemory, &fs) != nil || fs.Type != tmpfs || fs.Bavail*uint64(fs.Bsize) < roomy || available() < roomy || confined() { //nolint:gosec // a size is not negative
 		return onDisk
 	}
 	return inMemory
+}
+
+// confined tells whether we may use less memory than there is, as in many
+// containers: what is in a tmpfs counts there.
+func confined() bool {
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return false
+	}
+	files := []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} // ours, if we see no others
+	for line := range strings.Lines(string(groups)) {
+		switch part := strings.SplitN(strings.TrimSpace(line), ":", 3); {
+		case len(part) < 3:
+		case part[1] == "":
+			files = append(files, filepath.Join("/sys/fs/cgroup", part[2], "memory.max"))
+		case part[1] == "memory":
+			files = append(files, filepath.Join("/sys/fs/cgroup/memory", part[2], "memory.limit_in_bytes"))
+		}
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		if limit, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil && limit < 2*roomy {
+			return true
+		}
+	}
+	return false
 }
 
 // available is how much memory could be had, in bytes; 0: not known.
