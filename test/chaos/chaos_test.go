@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/test/chaos/history"
 	"github.com/freehold-db/freehold/test/chaos/network"
 	"github.com/freehold-db/freehold/test/fleet"
@@ -84,6 +85,7 @@ func TestChaos(t *testing.T) {
 	s.doAll(faults)
 	close(calm)
 	moves.Wait()
+	s.settled()
 	s.served("after the last move")
 	cancel()
 	clients.Wait()
@@ -173,6 +175,32 @@ func (s *storm) served(after string) bool {
 		}
 	}
 	return true
+}
+
+// settled waits for the runs of drains, which nobody watches; they end after their moves.
+func (s *storm) settled() {
+	deadline := time.Now().Add(endFor)
+	for {
+		var open []string
+		err := s.mover.admins.ask(s.t.Context(), func(ctx context.Context, c *client.Client) error {
+			open = nil
+			for op, err := range c.Operations(ctx, client.OperationFilter{Kind: "rebalance", Unfinished: true}) {
+				if err != nil {
+					return err
+				}
+				open = append(open, fmt.Sprintf("%s, waiting %q, error %q", op.ID, op.Progress.Waiting, op.Error))
+			}
+			return nil
+		})
+		if err == nil && len(open) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.report.wrong("runs do not end %s after the last fault: %v (%v)", endFor, open, err)
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // log writes a line into the diary, and the test's log.

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freehold-db/freehold/cli/client"
+	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/test/chaos/network"
 	"github.com/freehold-db/freehold/test/fleet"
 )
@@ -19,7 +23,8 @@ import (
 type hands struct {
 	f    *fleet.Fleet
 	net  *network.Network
-	disk *disk // nil: none can be full here
+	disk *disk  // nil: none can be full here
+	ask  *mover // who asks the control plane
 }
 
 // errNothing: there is nothing that the fault could be done to just now.
@@ -65,6 +70,9 @@ func (h *hands) inject(ctx context.Context, f fault) (heal, error) {
 		}, h.disk.fill()
 	case drops:
 		return func(context.Context) error { return nil }, h.dropSlot(ctx)
+	case drains:
+		shard := strings.TrimPrefix(f.To, "postgres-")
+		return func(ctx context.Context) error { return h.undrain(ctx, shard) }, h.drain(ctx, shard)
 	}
 	return nil, fmt.Errorf("%v: no such verb", f)
 }
@@ -90,6 +98,31 @@ func (h *hands) bringUp(ctx context.Context, part string) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// drain has a shard emptied by a run, while all the others go on.
+func (h *hands) drain(ctx context.Context, shard string) error {
+	_, err := h.ask.begin(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
+		return c.DrainShard(ctx, shard, ch)
+	})
+	var refused *client.Error
+	if errors.As(err, &refused) { // an earlier run winds down, or there is nowhere else to go
+		return fmt.Errorf("%w: %w", errNothing, err)
+	}
+	return err
+}
+
+// undrain has the shard take tenants again; moves that were begun end by themselves.
+func (h *hands) undrain(ctx context.Context, shard string) error {
+	_, err := h.ask.begin(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
+		_, err := c.UndrainShard(ctx, shard, ch)
+		return api.Operation{}, err
+	})
+	var refused *client.Error
+	if errors.As(err, &refused) && refused.Status == http.StatusConflict { // it was done, and the answer lost
+		return nil
+	}
+	return err
 }
 
 // waitForSlot bounds the wait for a move to have one.

@@ -57,7 +57,7 @@ func prepare(t *testing.T, seed uint64, shardCount int, p parts) *storm {
 	f, stop, err := fleet.Up(dev.Options{Shards: shardCount, Nodes: 2, ControlPlanes: 2, Migrations: "schema",
 		ControlPlane: s.inFrontOfControlPlane, DataPlane: s.inFrontOfNode, Shard: s.inFrontOfShard}, fleet.Binary(t), dir)
 	require.NoError(t, err)
-	s.f, s.hands = f, hands{f, s.net, full}
+	s.f = f
 	t.Cleanup(func() {
 		if t.Failed() {
 			f.LogTails(t)
@@ -65,6 +65,7 @@ func prepare(t *testing.T, seed uint64, shardCount int, p parts) *storm {
 		require.NoError(t, stop())
 	})
 	s.mover = &mover{began: s.load.began, busy: map[string]bool{}, ends: map[string]int{}, errors: map[string]string{}}
+	s.hands = hands{f, s.net, full, s.mover}
 	for _, u := range f.Info.AdminURLs {
 		c, err := client.New(u, f.Info.AdminToken)
 		require.NoError(t, err)

@@ -107,7 +107,7 @@ func startReplica(t *testing.T, f *fleet.Fleet, name string) (url string, p *pro
 	return url, p
 }
 
-// page is what is at a URL, or "" if nobody answers.
+// page is what is at a URL, or "" if nobody answers, or not with it.
 func page(t *testing.T, url string) string {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -119,7 +119,7 @@ func page(t *testing.T, url string) string {
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	text, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if err != nil || resp.StatusCode != http.StatusOK {
 		return ""
 	}
 	return string(text)
