@@ -19,7 +19,7 @@ type Ground struct {
 	Shards []FleetShard
 	// Ready are those with a ready database.
 	Ready map[shardmap.ShardID]bool
-	// Neighbours are tenants, also some in the making, by whose needs a new one
+	// Neighbours are tenants, also some in the making or on their way, by whose needs a new one
 	// may be kept from a shard: those of its group, and those with a shard to themselves.
 	Neighbours []Neighbour
 	// Inhabited are shards that some tenant lives on, moves to or is made on;
@@ -40,7 +40,10 @@ type GroundAsk struct {
 	Needs         Needs
 	Fit           Fit
 	SchemaVersion int64    // of ready databases
-	Builders      []string // kinds of operations that make tenants; their documents may have shard and needs
+	// Living leaves deleted tenants out, as plans do; else they count until they
+	// are purged, for they may come back.
+	Living   bool
+	Builders []string // kinds of operations that make tenants; their documents may have shard and needs; nil: all that have them
 }
 
 // Keys of advisory locks, which keep those who choose at the same time from
@@ -83,19 +86,28 @@ func (s *Store) PlacementGround(ctx context.Context, tx pgx.Tx, ask GroundAsk) (
 		})
 		return err
 	})
-	const living = ` from tenant_needs n join databases d on d.tenant = n.tenant and d.state in ('assigned', 'target')`
+	living := ` from tenant_needs n join databases d on d.tenant = n.tenant and d.state in ('assigned', 'target')`
+	counts := `true`
+	if ask.Living {
+		counts = `not exists (select from placements p where p.tenant = d.tenant and p.state = 'deleted')`
+		living += ` and ` + counts
+	}
+	const moving = ` from operations o join tenant_needs n on n.tenant = o.tenant` // whose documents say where to
 	b.Queue(`select d.shard, n.apart, n.exclusive`+living+` where n.exclusive
 		union all select d.shard, n.apart, n.exclusive`+living+` where n.apart <> '' and n.apart = $1 and not n.exclusive
 		union all select o.data->>'shard', coalesce(o.data->'needs'->>'apart', ''), coalesce((o.data->'needs'->>'exclusive')::boolean, false)
-			from operations o where o.state in ('pending', 'running', 'undoing') and o.kind = any($2) and o.tenant <> $3
-			and coalesce(o.data->>'shard', '') <> '' and jsonb_typeof(o.data->'needs') = 'object'`,
+			from operations o where o.state in ('pending', 'running', 'undoing') and ($2::text[] is null or o.kind = any($2)) and o.tenant <> $3
+			and coalesce(o.data->>'shard', '') <> '' and jsonb_typeof(o.data->'needs') = 'object'
+		union all select o.data->>'to', n.apart, n.exclusive`+moving+` where o.state in ('pending', 'running', 'undoing') and o.tenant <> $3
+			and coalesce(o.data->>'to', '') <> '' and (n.exclusive or n.apart <> '' and n.apart = $1)`,
 		ask.Needs.Apart, ask.Builders, ask.Tenant).Query(func(rows pgx.Rows) (err error) {
 		g.Neighbours, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Neighbour])
 		return err
 	})
 	if ask.Needs.Exclusive {
-		b.Queue(`select s.id from shards s where exists (select from databases d where d.shard = s.id and d.state in ('assigned', 'target'))
-			or exists (select from operations o where o.state in ('pending', 'running', 'undoing') and o.kind = any($1) and o.tenant <> $2 and o.data->>'shard' = s.id)`,
+		b.Queue(`select s.id from shards s where exists (select from databases d where d.shard = s.id and d.state in ('assigned', 'target') and d.tenant <> $2 and `+counts+`)
+			or exists (select from operations o where o.state in ('pending', 'running', 'undoing') and o.tenant <> $2
+				and (($1::text[] is null or o.kind = any($1)) and o.data->>'shard' = s.id or o.data->>'to' = s.id))`,
 			ask.Builders, ask.Tenant).Query(func(rows pgx.Rows) (err error) {
 			g.Inhabited, err = pgx.CollectRows(rows, pgx.RowTo[shardmap.ShardID])
 			return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // A pause whose maker died is ended, unless somebody is at work on the tenant.
@@ -15,6 +16,12 @@ func TestForgottenPausesEnd(t *testing.T) {
 	stopEngine := w.run(w.engine.Run)
 	idle, busy := w.create("idle"), w.create("busy")
 	stopEngine()
+	// PgBouncer lists no database that nobody is connected to, paused or not.
+	for _, p := range []shardmap.Placement{idle, busy} {
+		conn, err := w.login(p)
+		require.NoError(t, err)
+		defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	}
 	_, err := w.Suspend(w.ctx(), "busy", tester, "") // nobody works on it
 	require.NoError(t, err)
 	console, err := w.fleet.Console(w.ctx(), "a")
