@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/freehold-db/freehold/controlplane/balance"
@@ -46,10 +45,6 @@ type RunDoc struct {
 	Replanned string                     `json:"replanned,omitempty"`
 	Refused   []balance.Refusal          `json:"refused,omitempty"` // by the plan that was made last, the first of them
 	Held      map[shardmap.TenantID]hold `json:"held,omitempty"`
-	// Ending: it has failed, and empties no shard that somebody asks for now.
-	Ending bool `json:"ending,omitempty"`
-	// Coming is since when nothing is left to do but to wait for tenants on their way to shards that are emptied.
-	Coming time.Time `json:"coming,omitzero"`
 	// LookAt is when the fleet is to be looked at again though nothing happened.
 	LookAt time.Time `json:"look_at,omitzero"`
 	// Wait is what keeps the next move from beginning; Timed: that ends at a time, and not with a move under way.
@@ -70,8 +65,6 @@ const (
 	lookEvery = 30 * time.Second
 	// strainFor is how long a shard that is strained is left alone before it is looked at again.
 	strainFor = 5 * time.Second
-	// comingFor is how long to wait before it is looked again who is on the way to a shard that is emptied.
-	comingFor = 5 * time.Second
 	// retryAfter is the pause after a look that came to nothing, as with the catalog away.
 	retryAfter = 3 * time.Second
 	// window bounds the moves left that are thought of at one time.
@@ -94,7 +87,6 @@ func (s *Service) persistent(look func(context.Context, *run) (verdict, err erro
 // advance is one look: it ends what has ended, and begins what may begin.
 func (s *Service) advance(ctx context.Context, r *run) (verdict, err error) {
 	now := s.now()
-	r.Data.Ending = false
 	running, news, err := s.settle(ctx, r, now)
 	if err != nil {
 		return nil, err
@@ -169,7 +161,7 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 	if err != nil {
 		return false, err
 	}
-	var why string
+	why := ""
 	switch {
 	case r.Data.Ground == "":
 		why = "a move could not begin as it was planned"
@@ -178,7 +170,7 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 	default:
 		why = misplaced(at.Fleet, left)
 	}
-	if why == "" && len(left) == 0 && len(running) == 0 && (r.Data.Must || drains(at.Fleet)) {
+	if why == "" && len(left) == 0 && len(running) == 0 && r.Data.Must {
 		why = "it looks whether anybody came meanwhile"
 	}
 	if why != "" {
@@ -188,10 +180,8 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 	}
 	for again := why == ""; ; again = false {
 		if len(left) == 0 && len(running) == 0 {
-			coming, err := s.awaits(ctx, r, now)
-			return !coming, err
+			return true, nil
 		}
-		r.Data.Coming = time.Time{}
 		sc := scene{fleet: at.Fleet, policy: &at.Policy, left: left, running: running, held: r.Data.Held, now: now}
 		if sc.begun, err = s.begunWithin(ctx, now); err != nil {
 			return false, err
@@ -215,28 +205,6 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 			return false, err
 		}
 	}
-}
-
-// drains tells whether a shard is being emptied.
-func drains(f *balance.Fleet) bool {
-	return slices.ContainsFunc(f.Shards, func(on balance.Shard) bool { return on.State == balance.Draining })
-}
-
-// awaits tells whether tenants may be on their way to a shard that is emptied: they were sent
-// there before it was. It waits for them as long as for a tenant that can't be moved now.
-func (s *Service) awaits(ctx context.Context, r *run, now time.Time) (bool, error) {
-	why, err := s.store.ComingToDraining(ctx)
-	if err != nil || why == "" {
-		return false, err
-	}
-	if r.Data.Coming.IsZero() {
-		r.Data.Coming = now
-	}
-	if !now.Before(r.Data.Coming.Add(patience)) {
-		return false, nil
-	}
-	r.Data.Wait, r.Data.Timed, r.Data.LookAt = why, false, now.Add(comingFor)
-	return true, nil
 }
 
 // carryOut begins the moves that were chosen, and says when to look again.
