@@ -45,6 +45,9 @@ type RunDoc struct {
 	Replanned string                     `json:"replanned,omitempty"`
 	Refused   []balance.Refusal          `json:"refused,omitempty"` // by the plan that was made last, the first of them
 	Held      map[shardmap.TenantID]hold `json:"held,omitempty"`
+	// Under is how many moves were under way at the last look: of those that ended
+	// since, a worker that died may have recorded some and looked no more.
+	Under int `json:"under,omitempty"`
 	// LookAt is when the fleet is to be looked at again though nothing happened.
 	LookAt time.Time `json:"look_at,omitzero"`
 	// Wait is what keeps the next move from beginning; Timed: that ends at a time, and not with a move under way.
@@ -103,7 +106,7 @@ func (s *Service) advance(ctx context.Context, r *run) (verdict, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !news && ground == r.Data.Ground && now.Before(r.Data.LookAt) {
+	if !news && len(running) == r.Data.Under && ground == r.Data.Ground && now.Before(r.Data.LookAt) {
 		return s.rest(ctx, r, s.tickFor(running, r.Data.LookAt, now))
 	}
 	began := time.Now()
@@ -122,6 +125,7 @@ func (s *Service) advance(ctx context.Context, r *run) (verdict, err error) {
 	if running, err = s.store.RebalanceMoves(ctx, r.Op.ID, 0, catalog.MoveRunning); err != nil {
 		return nil, err
 	}
+	r.Data.Under = len(running)
 	return s.rest(ctx, r, s.tickFor(running, r.Data.LookAt, now))
 }
 
@@ -161,7 +165,7 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 	if err != nil {
 		return false, err
 	}
-	why := ""
+	var why string
 	switch {
 	case r.Data.Ground == "":
 		why = "a move could not begin as it was planned"

@@ -238,8 +238,7 @@ func TestKilledAnywhere(t *testing.T) {
 	w := newWorld(t, Options{}, "s1", "s2", "s3")
 	w.add("s1", 12)
 	op := w.apply()
-	for _, point := range []string{KindRun + "/moves/begin", "rebalance/begin", "rebalance/beginning", "rebalance/begun",
-		"tenant-move/cutover/committed", "rebalance/ending", "tenant-move/clean/end", "rebalance/ended"} {
+	for _, point := range []string{"rebalance/beginning", "rebalance/begun", "tenant-move/cutover/committed", "rebalance/ending", "rebalance/ended"} {
 		pgtest.KilledAt(t, point, workerEnv+"="+w.dsn)
 	}
 	w.works()

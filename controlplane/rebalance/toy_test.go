@@ -39,7 +39,7 @@ func work(dsn string) error {
 	if err != nil {
 		return err
 	}
-	toys, _ := newReplica(store, Options{})
+	toys, _ := replicaFor(store, Options{}, 600*time.Millisecond) // the next one need not wait for long
 	return toys.engine.Run(context.Background())
 }
 
@@ -138,12 +138,17 @@ func (y *toys) kind() operation.Kind[toyDoc] {
 }
 
 func newReplica(store *catalog.Store, opt Options) (*toys, *Service) {
+	return replicaFor(store, opt, 2*time.Second)
+}
+
+// replicaFor is newReplica with leases that last so long.
+func replicaFor(store *catalog.Store, opt Options, lease time.Duration) (*toys, *Service) {
 	if opt.Tick == 0 {
 		opt.Tick = 20 * time.Millisecond
 	}
 	opt.Logger = quiet
 	y := &toys{store: store, refuse: map[shardmap.TenantID]string{}, fails: map[shardmap.TenantID]int{}, soaks: map[shardmap.TenantID]bool{}}
-	y.engine = operation.New(store, operation.Options{Logger: quiet, LeaseFor: 2 * time.Second})
+	y.engine = operation.New(store, operation.Options{Logger: quiet, LeaseFor: lease})
 	operation.Register(y.engine, y.kind())
 	operation.Register(y.engine, operation.Kind[struct{}]{Name: "busy", Steps: []operation.Step[struct{}]{{Name: "on",
 		Do: func(context.Context, *operation.Run[struct{}]) error { return operation.Wait(time.Hour, "nothing") }}}})
