@@ -39,7 +39,7 @@ type GroundAsk struct {
 	Tenant        shardmap.TenantID
 	Needs         Needs
 	Fit           Fit
-	SchemaVersion int64    // of ready databases
+	SchemaVersion int64 // of ready databases
 	// Living leaves deleted tenants out, as plans do; else they count until they
 	// are purged, for they may come back.
 	Living   bool

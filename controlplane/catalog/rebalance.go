@@ -111,6 +111,19 @@ func (s *Store) RebalanceGround(ctx context.Context) (string, error) {
 	return ground, nil
 }
 
+// ComingToDraining says which databases are being made on shards that are being
+// emptied, or moved there: whoever sent them did so before. Empty: none.
+func (s *Store) ComingToDraining(ctx context.Context) (string, error) {
+	var why string
+	err := s.pool.QueryRow(ctx, `select coalesce(string_agg(format('%s databases are still being made on shard %s, or moved there', n, id), ', ' order by id), '')
+		from (select s.id, count(*) as n from shards s join databases d on d.shard = s.id and d.state in ('building', 'target')
+			where s.state = 'draining' group by s.id) on_the_way`).Scan(&why)
+	if err != nil {
+		return "", fmt.Errorf("databases on the way to draining shards: %w", translate(err))
+	}
+	return why, nil
+}
+
 // Drain is a shard that is being emptied.
 type Drain struct {
 	Shard shardmap.ShardID
@@ -129,6 +142,10 @@ func scanDrain(row pgx.CollectableRow) (Drain, error) {
 // BeginDrain makes a shard one that is being emptied, and remembers what it was.
 // One that is already is left as it is. Errors: ErrNotFound, ErrConflict (it is down).
 func (s *Store) BeginDrain(ctx context.Context, tx pgx.Tx, id shardmap.ShardID, by Actor) (Drain, error) {
+	// Who has chosen the shard for a tenant has said so by then, or finds it draining.
+	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1)`, int64(lockChoosing)); err != nil {
+		return Drain{}, fmt.Errorf("drain of shard %s: %w", id, translate(err))
+	}
 	var was ShardState
 	err := tx.QueryRow(ctx, `select state from shards where id = $1 for no key update`, id).Scan(&was)
 	if errors.Is(err, pgx.ErrNoRows) {

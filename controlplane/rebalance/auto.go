@@ -18,10 +18,9 @@ import (
 
 // SetAuto has runs begin by themselves, or not. A run under way goes on either way.
 func (s *Service) SetAuto(ctx context.Context, on bool, actor catalog.Actor) error {
-	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		was, err := s.store.LockRebalance(ctx, tx)
-		if err != nil || was.Auto == on {
-			return err
+	return s.locked(ctx, func(ctx context.Context, tx pgx.Tx, was catalog.RebalanceState) error {
+		if was.Auto == on {
+			return nil
 		}
 		if err := s.store.SetRebalanceAuto(ctx, tx, on, actor); err != nil {
 			return err
@@ -95,10 +94,9 @@ func (s *Service) see(ctx context.Context, last *ended) (sight, error) {
 // note keeps what a look found, and begins the run that it decided on.
 func (s *Service) note(ctx context.Context, m memory, says string, d *decision) error {
 	begins := d != nil && d.begin
-	err := s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		state, err := s.store.LockRebalance(ctx, tx)
-		if err != nil || !state.Auto {
-			return err
+	err := s.locked(ctx, func(ctx context.Context, tx pgx.Tx, state catalog.RebalanceState) error {
+		if !state.Auto {
+			return nil
 		}
 		if begins {
 			op, err := s.start(ctx, tx, RunDoc{Goal: Goal{Trigger: d.says, Must: d.must}}, nil, autoActor(d.says), "")

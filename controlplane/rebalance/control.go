@@ -27,23 +27,42 @@ var (
 // forgetAfter is how long the moves of a run that has ended can be looked at.
 const forgetAfter = 90 * 24 * time.Hour
 
+// locked runs fn in a transaction that holds the coordinator's row. Of a replica's
+// callers one waits for the row at a time: fn also asks the catalog beside the
+// transaction, and gets no connection if those who wait have taken them all.
+func (s *Service) locked(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx, state catalog.RebalanceState) error) error {
+	select {
+	case s.control <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("others change what runs do: %w", ctx.Err())
+	}
+	defer func() { <-s.control }()
+	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		state, err := s.store.LockRebalance(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, tx, state)
+	})
+}
+
 // current reads the run that has not ended. Errors: ErrNoRun.
-func (s *Service) current(ctx context.Context) (*operation.Operation, Goal, error) {
+func (s *Service) current(ctx context.Context) (*operation.Operation, RunDoc, error) {
 	ops, _, err := s.engine.List(ctx, operation.Filter{Kind: KindRun, Unfinished: true}, catalog.Page{Limit: 1})
 	if err != nil {
-		return nil, Goal{}, err
+		return nil, RunDoc{}, err
 	}
 	if len(ops) == 0 {
-		return nil, Goal{}, ErrNoRun
+		return nil, RunDoc{}, ErrNoRun
 	}
 	var d RunDoc
 	if err := json.Unmarshal(ops[0].Data, &d); err != nil {
-		return nil, Goal{}, fmt.Errorf("document of run %s: %w", ops[0].ID, err)
+		return nil, RunDoc{}, fmt.Errorf("document of run %s: %w", ops[0].ID, err)
 	}
-	return ops[0], d.Goal, nil
+	return ops[0], d, nil
 }
 
-// start begins a run. The caller holds the lock (catalog.Store.LockRebalance) in
+// start begins a run. The caller holds the lock (locked) in
 // tx, so that no other begins in between. Errors: ErrRunning.
 func (s *Service) start(ctx context.Context, tx pgx.Tx, doc RunDoc, moves []catalog.RebalanceMove, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	switch op, _, err := s.current(ctx); {
@@ -74,6 +93,9 @@ func (s *Service) asked(ctx context.Context, actor catalog.Actor, requestKey str
 	if errors.Is(err, catalog.ErrNotFound) {
 		return nil, nil
 	}
+	if err == nil && op.Kind != KindRun {
+		err = fmt.Errorf("%s %s was asked for with it: %w", op.Kind, op.ID, catalog.ErrKeyReused)
+	}
 	return op, err
 }
 
@@ -98,10 +120,7 @@ func (s *Service) ApplyPlan(ctx context.Context, id string, actor catalog.Actor,
 		return nil, err
 	}
 	var op *operation.Operation
-	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		if _, err := s.store.LockRebalance(ctx, tx); err != nil {
-			return err
-		}
+	err = s.locked(ctx, func(ctx context.Context, tx pgx.Tx, _ catalog.RebalanceState) (err error) {
 		if op, err = s.start(ctx, tx, RunDoc{Goal: Goal{Plan: id}, Ground: ground}, kept(made.Plan.Moves), actor, requestKey); err != nil {
 			return err
 		}
@@ -141,10 +160,7 @@ func (s *Service) Resume(ctx context.Context, actor catalog.Actor) (*operation.O
 }
 
 func (s *Service) setPaused(ctx context.Context, paused bool, action string, actor catalog.Actor) (op *operation.Operation, err error) {
-	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := s.store.LockRebalance(ctx, tx); err != nil {
-			return err
-		}
+	err = s.locked(ctx, func(ctx context.Context, tx pgx.Tx, _ catalog.RebalanceState) error {
 		if op, _, err = s.current(ctx); err != nil {
 			return err
 		}
@@ -165,10 +181,7 @@ func (s *Service) setPaused(ctx context.Context, paused bool, action string, act
 // Cancel ends the run under way: no move begins any more. Those that were begun
 // go on, unless atOnce asks to cancel them too where that is still possible. Errors: ErrNoRun.
 func (s *Service) Cancel(ctx context.Context, atOnce bool, actor catalog.Actor) (op *operation.Operation, err error) {
-	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := s.store.LockRebalance(ctx, tx); err != nil {
-			return err
-		}
+	err = s.locked(ctx, func(ctx context.Context, tx pgx.Tx, _ catalog.RebalanceState) error {
 		if op, _, err = s.current(ctx); err != nil {
 			return err
 		}

@@ -40,10 +40,7 @@ func (s *Service) Drain(ctx context.Context, id shardmap.ShardID, actor catalog.
 		return nil, err
 	}
 	var op *operation.Operation
-	err := s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := s.store.LockRebalance(ctx, tx); err != nil {
-			return err
-		}
+	err := s.locked(ctx, func(ctx context.Context, tx pgx.Tx, _ catalog.RebalanceState) error {
 		d, err := s.store.BeginDrain(ctx, tx, id, actor)
 		if err != nil {
 			return err
@@ -61,13 +58,13 @@ func (s *Service) Drain(ctx context.Context, id shardmap.ShardID, actor catalog.
 
 // join has the run under way empty the shard, or begins one.
 func (s *Service) join(ctx context.Context, tx pgx.Tx, id shardmap.ShardID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
-	op, _, err := s.current(ctx)
+	op, doc, err := s.current(ctx)
 	switch {
 	case errors.Is(err, ErrNoRun):
 		return s.start(ctx, tx, RunDoc{Goal: Goal{Drain: []shardmap.ShardID{id}, Must: true}}, nil, actor, requestKey)
 	case err != nil:
 		return nil, err
-	case op.CancelRequested || op.State == operation.Undoing:
+	case op.CancelRequested || op.State == operation.Undoing || doc.Ending:
 		return nil, fmt.Errorf("run %s is winding down, ask again once it has ended: %w", op.ID, ErrRunning)
 	}
 	return op, s.engine.WakeTx(ctx, tx, op.ID)
@@ -112,23 +109,24 @@ func (s *Service) CheckDrain(ctx context.Context, id shardmap.ShardID) error {
 }
 
 // Undrain takes a drain back: the shard is what it was before, and keeps the
-// tenants that it still has. A run that only emptied it is cancelled; moves that
+// tenants that it still has. A run that only emptied it, and no other shard, is cancelled; moves that
 // were begun end by themselves. Errors: catalog.ErrNotFound, ErrConflict (it is not being drained).
 func (s *Service) Undrain(ctx context.Context, id shardmap.ShardID, actor catalog.Actor) (catalog.Shard, error) {
 	var shard catalog.Shard
-	err := s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		if _, err := s.store.LockRebalance(ctx, tx); err != nil {
-			return err
-		}
+	err := s.locked(ctx, func(ctx context.Context, tx pgx.Tx, _ catalog.RebalanceState) (err error) {
 		if shard, err = s.store.EndDrain(ctx, tx, id); err != nil {
 			return err
 		}
 		op, goal, err := s.current(ctx)
-		switch {
-		case errors.Is(err, ErrNoRun):
-		case err != nil:
+		if err != nil && !errors.Is(err, ErrNoRun) {
 			return err
-		case goal.Must && slices.Equal(goal.Drain, []shardmap.ShardID{id}):
+		}
+		others, lerr := s.othersDrain(ctx, id)
+		switch {
+		case lerr != nil:
+			return lerr
+		case errors.Is(err, ErrNoRun):
+		case !others && goal.Must && slices.Equal(goal.Drain, []shardmap.ShardID{id}):
 			if _, err := s.engine.CancelTx(ctx, tx, op.ID, actor); err != nil && !errors.Is(err, operation.ErrFinal) {
 				return err
 			}
@@ -140,6 +138,12 @@ func (s *Service) Undrain(ctx context.Context, id shardmap.ShardID, actor catalo
 		return s.record(ctx, tx, actor, "shard.undrain", "shard/"+string(id), "", map[string]any{"state": shard.State})
 	})
 	return shard, err
+}
+
+// othersDrain tells whether shards other than this one are being emptied: the run may be theirs too.
+func (s *Service) othersDrain(ctx context.Context, id shardmap.ShardID) (bool, error) {
+	shards, err := s.store.ListShards(ctx)
+	return slices.ContainsFunc(shards, func(on catalog.ShardUsage) bool { return on.ID != id && on.State == catalog.ShardDraining }), err
 }
 
 // Draining tells how far a shard is emptied. Errors: catalog.ErrNotFound.

@@ -122,12 +122,38 @@ func (s *Service) finish(ctx context.Context, r *run) (verdict, err error) {
 	if len(rec.Stayed) == 0 {
 		return s.succeed(ctx, r)
 	}
+	if changed, err := s.closes(ctx, r); err != nil {
+		return nil, err
+	} else if changed {
+		return s.rest(ctx, r, 0)
+	}
 	first := rec.Stayed[0]
 	text := fmt.Sprintf("%d tenants were moved, and %d could not be: %s: %s", rec.Moved, len(rec.Stayed), first.Tenant, first.Why)
 	if more := len(rec.Stayed) - 1; more > 0 {
 		text += fmt.Sprintf("; and %d more", more)
 	}
 	return operation.Permanent(fmt.Errorf("%s", text)), nil
+}
+
+// closes lets nobody rely on a run any more that is about to fail. changed: somebody
+// may already, since the fleet is not as the run saw it.
+func (s *Service) closes(ctx context.Context, r *run) (changed bool, err error) {
+	r.Data.Ending = true
+	if err := r.Save(); err != nil {
+		return false, err
+	}
+	// Who asked before that has the row until the shard is changed; who asks later reads it.
+	err = r.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		free, err := s.store.TryLockRebalance(ctx, tx)
+		if err != nil {
+			return err
+		}
+		ground, err := s.store.RebalanceGround(ctx)
+		changed = !free || ground != r.Data.Ground
+		return err
+	})
+	r.Data.Ending = !changed
+	return changed, err
 }
 
 // succeed ends the run unless the fleet has changed since it looked: somebody may

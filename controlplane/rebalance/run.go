@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/freehold-db/freehold/controlplane/balance"
@@ -45,6 +46,10 @@ type RunDoc struct {
 	Replanned string                     `json:"replanned,omitempty"`
 	Refused   []balance.Refusal          `json:"refused,omitempty"` // by the plan that was made last, the first of them
 	Held      map[shardmap.TenantID]hold `json:"held,omitempty"`
+	// Ending: it has failed, and empties no shard that somebody asks for now.
+	Ending bool `json:"ending,omitempty"`
+	// Coming is since when nothing is left to do but to wait for tenants on their way to shards that are emptied.
+	Coming time.Time `json:"coming,omitzero"`
 	// Under is how many moves were under way at the last look: of those that ended
 	// since, a worker that died may have recorded some and looked no more.
 	Under int `json:"under,omitempty"`
@@ -68,6 +73,8 @@ const (
 	lookEvery = 30 * time.Second
 	// strainFor is how long a shard that is strained is left alone before it is looked at again.
 	strainFor = 5 * time.Second
+	// comingFor is how long to wait before it is looked again who is on the way to a shard that is emptied.
+	comingFor = 5 * time.Second
 	// retryAfter is the pause after a look that came to nothing, as with the catalog away.
 	retryAfter = 3 * time.Second
 	// window bounds the moves left that are thought of at one time.
@@ -90,6 +97,7 @@ func (s *Service) persistent(look func(context.Context, *run) (verdict, err erro
 // advance is one look: it ends what has ended, and begins what may begin.
 func (s *Service) advance(ctx context.Context, r *run) (verdict, err error) {
 	now := s.now()
+	r.Data.Ending = false
 	running, news, err := s.settle(ctx, r, now)
 	if err != nil {
 		return nil, err
@@ -174,7 +182,7 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 	default:
 		why = misplaced(at.Fleet, left)
 	}
-	if why == "" && len(left) == 0 && len(running) == 0 && r.Data.Must {
+	if why == "" && len(left) == 0 && len(running) == 0 && (r.Data.Must || drains(at.Fleet)) {
 		why = "it looks whether anybody came meanwhile"
 	}
 	if why != "" {
@@ -184,8 +192,10 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 	}
 	for again := why == ""; ; again = false {
 		if len(left) == 0 && len(running) == 0 {
-			return true, nil
+			coming, err := s.awaits(ctx, r, now)
+			return !coming, err
 		}
+		r.Data.Coming = time.Time{}
 		sc := scene{fleet: at.Fleet, policy: &at.Policy, left: left, running: running, held: r.Data.Held, now: now}
 		if sc.begun, err = s.begunWithin(ctx, now); err != nil {
 			return false, err
@@ -209,6 +219,28 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 			return false, err
 		}
 	}
+}
+
+// drains tells whether a shard is being emptied.
+func drains(f *balance.Fleet) bool {
+	return slices.ContainsFunc(f.Shards, func(on balance.Shard) bool { return on.State == balance.Draining })
+}
+
+// awaits tells whether tenants may be on their way to a shard that is emptied: they were sent
+// there before it was. It waits for them as long as for a tenant that can't be moved now.
+func (s *Service) awaits(ctx context.Context, r *run, now time.Time) (bool, error) {
+	why, err := s.store.ComingToDraining(ctx)
+	if err != nil || why == "" {
+		return false, err
+	}
+	if r.Data.Coming.IsZero() {
+		r.Data.Coming = now
+	}
+	if !now.Before(r.Data.Coming.Add(patience)) {
+		return false, nil
+	}
+	r.Data.Wait, r.Data.Timed, r.Data.LookAt = why, false, now.Add(comingFor)
+	return true, nil
 }
 
 // carryOut begins the moves that were chosen, and says when to look again.

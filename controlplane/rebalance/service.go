@@ -61,6 +61,8 @@ type Service struct {
 	now    func() time.Time
 	log    *slog.Logger
 	whole  chan struct{} // places of those who read and plan the whole fleet
+	// control is the place of who waits for the coordinator's row.
+	control chan struct{}
 
 	bearable        usage.Bounds
 	tick, autoEvery time.Duration
@@ -84,7 +86,7 @@ func New(store *catalog.Store, engine *operation.Engine, moves Moves, opt Option
 	if opt.AutoEvery <= 0 {
 		opt.AutoEvery = 30 * time.Second
 	}
-	s := &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger, whole: make(chan struct{}, atOnce),
+	s := &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger, whole: make(chan struct{}, atOnce), control: make(chan struct{}, 1),
 		bearable: opt.Bearable, tick: opt.Tick, autoEvery: opt.AutoEvery, count: newCounters(opt.Registry)}
 	operation.Register(engine, s.runKind())
 	return s
