@@ -41,6 +41,8 @@ var law = []struct {
 	{"controlplane/provision", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/placement", "controlplane/shard"}},
 	{"controlplane/shard", []string{"shardmap", "internal/", "controlplane/catalog"}},
 	{"controlplane/usage", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/balance", "controlplane/move/pace"}},
+	{"controlplane/rebalance", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/placement", "controlplane/usage",
+		"controlplane/balance", "controlplane/balance/", "controlplane/move"}},
 	{"controlplane/clone", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/shard", "controlplane/provision", "controlplane/access",
 		"controlplane/move/data", "controlplane/move/pace", "controlplane/move/schema", "controlplane/move/survey"}},
 	{"controlplane/move/protocol", []string{"controlplane/operation"}},
