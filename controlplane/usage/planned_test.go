@@ -39,7 +39,7 @@ func TestWhatThePlannerIsTold(t *testing.T) {
 func TestStrainOfAShard(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	calm := catalog.ShardReading{Shard: "s1", MeasuredAt: &now, ShardFigures: catalog.ShardFigures{Active: 2, Processors: 2, P95: 0.2}}
+	calm := catalog.ShardReading{Shard: "s1", MeasuredAt: &now, ShardFigures: catalog.ShardFigures{Rates: catalog.Rates{Requests: 1}, Active: 2, Processors: 2, P95: 0.2}}
 	with := func(change func(r *catalog.ShardReading)) catalog.ShardReading {
 		r := calm
 		change(&r)
@@ -57,6 +57,7 @@ func TestStrainOfAShard(t *testing.T) {
 	}
 	require.Empty(t, b.Strain(with(func(r *catalog.ShardReading) { r.Age, r.Trouble = time.Minute, "once" })))
 	require.Empty(t, b.Strain(catalog.ShardReading{Shard: "s1", Trouble: "never measured yet"}))
+	require.Empty(t, b.Strain(with(func(r *catalog.ShardReading) { r.P95, r.Requests = 30, 0.1 })), "a few slow requests are none")
 	require.Empty(t, usage.Bounds{}.Strain(with(func(r *catalog.ShardReading) { r.P95 = 100 })), "without a bound there is none")
 }
 

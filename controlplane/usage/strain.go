@@ -11,6 +11,10 @@ import (
 // blindFor is how long a shard may fail to be measured before it counts as strained.
 const blindFor = 2 * time.Minute
 
+// fewest is of how many requests a minute it counts how long they take: of
+// fewer it is the slowest that is seen, as of somebody's nightly report.
+const fewest = 20
+
 // Bounds are what a shard may show before nothing more should be put on it.
 type Bounds struct {
 	pace.Bounds
@@ -32,7 +36,7 @@ func (b Bounds) Strain(r catalog.ShardReading) string {
 	if why := b.Bounds.Strain(string(r.Shard), load); why != "" {
 		return why
 	}
-	if took := time.Duration(r.P95 * float64(time.Second)); b.P95 > 0 && took > b.P95 {
+	if took := time.Duration(r.P95 * float64(time.Second)); b.P95 > 0 && took > b.P95 && r.Requests*60 >= fewest {
 		return fmt.Sprintf("requests of tenants on %s take %s (95 of 100 take less; at most %s)", r.Shard, took.Round(time.Millisecond), b.P95)
 	}
 	return ""
