@@ -111,12 +111,13 @@ func (s *Store) RebalanceGround(ctx context.Context) (string, error) {
 	return ground, nil
 }
 
-// ComingToDraining says which databases are being made on shards that are being
-// emptied, or moved there: whoever sent them did so before. Empty: none.
+// ComingToDraining says how many databases are being made for tenants on shards that are
+// being emptied, or moved there: whoever sent them did so before. Empty: none.
 func (s *Store) ComingToDraining(ctx context.Context) (string, error) {
 	var why string
 	err := s.pool.QueryRow(ctx, `select coalesce(string_agg(format('%s databases are still being made on shard %s, or moved there', n, id), ', ' order by id), '')
-		from (select s.id, count(*) as n from shards s join databases d on d.shard = s.id and d.state in ('building', 'target')
+		from (select s.id, count(*) as n from shards s join databases d on d.shard = s.id and (d.state = 'target' or d.state = 'building'
+				and exists (select from operations o where o.state in ('pending', 'running', 'undoing') and o.data->>'database' = d.name))
 			where s.state = 'draining' group by s.id) on_the_way`).Scan(&why)
 	if err != nil {
 		return "", fmt.Errorf("databases on the way to draining shards: %w", translate(err))

@@ -2,6 +2,7 @@ package rebalance
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -140,7 +141,13 @@ func TestDrainWaitsForWhoIsOnTheWay(t *testing.T) {
 	w := newWorld(t, Options{Now: c.now}, "s1", "s2")
 	w.add("s1", 1)
 	late := catalog.Database{Shard: "s1", Name: "t_00000000000000ff", State: catalog.DatabaseBuilding, SchemaVersion: 1}
-	catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error { return w.store.InsertDatabase(ctx, tx, late) })
+	pool := catalog.Database{Shard: "s1", Name: "t_00000000000000fe", State: catalog.DatabaseBuilding, SchemaVersion: 1} // nobody's
+	creation, err := w.toys.engine.Start(t.Context(), operation.Spec{Kind: "busy", Data: struct{}{}})
+	require.NoError(t, err)
+	catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `update operations set data = jsonb_build_object('database', $2::text) where id = $1`, creation.ID, late.Name)
+		return errors.Join(err, w.store.InsertDatabase(ctx, tx, late), w.store.InsertDatabase(ctx, tx, pool))
+	})
 	w.works()
 	op, err := w.Drain(t.Context(), "s1", ann, "")
 	require.NoError(t, err)
