@@ -23,8 +23,10 @@ import (
 const (
 	undoing     = "SELECT '" + undoingText + "'::int8"
 	undoingText = "freehold:rollback"
-	// checking lets deferred constraints speak although nothing is committed.
-	checking = "SET CONSTRAINTS ALL IMMEDIATE"
+	// checking lets deferred constraints speak although nothing is committed. By
+	// itself the statement has Postgres log a warning, each time, in a transaction
+	// that no BEGIN began.
+	checking = "DO 'BEGIN SET CONSTRAINTS ALL IMMEDIATE; END'"
 )
 
 // What a tenant's own SQL may leave behind in a session is undone at the end of
