@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/placement"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/rebalance"
@@ -32,6 +34,7 @@ import (
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/telemetry"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // Server is a running replica. It is stopped once with Stop; stopping again does nothing.
@@ -114,7 +117,10 @@ func (s *Server) assemble(ctx context.Context) error {
 	})
 	bearable := pace.Bounds{Active: s.cfg.MoveMaxActive, Lag: int64(s.cfg.MoveMaxLagMB) << 20}
 	moves := move.New(s.store, engine, fleet, publisher, move.Options{PGBinDir: bin, Grace: s.cfg.MoveGrace,
-		Bearable: bearable, SoakMaxWAL: int64(s.cfg.SoakMaxWALMB) << 20, Logger: s.log})
+		Bearable: bearable, SoakMaxWAL: int64(s.cfg.SoakMaxWALMB) << 20, Logger: s.log,
+		Suits: func(ctx context.Context, tx pgx.Tx, tenant shardmap.TenantID, to shardmap.ShardID) error {
+			return placement.MayMove(ctx, s.store, tx, tenant, to)
+		}})
 	tenantAccess := access.New(s.store, engine, fleet, s.log)
 	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Logger: s.log})
 	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{

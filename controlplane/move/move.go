@@ -77,7 +77,10 @@ type Options struct {
 	// GoneAfter is how long a shard that the tenant does not live on is waited
 	// for, so that what is left of a move there can be taken away [30 min].
 	GoneAfter time.Duration
-	Logger    *slog.Logger // [slog.Default()]
+	// Suits refuses, by catalog.ErrConflict, a shard that a tenant may not be on,
+	// and keeps that so until tx ends [any shard will do].
+	Suits  func(ctx context.Context, tx pgx.Tx, tenant shardmap.TenantID, to shardmap.ShardID) error
+	Logger *slog.Logger // [slog.Default()]
 }
 
 // Service is one replica's. All methods are safe for concurrent use.
@@ -112,6 +115,9 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, pub
 	}
 	if opt.GoneAfter <= 0 {
 		opt.GoneAfter = 30 * time.Minute
+	}
+	if opt.Suits == nil {
+		opt.Suits = func(context.Context, pgx.Tx, shardmap.TenantID, shardmap.ShardID) error { return nil }
 	}
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
@@ -201,7 +207,7 @@ func (d *Doc) database() string { return d.From.Database }
 // Move starts an online move and records in the audit log who asked for it. The same actor and request key with the same
 // arguments return the same operation.
 // Errors: catalog.ErrNotFound (tenant or shard), ErrConflict (deleted tenant,
-// already there, shard takes no tenants), ErrBusy, ErrKeyReused, [ErrSoaking].
+// already there, shard takes no tenants or may not have this one), ErrBusy, ErrKeyReused, [ErrSoaking].
 func (s *Service) Move(ctx context.Context, req Request, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	spec := s.spec(req, actor, requestKey)
 	if requestKey != "" { // a repeated request is answered as the first was, though the tenant is there now
@@ -214,8 +220,10 @@ func (s *Service) Move(ctx context.Context, req Request, actor catalog.Actor, re
 	from, _, err := s.endpoints(ctx, req)
 	if err == nil {
 		err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-			op, err = s.startTx(ctx, tx, spec, from.Shard, req.To)
-			return err
+			if op, err = s.startTx(ctx, tx, spec, from.Shard, req.To); err != nil {
+				return err
+			}
+			return s.opt.Suits(ctx, tx, req.Tenant, req.To)
 		})
 	}
 	if err != nil {
@@ -224,7 +232,8 @@ func (s *Service) Move(ctx context.Context, req Request, actor catalog.Actor, re
 	return op, nil
 }
 
-// MoveTx is Move as part of the caller's transaction.
+// MoveTx is Move as part of the caller's transaction, for a caller who knows
+// that the tenant may be there.
 func (s *Service) MoveTx(ctx context.Context, tx pgx.Tx, req Request, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	from, _, err := s.endpoints(ctx, req)
 	if err != nil {
@@ -253,7 +262,12 @@ func (s *Service) startTx(ctx context.Context, tx pgx.Tx, spec operation.Spec, f
 func (s *Service) DryRun(ctx context.Context, req Request, actor catalog.Actor) ([]operation.StepPlan, error) {
 	_, _, err := s.endpoints(ctx, req)
 	if err == nil {
-		err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return s.notSoaking(ctx, tx, req.Tenant) })
+		err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			if err := s.notSoaking(ctx, tx, req.Tenant); err != nil {
+				return err
+			}
+			return s.opt.Suits(ctx, tx, req.Tenant, req.To)
+		})
 	}
 	if err != nil {
 		return nil, err

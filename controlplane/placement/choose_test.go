@@ -174,6 +174,42 @@ func TestNeedsHoldForNewTenants(t *testing.T) {
 	require.EqualValues(t, "s5", w.creates("coming", catalog.Needs{Apart: "banks"}), "its own operation keeps it from nothing")
 }
 
+func TestNobodyIsMovedToWhereItMayNotBe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`update shards set region = 'eu', labels = '{"disk": "nvme"}' where id = 's2'`)
+	catalogtest.AddTenant(t, w.store, "acme", "s1", 100)
+	catalogtest.AddTenant(t, w.store, "bank", "s2", 101)
+	w.exec(`insert into tenant_needs (tenant, apart, changed_by) values ('bank', 'banks', 'x')`)
+	for _, c := range []struct {
+		needs catalog.Needs
+		to    shardmap.ShardID
+		says  string
+	}{
+		{catalog.Needs{}, "s2", ""},
+		{catalog.Needs{Region: "eu"}, "s2", ""},
+		{catalog.Needs{Region: "eu"}, "s3", "region: "},
+		{catalog.Needs{Forbid: map[string]string{"disk": "nvme"}}, "s2", "acme may not be on shard s2"},
+		{catalog.Needs{Pinned: true}, "s2", "pinned"},
+		{catalog.Needs{Apart: "banks"}, "s3", ""},
+		{catalog.Needs{Apart: "banks"}, "s2", "keep apart"},
+		{catalog.Needs{Exclusive: true}, "s3", ""},
+		{catalog.Needs{Exclusive: true}, "s2", "keep apart"},
+	} {
+		err := w.store.Tx(w.ctx(), func(ctx context.Context, tx pgx.Tx) error {
+			return w.store.SetNeeds(ctx, tx, "acme", c.needs, catalog.Actor{Name: "tester"})
+		})
+		require.NoError(t, err)
+		err = w.store.Tx(w.ctx(), func(ctx context.Context, tx pgx.Tx) error { return placement.MayMove(ctx, w.store, tx, "acme", c.to) })
+		if c.says == "" {
+			require.NoError(t, err, "%+v to %s", c.needs, c.to)
+			continue
+		}
+		require.ErrorIs(t, err, catalog.ErrConflict)
+		require.ErrorContains(t, err, c.says)
+	}
+}
+
 // A ready database is taken on the best of the shards that have one.
 func TestReadyDatabasesAreChosenFrom(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +11,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/placement"
 	"github.com/freehold-db/freehold/internal/failpoint"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -36,7 +36,8 @@ func (s *Service) beginMove(ctx context.Context, r *run, m catalog.RebalanceMove
 	}
 	actor := catalog.Actor{Name: r.Op.Actor.Name, Role: r.Op.Actor.Role, Reason: fmt.Sprintf("rebalance %s: %s", r.Op.ID, m.Why)}
 	err = r.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if err := s.keepsApart(ctx, tx, m); err != nil {
+		// Needs and neighbours may be others since the fleet was read.
+		if err := placement.MayMove(ctx, s.store, tx, m.Tenant, m.To); err != nil {
 			return err
 		}
 		op, err := s.moves.MoveTx(ctx, tx, move.Request{Tenant: m.Tenant, To: m.To}, actor, fmt.Sprintf("rebalance/%s/%d", r.Op.ID, m.N))
@@ -71,27 +72,6 @@ func (s *Service) beginMove(ctx context.Context, r *run, m catalog.RebalanceMove
 		return false, s.hold(ctx, r, m, err.Error(), busyFor, patience, now)
 	}
 	return false, err
-}
-
-// keepsApart refuses a move to a shard where somebody whom the tenant must keep apart
-// from was put since the fleet was read, or is being put, and keeps that from
-// happening until tx ends. Errors: catalog.ErrConflict.
-func (s *Service) keepsApart(ctx context.Context, tx pgx.Tx, m catalog.RebalanceMove) error {
-	needs, err := s.store.GetNeeds(ctx, m.Tenant)
-	if err != nil {
-		return err
-	}
-	g, err := s.store.PlacementGround(ctx, tx, catalog.GroundAsk{Tenant: m.Tenant, Needs: needs, Fit: catalog.Fit{Shard: m.To}, Living: true})
-	if err != nil {
-		return err
-	}
-	met := slices.ContainsFunc(g.Neighbours, func(n catalog.Neighbour) bool {
-		return n.Shard == m.To && (n.Exclusive || n.Apart != "" && n.Apart == needs.Apart)
-	})
-	if met || slices.Contains(g.Inhabited, m.To) {
-		return fmt.Errorf("shard %s has, or gets, a tenant that %s must keep apart from: %w", m.To, m.Tenant, catalog.ErrConflict)
-	}
-	return nil
 }
 
 // hold leaves the tenant's move for later, and gives it up once it was held for

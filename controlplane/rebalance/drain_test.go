@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/placement"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -229,7 +230,7 @@ func TestMovesKeepApart(t *testing.T) {
 	require.NoError(t, err)
 	refused := func(id shardmap.TenantID, to shardmap.ShardID) bool {
 		err := w.store.Tx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
-			return w.keepsApart(ctx, tx, catalog.RebalanceMove{Tenant: id, To: to})
+			return placement.MayMove(ctx, w.store, tx, id, to)
 		})
 		if err != nil {
 			require.ErrorIs(t, err, catalog.ErrConflict)

@@ -30,6 +30,12 @@ func TestTenantIsTakenBackUnderTraffic(t *testing.T) {
 	go func() { defer close(done); traffic.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 
+	_, err = shared.Admin.SetNeeds(t.Context(), tenant, api.Needs{Pinned: true}, client.Change{})
+	require.NoError(t, err)
+	_, err = shared.Admin.MoveTenant(t.Context(), tenant, api.MoveTenant{To: "s2"}, client.Change{})
+	require.ErrorContains(t, err, "pinned")
+	_, err = shared.Admin.SetNeeds(t.Context(), tenant, api.Needs{}, client.Change{})
+	require.NoError(t, err)
 	op, err := shared.Admin.MoveTenant(t.Context(), tenant, api.MoveTenant{To: "s2", MaxPauseMS: 3000, SoakSeconds: 600}, client.Change{})
 	require.NoError(t, err)
 	shared.Wait(t, op.ID, 3*time.Minute)
