@@ -54,7 +54,12 @@ func TestRunShowsWhatWentWrong(t *testing.T) {
 
 func TestFreePortsAreFree(t *testing.T) {
 	t.Parallel()
-	port, err := FreePort()
-	require.NoError(t, err)
-	require.True(t, PortFree(port))
+	for range 20 { // another process may have drawn the same one, or be looking at it
+		port, err := FreePort()
+		require.NoError(t, err)
+		if PortFree(port) {
+			return
+		}
+	}
+	require.Fail(t, "none of twenty is free")
 }
