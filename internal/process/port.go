@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // ErrPortInUse: the port asked for belongs to somebody else.
@@ -44,8 +45,20 @@ func FreePort() (int, error) {
 	return 0, fmt.Errorf("no free port found from %d to %d: %w", firstPort, firstPort+stretches*perStretch-1, ErrPortInUse)
 }
 
-// PortFree tells whether a port of 127.0.0.1 could be listened on just now.
+// PortFree tells whether a port of 127.0.0.1 could be listened on just now. Who
+// only looks at it, as we do, is waited for: another process, or one of our own
+// children, which has what we had open until it runs its program.
 func PortFree(port int) bool {
+	for pause := time.Millisecond; pause < 10*time.Millisecond; pause *= 2 {
+		if portFree(port) {
+			return true
+		}
+		time.Sleep(pause)
+	}
+	return portFree(port)
+}
+
+func portFree(port int) bool {
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // a local bind does not block
 	if err != nil {
 		return false
