@@ -39,7 +39,7 @@ dev: build ## start a fleet in ./.dev if none runs, and show it working
 	@deploy/dev/tour.sh $(BIN)
 
 .PHONY: test
-test: ## run every test with the race detector, on real servers (17 minutes on 2 cores)
+test: ## run every test with the race detector, on real servers (11 minutes on 2 cores)
 	@deploy/install/deps.sh test
 	@go build -race ./... # not while servers are being tested
 	go test -race -timeout 15m -p $(P) $$(go list ./... | grep -vE '$(FLEET)')
