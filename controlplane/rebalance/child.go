@@ -49,6 +49,10 @@ func (s *Service) beginMove(ctx context.Context, r *run, m catalog.RebalanceMove
 		}
 		return failpoint.Hit("rebalance/beginning")
 	})
+	wait := patience
+	if r.Data.Must {
+		wait = 0 // for ever
+	}
 	switch {
 	case err == nil:
 		delete(r.Data.Held, m.Tenant)
@@ -56,16 +60,8 @@ func (s *Service) beginMove(ctx context.Context, r *run, m catalog.RebalanceMove
 		return true, failpoint.Hit("rebalance/begun")
 	case errors.Is(err, move.ErrSoaking):
 		// Who asked for the soak wants to be able to take the tenant back: that is not ours to end.
-		wait := patience
-		if r.Data.Must {
-			wait = 0 // for ever
-		}
 		return false, s.hold(ctx, r, m, "it can still be taken back: tenant-ops tenant move soaks", soakFor, wait, now)
 	case errors.Is(err, catalog.ErrBusy):
-		wait := patience
-		if r.Data.Must {
-			wait = 0
-		}
 		return false, s.hold(ctx, r, m, "another operation has it", busyFor, wait, now)
 	case errors.Is(err, catalog.ErrConflict), errors.Is(err, catalog.ErrNotFound):
 		r.Data.Ground = "" // it is not as it was planned: plan anew

@@ -88,8 +88,7 @@ func (s *Service) CheckDrain(ctx context.Context, id shardmap.ShardID) error {
 	if err != nil {
 		return err
 	}
-	policy := at.Policy
-	policy.Tolerance, policy.Margin = wide, wide
+	policy := mustsOnly(at.Policy)
 	plan, err := balance.Make(at.Fleet, &policy, balance.Ask{Now: s.now(), Scenario: balance.Scenario{Drain: []shardmap.ShardID{id}}, Partial: true})
 	if err != nil {
 		return err

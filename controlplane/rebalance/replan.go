@@ -13,8 +13,12 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// wide is the tolerance of a plan that moves nobody for the sake of balance.
-const wide = 10
+// mustsOnly is the policy as a plan wants it that moves nobody for the sake of balance.
+func mustsOnly(p balance.Policy) balance.Policy {
+	const wide = 10
+	p.Tolerance, p.Margin = wide, wide
+	return p
+}
 
 // mostRefused bounds the refusals that a run keeps.
 const mostRefused = 20
@@ -29,7 +33,7 @@ func (s *Service) replan(ctx context.Context, r *run, at *placement.Snapshot, ru
 	}
 	policy := at.Policy
 	if r.Data.Must {
-		policy.Tolerance, policy.Margin = wide, wide
+		policy = mustsOnly(policy)
 	}
 	plan, err := balance.Make(expected(at.Fleet, running, stay), &policy, balance.Ask{Now: now, Partial: true})
 	if err != nil {
