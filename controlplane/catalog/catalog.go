@@ -40,12 +40,15 @@ type Store struct{ pool *pgxpool.Pool }
 type Tenant struct {
 	ID          shardmap.TenantID
 	DisplayName string
+	Labels      map[string]string // what operators sort tenants by, and rights go by
 	Placement   shardmap.Placement
 	CreatedAt   time.Time
 	// DeletedAt and PurgeAfter are set while the tenant is deleted: restorable until PurgeAfter.
 	DeletedAt, PurgeAfter *time.Time
 	// PurgedAt is set once its database is gone for good. The ID stays taken.
 	PurgedAt *time.Time
+	// ErasedAt is set from the moment at which its erasure can't be taken back.
+	ErasedAt *time.Time
 }
 
 // ShardState says what may be placed on a shard.
@@ -56,6 +59,7 @@ const (
 	ShardCordoned ShardState = "cordoned" // serves its tenants, takes no new ones; uncordon leaves it
 	ShardDraining ShardState = "draining" // being emptied
 	ShardDown     ShardState = "down"     // an operator said it is gone
+	ShardRemoved  ShardState = "removed"  // final: it was empty, and the fleet has forgotten how to reach it
 )
 
 // Shard is one Postgres server with its PgBouncer. Its logins are in the secret store.

@@ -65,14 +65,16 @@ func translate(err error) error {
 	case "tenants_pkey", "shards_pkey", "databases_pkey":
 		return fmt.Errorf("%w: %s", ErrExists, answer.Detail)
 	case "databases_shard_fkey", "databases_tenant_fkey", "placements_shard_fkey", "placements_tenant_fkey",
-		"shard_capacities_shard_fkey", "tenant_needs_tenant_fkey":
+		"shard_capacities_shard_fkey", "tenant_needs_tenant_fkey", "copies_tenant_fkey":
 		return fmt.Errorf("%w: %s", ErrNotFound, answer.Detail)
 	case "databases_have_room":
 		return fmt.Errorf("%w: %s", ErrNoRoom, answer.Message)
 	case "databases_in_use", "placements_have_database", "databases_one_home", "databases_one_per_tenant",
 		"placements_epoch", "databases_tenant_fits_state", "placements_database_key",
-		"soaks_one_per_tenant", "soaks_change":
+		"soaks_one_per_tenant", "soaks_change", "copies_change":
 		return fmt.Errorf("%w: %s", ErrConflict, answer.Message)
+	case "erased_stays":
+		return fmt.Errorf("%w: %s", ErrErased, answer.Message)
 	}
 	return Classify(err)
 }

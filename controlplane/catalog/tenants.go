@@ -11,13 +11,13 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-const tenantColumns = `t.id, t.display_name, t.created_at, t.deleted_at, t.purge_after, t.purged_at,
+const tenantColumns = `t.id, t.display_name, t.labels, t.created_at, t.deleted_at, t.purge_after, t.purged_at, t.erased_at,
 	p.tenant, p.shard, p.database, p.epoch, p.state`
 
 func scanTenant(row pgx.CollectableRow) (Tenant, error) {
 	var t Tenant
 	p := &t.Placement
-	err := row.Scan(&t.ID, &t.DisplayName, &t.CreatedAt, &t.DeletedAt, &t.PurgeAfter, &t.PurgedAt,
+	err := row.Scan(&t.ID, &t.DisplayName, &t.Labels, &t.CreatedAt, &t.DeletedAt, &t.PurgeAfter, &t.PurgedAt, &t.ErasedAt,
 		&p.Tenant, &p.Shard, &p.Database, &p.Epoch, &p.State)
 	return t, err
 }
@@ -81,21 +81,28 @@ func getTenant(ctx context.Context, q querier, id shardmap.TenantID, lock string
 type TenantFilter struct {
 	State    shardmap.State
 	Shard    shardmap.ShardID
-	Contains string // in the ID or the display name, ignoring case
-	Purged   bool   // list purged tenants too
-	PurgeDue bool   // only deleted tenants whose PurgeAfter has passed (by the catalog's clock) and that are not purged
+	Contains string            // in the ID or the display name, ignoring case
+	Purged   bool              // list purged tenants too
+	PurgeDue bool              // only deleted tenants whose PurgeAfter has passed (by the catalog's clock) and that are not purged
+	Labels   map[string]string // only tenants that bear all of them
+	Sight    *Sight
 }
 
 // ListTenants lists by ID. next is the cursor of the following page, empty after the last.
 func (s *Store) ListTenants(ctx context.Context, f TenantFilter, p Page) (tenants []Tenant, next string, err error) {
+	all, ids, labels := f.Sight.params()
+	if f.Labels == nil {
+		f.Labels = map[string]string{}
+	}
 	tenants, err = many(ctx, s.pool, scanTenant, `select `+tenantColumns+`
 		from tenants t join placements p on p.tenant = t.id
 		where t.id > $1 and ($2 = '' or p.state = $2) and ($3 = '' or p.shard = $3)
 			and ($4 = '' or strpos(t.id, lower($4)) > 0 or strpos(lower(t.display_name), lower($4)) > 0)
 			and ($5 or t.purged_at is null)
 			and (not $6 or (p.state = 'deleted' and t.purged_at is null and t.purge_after <= clock_timestamp()))
+			and ($8::jsonb = '{}' or t.labels @> $8) and `+seenSQL("t.id", 9, 10, 11)+`
 		order by t.id limit $7`,
-		p.After, f.State, f.Shard, f.Contains, f.Purged, f.PurgeDue, p.Rows()+1)
+		p.After, f.State, f.Shard, f.Contains, f.Purged, f.PurgeDue, p.Rows()+1, f.Labels, all, ids, labels)
 	if err != nil {
 		return nil, "", fmt.Errorf("list tenants: %w", err)
 	}
@@ -166,6 +173,9 @@ func (s *Store) refused(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, er
 	}
 	t, err := getTenant(ctx, tx, id, "")
 	if err != nil {
+		return err
+	}
+	if err := t.erased(); err != nil {
 		return err
 	}
 	if t.PurgedAt != nil {
