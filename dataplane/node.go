@@ -87,7 +87,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func (s *Server) assemble(ctx context.Context) error {
-	secrets, err := secret.OpenDir(s.cfg.SecretsDir)
+	secrets, err := secret.OpenTenants(s.cfg.SecretsDir)
 	if err != nil {
 		return err
 	}

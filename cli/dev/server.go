@@ -22,6 +22,7 @@ import (
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/process"
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/telemetry"
 )
 
@@ -186,7 +187,7 @@ func (f *Fleet) newNode(name string) *served {
 		}
 		cfg := dataplane.Config{
 			Name: name, Listen: loopback(port), OpsListen: loopback(ops), NATSURL: f.natsURL(), ControlURL: strings.Join(f.adminURLs(), ","), ControlTokenFile: f.nodeTokenFile(),
-			SecretsDir: f.dir.secrets(), Issuer: f.issuerURL(), JWKSURL: f.jwksURL.Load().(string), Audience: issuer.Audience,
+			SecretsDir: secret.TenantsDir(f.dir.secrets()), Issuer: f.issuerURL(), JWKSURL: f.jwksURL.Load().(string), Audience: issuer.Audience,
 			Development: true, IssuerNetworks: []string{"127.0.0.0/8", "::1/128"}, // a tenant's own issuer may be tried here, too
 		}
 		cfg.Defaults()

@@ -60,7 +60,7 @@ func TestFilesAreSealed(t *testing.T) {
 		return nil
 	}))
 
-	a, b := filepath.Join(dir, "databases/a/auth.sealed"), filepath.Join(dir, "databases/b/auth.sealed")
+	a, b := filepath.Join(dir, "tenants/databases/a/auth.sealed"), filepath.Join(dir, "tenants/databases/b/auth.sealed")
 	data, err := os.ReadFile(a)
 	require.NoError(t, err)
 
@@ -109,12 +109,16 @@ func TestLostMasterKeyIsNotReplaced(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Put(t.Context(), "databases/a/auth", secret.Login{User: "u", Password: "p"}, 0)
 	require.NoError(t, err)
-	key := filepath.Join(dir, "master.key")
-	require.NoError(t, os.Rename(key, key+".away"))
-	_, err = secret.OpenDir(dir)
-	require.ErrorContains(t, err, "put it back")
-	require.NoFileExists(t, key)
-	require.NoError(t, os.Rename(key+".away", key))
+	_, err = s.Put(t.Context(), "shards/a/admin", secret.Login{User: "u", Password: "p"}, 0)
+	require.NoError(t, err)
+	for _, name := range []string{"master.key", "tenants/tenants.key"} {
+		key := filepath.Join(dir, name)
+		require.NoError(t, os.Rename(key, key+".away"))
+		_, err = secret.OpenDir(dir)
+		require.ErrorContains(t, err, "put it back")
+		require.NoFileExists(t, key)
+		require.NoError(t, os.Rename(key+".away", key))
+	}
 	_, err = secret.OpenDir(dir)
 	require.NoError(t, err)
 }

@@ -1,5 +1,6 @@
-// Package secret keeps credentials. [Store] is the contract; [OpenDir] keeps
-// them in an encrypted directory that all servers of a fleet reach.
+// Package secret keeps credentials and keys. [Store] and [Keys] are the
+// contract; [OpenDir] keeps them in an encrypted directory that all servers of
+// a fleet reach.
 package secret
 
 import (
@@ -15,6 +16,8 @@ var (
 	ErrConflict = errors.New("secret was changed meanwhile")
 	// ErrUnavailable: the store cannot be asked now; cached values stay good until their lease ends.
 	ErrUnavailable = errors.New("secret store unavailable")
+	// ErrDenied: whoever asks may not have that secret, as a data-plane node may no shard's admin login.
+	ErrDenied = errors.New("secret is not for this part of the fleet")
 )
 
 // Login is a database login. It is never printed: String hides the password.
