@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -401,7 +400,7 @@ func (f *Fleet) auditDSN() string   { return f.onCatalog(f.auditLogin) }
 
 // onCatalog is a DSN to the database that has its owner's name.
 func (f *Fleet) onCatalog(l secret.Login) string {
-	return pgserver.DSN(l, f.catalog.server.Host(), f.catalog.server.Port(), l.User)
+	return f.catalog.server.LoginDSN(l, l.User)
 }
 
 func (f *Fleet) natsURL() string {

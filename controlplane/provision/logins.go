@@ -21,7 +21,7 @@ const (
 )
 
 // completeLogins gives databases of an older version the logins that they
-// lack; until then the data plane says so to who needs one. One that can't be
+// lack, and their logins the groups; until then the data plane says so to who needs one. One that can't be
 // helped keeps no other from it.
 func (k *keeper) completeLogins(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID) error {
 	k.mu.Lock()
@@ -30,6 +30,9 @@ func (k *keeper) completeLogins(ctx context.Context, conn *pgx.Conn, on shardmap
 	k.mu.Unlock()
 	if !due {
 		return nil
+	}
+	if err := shard.Enlist(ctx, conn); err != nil {
+		return err
 	}
 	var failed []error
 	for after := ""; ; {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -98,6 +99,8 @@ func prepare(ctx context.Context, conn *pgx.Conn, id shardmap.ShardID) error {
 	}
 	const plain = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 	fmt.Fprintf(&b, "ALTER ROLE %s WITH %s;\nALTER ROLE %s WITH %s NOLOGIN;\n", BouncerRole, plain, templateOwner, plain)
+	makeGroup(&b, tenantdb.TenantLogins)
+	makeGroup(&b, tenantdb.People)
 	b.WriteString("REVOKE ALL ON DATABASE postgres, template0, template1 FROM PUBLIC;\n")
 	mark, err := pg.Literal(shardMark + string(id))
 	if err != nil {

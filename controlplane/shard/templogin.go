@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,11 +72,13 @@ func TempLogin(ctx context.Context, conn *pgx.Conn, database string, access Acce
 		return fail(err)
 	}
 	user := pg.Ident(login.User)
-	sql := fmt.Sprintf("CREATE ROLE %s WITH LOGIN NOINHERIT CONNECTION LIMIT %d PASSWORD %s VALID UNTIL '%s';\n", user, tempConnections, lit, timestamp(until)) +
-		fmt.Sprintf("GRANT %s, %s TO %s;\n", pg.Ident(AnchorRole(database)), pg.Ident(become), user) +
-		fmt.Sprintf("ALTER ROLE %s SET role = %s;\n", user, pg.Ident(become)) +
-		fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;\n", pg.Ident(database), user)
-	if err := script(ctx, conn, sql); err != nil {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE ROLE %s WITH LOGIN NOINHERIT CONNECTION LIMIT %d PASSWORD %s VALID UNTIL '%s';\n", user, tempConnections, lit, timestamp(until))
+	fmt.Fprintf(&b, "GRANT %s, %s TO %s;\n", pg.Ident(AnchorRole(database)), pg.Ident(become), user)
+	enlist(&b, login.User)
+	fmt.Fprintf(&b, "ALTER ROLE %s SET role = %s;\n", user, pg.Ident(become))
+	fmt.Fprintf(&b, "GRANT CONNECT ON DATABASE %s TO %s;\n", pg.Ident(database), user)
+	if err := script(ctx, conn, b.String()); err != nil {
 		return fail(err)
 	}
 	return login, until, nil

@@ -69,7 +69,7 @@ const ApplicationName = "freehold"
 // environment out of it.
 var base = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig("host=/nowhere port=1 user=nobody password=none dbname=nothing sslmode=disable " +
-		"connect_timeout=10 passfile=/nonexistent target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
+		"sslnegotiation=postgres sslcertmode=allow channel_binding=prefer connect_timeout=10 passfile=/nonexistent target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0")
 	if err != nil {
 		return nil, fmt.Errorf("postgres config: %w", err)
 	}
@@ -82,9 +82,10 @@ var base = sync.OnceValues(func() (*pgx.ConnConfig, error) {
 })
 
 // Config describes a connection to host (a name, an address, or a directory of
-// a unix socket). What it is never depends on PG* variables or a password
-// file. Statements run unprepared, so that the connection may go through a
-// PgBouncer in transaction pooling; set DefaultQueryExecMode for another way.
+// a unix socket), in plain text; [Channel.Config] is for servers elsewhere.
+// What it is never depends on PG* variables or a password file. Statements run
+// unprepared, so that the connection may go through a PgBouncer in transaction
+// pooling; set DefaultQueryExecMode for another way.
 func Config(host string, port uint16, database string, login secret.Login) (*pgx.ConnConfig, error) {
 	b, err := base()
 	if err != nil {
@@ -104,9 +105,13 @@ func Connect(ctx context.Context, host string, port uint16, database string, log
 	if err != nil {
 		return nil, err
 	}
+	return connect(ctx, c)
+}
+
+func connect(ctx context.Context, c *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("connect to database %s at %s:%d as %s: %w", database, host, port, login.User, ConnectCause(err))
+		return nil, fmt.Errorf("connect to database %s at %s:%d as %s: %w", c.Database, c.Host, c.Port, c.User, ConnectCause(err))
 	}
 	return conn, nil
 }

@@ -35,6 +35,9 @@ type BouncerConfig struct {
 	Known []secret.Login
 	// Settings of the section [pgbouncer] that replace or add to ours.
 	Settings map[string]string
+	// TLS, if given, has clients show certificates of its roots and speak TLS, and
+	// Postgres do both, too, unless it is reached by a unix socket.
+	TLS *TLS
 	// FastUnsafe keeps passwords that are easier to guess, so that logins cost less: for tests.
 	FastUnsafe bool
 	// DieWithParent ends it when our process dies (on Linux).
@@ -112,6 +115,9 @@ func (b *Bouncer) configure() error {
 		{"log_connections", "0"},
 		{"log_disconnections", "0"},
 	}
+	if b.cfg.TLS != nil {
+		set = append(set, b.place.bouncerTLS()...)
+	}
 	var ini strings.Builder
 	fmt.Fprintf(&ini, "; Written at each start.\n[databases]\n%%include %s\n* = host=%s port=%d auth_user=%s\n\n[pgbouncer]\n",
 		b.RoutesFile(), b.cfg.BackendHost, b.cfg.BackendPort, b.cfg.Auth.User)
@@ -140,6 +146,7 @@ func (b *Bouncer) configure() error {
 	return errors.Join(
 		b.place.prepareSockets(),
 		b.prepareRoutes(),
+		b.place.install(b.cfg.TLS),
 		b.place.write(iniFile, ini.String()),
 		b.place.write("userlist.txt", users),
 	)
@@ -279,13 +286,19 @@ func (b *Bouncer) Port() int { return b.port }
 // SocketDir is the directory of its unix socket.
 func (b *Bouncer) SocketDir() string { return b.place.sockets }
 
+// Renew has PgBouncer use the TLS files that were given to it as they are now.
+// Clients stay as they are; connections to servers are made anew as they fall free.
+func (b *Bouncer) Renew() error {
+	return b.renew(b.place, b.cfg.TLS)
+}
+
 // AdminDSN is a URL of the console with the admin login. It holds the password.
 // The console speaks the simple protocol only.
 func (b *Bouncer) AdminDSN() string {
-	return DSN(b.cfg.Admin, b.Host(), b.port, "pgbouncer")
+	return b.DSN(b.cfg.Admin, "pgbouncer")
 }
 
 // DSN is a URL for a login to a database through this PgBouncer.
 func (b *Bouncer) DSN(l secret.Login, database string) string {
-	return DSN(l, b.Host(), b.port, database)
+	return dsn(l, b.Host(), b.port, database, b.cfg.TLS)
 }

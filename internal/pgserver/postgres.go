@@ -46,8 +46,10 @@ type Config struct {
 	BinDir string
 	// Settings are written to freehold.conf at each start, e.g. "wal_level": "logical".
 	Settings map[string]string
-	// HBA are the lines of pg_hba.conf; default [OpenHBA]. See [ShardHBA].
+	// HBA are the lines of pg_hba.conf; default [OpenHBA]. See [HBA.Lines].
 	HBA []string
+	// TLS, if given, has the server offer TLS; that it refuses all else is said by HBA.
+	TLS *TLS
 	// FastUnsafe gives up durability, and passwords that are dear to guess, for
 	// speed: for tests that throw the data away.
 	FastUnsafe bool
@@ -57,34 +59,6 @@ type Config struct {
 	LogFile string
 	// StartTimeout bounds how long Start waits, crash recovery included; default 60 s.
 	StartTimeout time.Duration
-}
-
-// OpenHBA lets every role in over loopback with its password.
-func OpenHBA() []string {
-	return []string{
-		"local all all scram-sha-256",
-		"host all all 127.0.0.1/32 scram-sha-256",
-		"host all all ::1/128 scram-sha-256",
-		"host replication all 127.0.0.1/32 scram-sha-256",
-	}
-}
-
-// ShardHBA is the second wall around a tenant's database, behind the CONNECT
-// privilege: platform logins may go anywhere, every other login only to the
-// database whose anchor role (of the same name) it is a member of.
-func ShardHBA(platform ...string) []string {
-	var lines []string
-	for _, address := range []string{"", "127.0.0.1/32", "::1/128"} {
-		kind := "host"
-		if address == "" {
-			kind = "local"
-		}
-		for _, role := range platform {
-			lines = append(lines, fmt.Sprintf("%s all %q %s scram-sha-256", kind, role, address))
-		}
-		lines = append(lines, fmt.Sprintf("%s samerole all %s scram-sha-256", kind, address))
-	}
-	return append(lines, "local all all reject", "host all all all reject")
 }
 
 // Postgres is one server. Its methods are for one goroutine at a time, except
@@ -203,6 +177,9 @@ func (p *Postgres) settings() map[string]string {
 		// and without fsync a flush costs nothing.
 		s["fsync"], s["full_page_writes"] = "off", "off"
 	}
+	if p.cfg.TLS != nil {
+		maps.Copy(s, p.place.postgresTLS())
+	}
 	maps.Copy(s, p.cfg.Settings)
 	if slots, ok := s["max_replication_slots"]; ok && p.major() >= 18 {
 		// Until 17 that setting bounded what subscriptions need, too.
@@ -221,6 +198,7 @@ func (p *Postgres) configure() error {
 	}
 	return errors.Join(
 		p.place.prepareSockets(),
+		p.place.install(p.cfg.TLS),
 		p.place.write("freehold.conf", b.String()),
 		p.place.write("hba.conf", strings.Join(p.cfg.HBA, "\n")+"\n"),
 	)
@@ -353,6 +331,16 @@ func waitReady(ctx context.Context, proc *process.Process, dsn string) error {
 // errEnded: the process ended before it answered.
 var errEnded = errors.New("it ended by itself")
 
+// TLSDir is the directory with the server's own TLS files, named as
+// [pg.ServerCAFile] and its like; empty without TLS.
+func (p *Postgres) TLSDir() string { return p.place.tlsDir(p.cfg.TLS) }
+
+// Renew has the server use the TLS files that were given to it as they are now.
+// Sessions stay as they are.
+func (p *Postgres) Renew() error {
+	return p.renew(p.place, p.cfg.TLS)
+}
+
 // Stop ends all sessions and shuts the server down cleanly ("fast" shutdown).
 // When ctx ends first it is shut down at once and recovers at the next start.
 // Stopping what does not run is no error.
@@ -417,13 +405,18 @@ func (p *Postgres) Superuser() string { return p.cfg.Superuser }
 
 // DSN is a URL with the superuser's login, for the named database. It holds the password.
 func (p *Postgres) DSN(database string) string {
-	return DSN(secret.Login{User: p.cfg.Superuser, Password: p.cfg.Password}, p.Host(), p.port, database)
+	return p.LoginDSN(secret.Login{User: p.cfg.Superuser, Password: p.cfg.Password}, database)
 }
 
-// DSN is a URL for a login to a server of ours. It holds the password.
-func DSN(l secret.Login, host string, port int, database string) string {
+// LoginDSN is a URL for a login, for the named database. It holds the password.
+func (p *Postgres) LoginDSN(l secret.Login, database string) string {
+	return dsn(l, p.Host(), p.port, database, p.cfg.TLS)
+}
+
+// dsn is a URL for a login to a server of ours. It holds the password.
+func dsn(l secret.Login, host string, port int, database string, files *TLS) string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(l.User, l.Password),
-		Host: net.JoinHostPort(host, strconv.Itoa(port)), Path: "/" + database, RawQuery: "sslmode=disable"}
+		Host: net.JoinHostPort(host, strconv.Itoa(port)), Path: "/" + database, RawQuery: files.query()}
 	return u.String()
 }
 

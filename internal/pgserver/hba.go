@@ -1,0 +1,69 @@
+package pgserver
+
+import (
+	"fmt"
+
+	"github.com/freehold-db/freehold/internal/tenantdb"
+)
+
+// OpenHBA lets every role in over loopback with its password.
+func OpenHBA() []string {
+	return []string{
+		"local all all scram-sha-256",
+		"host all all 127.0.0.1/32 scram-sha-256",
+		"host all all ::1/128 scram-sha-256",
+		"host replication all 127.0.0.1/32 scram-sha-256",
+	}
+}
+
+// HBA says who may come in to a server that is not open to all.
+type HBA struct {
+	// Platform are the logins of ours that may go into any database.
+	Platform []string
+	// TLS refuses plain text, and whoever has no certificate of the server's
+	// roots; people who log in by themselves need none.
+	TLS bool
+	// From are the networks that the platform and its PgBouncers come from; default loopback.
+	From []string
+	// People are the networks that people with temporary logins come from; default loopback.
+	People []string
+}
+
+// ShardHBA is the [HBA] of a shard on this machine, without TLS.
+func ShardHBA(platform ...string) []string { return HBA{Platform: platform}.Lines() }
+
+// Lines are those of pg_hba.conf. They are the second wall around a tenant's
+// database, behind the CONNECT privilege: every login but the platform's gets
+// only into the database whose anchor role (of the same name) it is a member
+// of, and the tenants' logins only from where PgBouncer is.
+func (h HBA) Lines() []string {
+	kind, cert := "host", ""
+	if h.TLS {
+		kind, cert = "hostssl", " clientcert=verify-ca"
+	}
+	lines := h.from("local", "", "", "")
+	for _, network := range orLoopback(h.From) {
+		lines = append(lines, h.from(kind, network, "+"+tenantdb.TenantLogins, cert)...)
+	}
+	for _, network := range orLoopback(h.People) {
+		lines = append(lines, fmt.Sprintf("%s samerole +%s %s scram-sha-256", kind, tenantdb.People, network))
+	}
+	return append(lines, "local all all reject", "host all all all reject")
+}
+
+func (h HBA) from(kind, network, tenants, options string) (lines []string) {
+	for _, role := range h.Platform {
+		lines = append(lines, fmt.Sprintf("%s all %q %s scram-sha-256%s", kind, role, network, options))
+	}
+	if tenants == "" {
+		tenants = "all"
+	}
+	return append(lines, fmt.Sprintf("%s samerole %s %s scram-sha-256%s", kind, tenants, network, options))
+}
+
+func orLoopback(networks []string) []string {
+	if len(networks) == 0 {
+		return []string{"127.0.0.1/32", "::1/128"}
+	}
+	return networks
+}
