@@ -16,7 +16,7 @@ import (
 // Usage is what the API reads of what shards and tenants use (*catalog.Store).
 type Usage interface {
 	GetTenantReading(ctx context.Context, id shardmap.TenantID) (catalog.TenantReading, error)
-	TopTenants(ctx context.Context, by string, shard shardmap.ShardID, p catalog.Page) ([]catalog.TenantReading, string, error)
+	TopTenants(ctx context.Context, by string, shard shardmap.ShardID, sight *catalog.Sight, p catalog.Page) ([]catalog.TenantReading, string, error)
 	GetShardReading(ctx context.Context, id shardmap.ShardID) (catalog.ShardReading, error)
 	ListShardReadings(ctx context.Context) ([]catalog.ShardReading, error)
 }
@@ -52,7 +52,7 @@ func (a *API) tenantsUsage(ctx context.Context, c *call) (answer, error) {
 			return answer{}, invalidParameter("shard", "is not a shard's ID")
 		}
 	}
-	found, next, err := a.Catalog.TopTenants(ctx, by, shard, p.forCatalog())
+	found, next, err := a.Catalog.TopTenants(ctx, by, shard, nil, p.forCatalog())
 	if errors.Is(err, catalog.ErrConflict) {
 		return answer{}, invalidParameter("cursor", "is no cursor of this list")
 	}

@@ -144,13 +144,16 @@ func (s *Store) NoteSoak(ctx context.Context, operation string, kept int64, trou
 type SoakFilter struct {
 	Tenant shardmap.TenantID
 	Live   bool // only those that have not ended
+	Sight  *Sight
 }
 
 // ListSoaks lists newest first. next is the cursor of the following page, empty after the last.
 func (s *Store) ListSoaks(ctx context.Context, f SoakFilter, p Page) (soaks []Soak, next string, err error) {
+	all, ids, labels := f.Sight.params()
 	soaks, err = many(ctx, s.pool, scanSoak, `select `+soakColumns+` from soaks k
 		where ($1 = '' or k.operation < nullif($1, '')::uuid) and ($2 = '' or k.tenant = $2) and (not $3 or k.ended_at is null)
-		order by k.operation desc limit $4`, p.After, f.Tenant, f.Live, p.Rows()+1)
+			and `+seenSQL("k.tenant", 5, 6, 7)+`
+		order by k.operation desc limit $4`, p.After, f.Tenant, f.Live, p.Rows()+1, all, ids, labels)
 	if err != nil {
 		return nil, "", fmt.Errorf("list soaks: %w", err)
 	}

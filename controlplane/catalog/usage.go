@@ -105,10 +105,10 @@ var readingOrder = map[string]struct {
 }
 
 // TopTenants lists what tenants use, most of the figure by (see
-// [ReadingOrders]) first; of one shard unless it is empty. Deleted tenants and
+// [ReadingOrders]) first; of one shard unless it is empty, and what sight shows. Deleted tenants and
 // those never measured are left out. What changes while somebody turns the pages
 // may be seen twice or not at all. Errors: ErrConflict (no such figure, or a cursor that no page had).
-func (s *Store) TopTenants(ctx context.Context, by string, shard shardmap.ShardID, p Page) (readings []TenantReading, next string, err error) {
+func (s *Store) TopTenants(ctx context.Context, by string, shard shardmap.ShardID, sight *Sight, p Page) (readings []TenantReading, next string, err error) {
 	order, known := readingOrder[by]
 	if !known {
 		return nil, "", fmt.Errorf("sort tenants by %q: %w", by, ErrConflict)
@@ -118,10 +118,12 @@ func (s *Store) TopTenants(ctx context.Context, by string, shard shardmap.ShardI
 	if p.After != "" && (after == "" || malformed != nil) {
 		return nil, "", fmt.Errorf("list tenants' usage: cursor %q: %w", p.After, ErrConflict)
 	}
+	all, ids, labels := sight.params()
 	readings, err = many(ctx, s.pool, scanReading, `select p.tenant, p.shard, `+readingColumns+`
 		from tenant_usage u join placements p on p.tenant = u.tenant
 		where p.state <> 'deleted' and ($1 = '' or p.shard = $1) and ($2 = '' or (-(`+order.sql+`), u.tenant) > (-$3::float8, $2))
-		order by -(`+order.sql+`), u.tenant limit $4`, shard, after, bound, p.Rows()+1)
+			and `+seenSQL("u.tenant", 5, 6, 7)+`
+		order by -(`+order.sql+`), u.tenant limit $4`, shard, after, bound, p.Rows()+1, all, ids, labels)
 	if err != nil {
 		return nil, "", fmt.Errorf("list tenants' usage: %w", err)
 	}

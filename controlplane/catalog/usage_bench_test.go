@@ -69,7 +69,7 @@ func BenchmarkUsage(b *testing.B) {
 	})
 	b.Run("top1000000", func(b *testing.B) {
 		for b.Loop() {
-			found, _, err := store.TopTenants(ctx, "latency", "", catalog.Page{Limit: 20})
+			found, _, err := store.TopTenants(ctx, "latency", "", nil, catalog.Page{Limit: 20})
 			require.NoError(b, err)
 			require.Len(b, found, 20)
 		}

@@ -103,7 +103,7 @@ func TestTenantsUsage(t *testing.T) {
 	for _, by := range catalog.ReadingOrders {
 		var seen []shardmap.TenantID
 		for page := (catalog.Page{Limit: 2}); ; {
-			found, next, err := store.TopTenants(ctx, by, "s1", page)
+			found, next, err := store.TopTenants(ctx, by, "s1", nil, page)
 			require.NoError(t, err, by)
 			for _, r := range found {
 				seen = append(seen, r.Tenant)
@@ -123,9 +123,9 @@ func TestTenantsUsage(t *testing.T) {
 		}
 		require.Equal(t, want, seen, by)
 	}
-	_, _, err = store.TopTenants(ctx, "beauty", "", catalog.Page{})
+	_, _, err = store.TopTenants(ctx, "beauty", "", nil, catalog.Page{})
 	require.ErrorIs(t, err, catalog.ErrConflict)
-	_, _, err = store.TopTenants(ctx, "load", "", catalog.Page{After: "x"})
+	_, _, err = store.TopTenants(ctx, "load", "", nil, catalog.Page{After: "x"})
 	require.ErrorIs(t, err, catalog.ErrConflict)
 
 	placed := map[shardmap.TenantID]catalog.PlacedTenant{}

@@ -100,6 +100,8 @@ type Filter struct {
 	Unfinished bool // only those that have not ended
 	// Of narrows to those whose document names this operation as "of": what is asked of an operation, by another.
 	Of string
+	// Sight narrows to operations of these tenants; those of no tenant are in nobody's.
+	Sight *catalog.Sight
 }
 
 // List lists newest first. next is the cursor of the following page, empty after the last.
@@ -111,10 +113,12 @@ func (e *Engine) List(ctx context.Context, f Filter, p catalog.Page) (ops []*Ope
 	if states == nil {
 		states = []State{}
 	}
+	seen, sight := f.Sight.Seen("o.tenant", 8)
 	rows, err := e.store.Pool().Query(ctx, `select `+columns+` from operations o
 		where ($1 = '' or id < nullif($1, '')::uuid) and ($2 = '' or kind = $2) and ($3 = '' or tenant = $3)
 			and ($4::text[] = '{}' or state = any($4)) and (not $5 or finished_at is null) and ($7 = '' or data->>'of' = $7)
-		order by id desc limit $6`, p.After, f.Kind, f.Tenant, states, f.Unfinished, p.Rows()+1, f.Of)
+			and `+seen+`
+		order by id desc limit $6`, append([]any{p.After, f.Kind, f.Tenant, states, f.Unfinished, p.Rows() + 1, f.Of}, sight...)...)
 	if err != nil {
 		return nil, "", fmt.Errorf("list operations: %w", catalog.Classify(err))
 	}
