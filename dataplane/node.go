@@ -114,7 +114,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.side.Go(func() { s.verify.Run(life) })
 	s.side.Go(func() { s.reporter.Run(life) })
 	s.side.Go(func() { s.meter.Run(life, s.source.NATS().Publish, s.log) })
-	s.side.Go(func() { s.limits.Run(life, share.NewLink(s.source.NATS(), s.log)) })
+	s.side.Go(func() { s.limits.Run(life, share.NewLink(s.source.NATS(), s.cfg.Name, s.log)) })
 	if s.secure != nil {
 		s.side.Go(func() { s.secure.Run(life) })
 	}

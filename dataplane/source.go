@@ -60,7 +60,7 @@ func (s *source) publish(ctx context.Context, e access.Event) error {
 	if err != nil {
 		return err
 	}
-	return s.Publish(ctx, access.AuditSubject, e.ID, data)
+	return s.Publish(ctx, access.AuditSubject+shardmap.NodeToken(e.Node), e.ID, data)
 }
 
 // ready tells why no placement could be looked up, or nil. What was good once

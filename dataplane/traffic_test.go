@@ -21,7 +21,7 @@ func TestNodesTellOfTheirTraffic(t *testing.T) {
 	nc, err := nats.Connect(w.nats.URL())
 	require.NoError(t, err)
 	defer nc.Close()
-	heard, err := nc.SubscribeSync(traffic.Subject)
+	heard, err := nc.SubscribeSync(traffic.Subject + "*")
 	require.NoError(t, err)
 	require.NoError(t, nc.Flush()) // from here on nothing is missed
 	const requests = 7

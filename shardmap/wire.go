@@ -1,6 +1,9 @@
 package shardmap
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // The names under which placements and cutover messages travel over NATS.
 // Everything there is a copy: late, lost, doubled or reordered messages must
@@ -14,11 +17,36 @@ const (
 	BucketNodes = "nodes"
 	// NodeTTL is the life of a node's heartbeat; nodes renew it at a third of that.
 	NodeTTL = 15 * time.Second
-	// SubjectHold is the prefix of `freehold.hold.<tenant>`: JSON [Hold] as a request; each node replies one JSON [HoldAck].
+	// SubjectHold is the prefix of `freehold.hold.<tenant>`: JSON [Hold] as a request; each node answers (see [AnswerOf]) with one JSON [HoldAck].
 	SubjectHold = "freehold.hold."
-	// SubjectRelease is the prefix of `freehold.release.<tenant>`: JSON [Release]; if it names a subject to reply to, each node replies one JSON [HoldReport].
+	// SubjectRelease is the prefix of `freehold.release.<tenant>`: JSON [Release]; if it names a subject to reply to, each node answers with one JSON [HoldReport].
 	SubjectRelease = "freehold.release."
+	// SubjectAnswers is the prefix of `freehold.answers.<question>.<node>`, see [AnswersTo].
+	SubjectAnswers = "freehold.answers."
 )
+
+// NodeToken is a node's name as one token of a subject. A node may publish as
+// itself only: on subjects that end in its own token.
+func NodeToken(node string) string { return strings.ReplaceAll(node, ".", "~") } // no name has a '~'
+
+// anyNode stands in the subject to reply to where an answer has the node's token.
+const anyNode = "node"
+
+// AnswersTo are, for a question with an ID of its own (one token of a subject),
+// the subject that it names to reply to and the one that all answers come on.
+func AnswersTo(id string) (reply, all string) {
+	return SubjectAnswers + id + "." + anyNode, SubjectAnswers + id + ".*"
+}
+
+// AnswerOf is where a node answers a question that named that subject to reply to.
+func AnswerOf(reply, node string) string {
+	return strings.TrimSuffix(reply, anyNode) + NodeToken(node)
+}
+
+// Spoke tells whether a message on that subject is the named node's.
+func Spoke(subject, node string) bool {
+	return node != "" && strings.HasSuffix(subject, "."+NodeToken(node))
+}
 
 // Hold asks every node to keep new requests of a tenant back while its
 // placement flips, and to say when those under way are done. It is a hint that

@@ -19,6 +19,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/failpoint"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 const (
@@ -133,6 +134,9 @@ func (e *events) accept(ctx context.Context, messages []jetstream.Msg) error {
 	var list []access.Event
 	for _, m := range messages {
 		event, err := decodeEvent(m.Data())
+		if err == nil && !shardmap.Spoke(m.Subject(), event.Node) {
+			err = errors.New("audit event: another node's name")
+		}
 		if err != nil {
 			e.giveUp(ctx, m, err)
 			continue

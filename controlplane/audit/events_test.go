@@ -75,12 +75,12 @@ func (b *bus) stop() {
 }
 
 // publish sends until the stream has it: a node would keep the event until then.
-func (b *bus) publish(data []byte) {
+func (b *bus) publish(node string, data []byte) {
 	b.t.Helper()
 	require.Eventually(b.t, func() bool {
 		ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Second)
 		defer cancel()
-		_, err := b.js.Publish(ctx, access.AuditSubject, data) // without an ID: the stream keeps every copy
+		_, err := b.js.Publish(ctx, access.AuditSubject+node, data) // without an ID: the stream keeps every copy
 		return err == nil
 	}, 30*time.Second, 20*time.Millisecond)
 }
@@ -89,7 +89,7 @@ func (b *bus) event(e access.Event) access.Event {
 	b.t.Helper()
 	data, err := json.Marshal(e)
 	require.NoError(b.t, err)
-	b.publish(data)
+	b.publish(e.Node, data)
 	return e
 }
 
@@ -176,8 +176,11 @@ func TestEachEventOfANodeIsRecordedOnce(t *testing.T) {
 	said := make(complaints, 10)
 	follow(t, store, b, slog.New(slog.NewTextHandler(said, nil)))
 	for _, bad := range []string{"", "{", "[]", `{"id": "secret-17"}`, `{"id": "` + first.ID + `", "time": "2026-01-01T00:00:00Z", "node": "n", "action": "tenant.delete", "tenant": "acme"}`} {
-		b.publish([]byte(bad))
+		b.publish("n1", []byte(bad))
 	}
+	forged, err := json.Marshal(access.NewEvent("n2", access.ActionRevoked, "forged"))
+	require.NoError(t, err)
+	b.publish("n1", forged) // in another node's name
 	late := access.NewEvent("n3", access.ActionRevoked, "gamma")
 	late.Time = time.Now().AddDate(50, 0, 0) // a clock that says nothing
 	b.event(late)
@@ -185,7 +188,8 @@ func TestEachEventOfANodeIsRecordedOnce(t *testing.T) {
 	found = recorded(t, store)
 	require.Len(t, found["gamma"], 1)
 	require.Len(t, found["acme"], 1)
-	require.GreaterOrEqual(t, len(said), 5)
+	require.Empty(t, found["forged"])
+	require.GreaterOrEqual(t, len(said), 6)
 	line := <-said
 	require.Contains(t, line, "audit event of a node is dropped")
 	require.NotContains(t, line, "secret-17")

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -31,8 +32,8 @@ func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duratio
 	if err != nil {
 		return nil, 0, fmt.Errorf("hold of %s: %w", h.Tenant, err)
 	}
-	inbox := p.nc.NewRespInbox()
-	answers, err := p.nc.SubscribeSync(inbox)
+	inbox, all := shardmap.AnswersTo(uuid.NewString())
+	answers, err := p.nc.SubscribeSync(all)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
 	}
@@ -58,8 +59,8 @@ func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duratio
 			return acks, expected, fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
 		}
 		var ack shardmap.HoldAck
-		if json.Unmarshal(m.Data, &ack) != nil || ack.ID != h.ID || !alive[ack.Node] {
-			continue // not an answer to this question, or not the first
+		if json.Unmarshal(m.Data, &ack) != nil || ack.ID != h.ID || !alive[ack.Node] || !shardmap.Spoke(m.Subject, ack.Node) {
+			continue // not an answer to this question, not the first, or not the node's own
 		}
 		delete(alive, ack.Node)
 		acks = append(acks, ack)
@@ -83,13 +84,18 @@ func (p *Publisher) aliveNow(ctx context.Context) (map[string]bool, error) {
 	return nil, err
 }
 
-// alive lists the nodes with a heartbeat.
-func (p *Publisher) alive(ctx context.Context) (map[string]bool, error) {
+// heartbeats opens the bucket of nodes.
+func (p *Publisher) heartbeats(ctx context.Context) (jetstream.KeyValue, error) {
 	js, err := jetstream.New(p.nc)
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	kv, err := js.KeyValue(ctx, shardmap.BucketNodes)
+	return js.KeyValue(ctx, shardmap.BucketNodes)
+}
+
+// alive lists the nodes with a heartbeat.
+func (p *Publisher) alive(ctx context.Context) (map[string]bool, error) {
+	kv, err := p.heartbeats(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: who is alive is not known: %w", ErrUnavailable, err)
 	}
@@ -131,8 +137,8 @@ func (p *Publisher) Release(_ context.Context, r shardmap.Release) (Reports, err
 	if err != nil {
 		return nil, fmt.Errorf("release of %s: %w", r.Tenant, err)
 	}
-	inbox := p.nc.NewRespInbox()
-	answers, err := p.nc.SubscribeSync(inbox)
+	inbox, all := shardmap.AnswersTo(uuid.NewString())
+	answers, err := p.nc.SubscribeSync(all)
 	if err != nil {
 		return nil, fmt.Errorf("%w: release of %s: %w", ErrUnavailable, r.Tenant, err)
 	}
@@ -157,7 +163,7 @@ func collect(ctx context.Context, answers *nats.Subscription, id string, nodes i
 			break
 		}
 		var r shardmap.HoldReport
-		if json.Unmarshal(m.Data, &r) != nil || r.ID != id || r.Node == "" || seen[r.Node] {
+		if json.Unmarshal(m.Data, &r) != nil || r.ID != id || seen[r.Node] || !shardmap.Spoke(m.Subject, r.Node) {
 			continue
 		}
 		seen[r.Node] = true

@@ -133,6 +133,12 @@ func (p *Publisher) buckets(ctx context.Context) (map[*topic]*bucket, error) {
 		}
 		open[t] = &bucket{topic: t, kv: kv}
 	}
+	// The nodes' own bucket is made here, too: no node may make or alter one.
+	if _, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: shardmap.BucketNodes, Description: "heartbeats of data-plane nodes", TTL: shardmap.NodeTTL, Replicas: p.opt.Replicas,
+	}); err != nil {
+		return nil, fmt.Errorf("%w: bucket %s: %w", ErrUnavailable, shardmap.BucketNodes, err)
+	}
 	p.open = open
 	return open, nil
 }

@@ -303,7 +303,8 @@ func TestHold(t *testing.T) {
 			}
 			for _, id := range []string{"stale", h.ID, h.ID} { // and one answer too many
 				ack, _ := json.Marshal(shardmap.HoldAck{Node: node, ID: id, Drained: node == "n1"})
-				_ = m.Respond(ack)
+				_ = b.nc.Publish(shardmap.AnswerOf(m.Reply, "stranger"), ack) // another's answer, which counts for nothing
+				_ = b.nc.Publish(shardmap.AnswerOf(m.Reply, node), ack)
 			}
 		})
 		require.NoError(t, err)
@@ -339,7 +340,8 @@ func TestHold(t *testing.T) {
 	for _, r := range []shardmap.HoldReport{{Node: "n1", ID: "first"}, {Node: "n1", ID: "second", Held: 3, Longest: time.Second}, {Node: "n1", ID: "second"}, {Node: "n2", ID: "second"}} {
 		data, err := json.Marshal(r)
 		require.NoError(t, err)
-		require.NoError(t, m.Respond(data)) // the first is of another hold, the third one too many
+		require.NoError(t, b.nc.Publish(shardmap.AnswerOf(m.Reply, "stranger"), data))
+		require.NoError(t, b.nc.Publish(shardmap.AnswerOf(m.Reply, r.Node), data)) // the first is of another hold, the third one too many
 	}
 	require.Equal(t, []shardmap.HoldReport{{Node: "n1", ID: "second", Held: 3, Longest: time.Second}, {Node: "n2", ID: "second"}}, reports(ctx, 2))
 }

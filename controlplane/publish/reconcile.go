@@ -64,7 +64,8 @@ func (p *Publisher) emptied(ctx context.Context, published map[*topic]int) bool 
 			return true
 		}
 	}
-	return false
+	_, err = p.heartbeats(ctx)
+	return err != nil
 }
 
 // compare puts into the buckets what the catalog has newer, takes out of them

@@ -107,10 +107,10 @@ func (s *Service) listen() (stop func()) {
 		return func() {}
 	}
 	// Made without a connection too; the server hears of it when there is one.
-	sub, err := s.nats.Subscribe(traffic.Subject, func(msg *nats.Msg) {
+	sub, err := s.nats.Subscribe(traffic.Subject+"*", func(msg *nats.Msg) {
 		r, err := traffic.Decode(msg.Data)
-		if err != nil {
-			s.opt.Logger.Warn("malformed report of a node's traffic ignored")
+		if err != nil || !shardmap.Spoke(msg.Subject, r.Node) {
+			s.opt.Logger.Warn("a report of traffic that is malformed, or not the node's own, is ignored", "subject", msg.Subject)
 			return
 		}
 		s.inbox.hear(r, time.Now())

@@ -128,7 +128,7 @@ func TestATenantIsMeasured(t *testing.T) {
 	tell := func() {
 		data, err := traffic.Report{Node: "n1", Tenants: map[shardmap.TenantID]*traffic.Sum{"acme": {Requests: 10, Failed: 1, Seconds: 2, Took: traffic.Histogram{8: 10}}}}.Encode()
 		require.NoError(t, err)
-		require.NoError(t, nc.Publish(traffic.Subject, data))
+		require.NoError(t, nc.Publish(traffic.Subject+"n1", data))
 	}
 	seen := func(what string, enough func(r catalog.TenantReading) bool) {
 		t.Helper()
@@ -137,7 +137,7 @@ func TestATenantIsMeasured(t *testing.T) {
 			_, err := inside.Exec(ctx, `INSERT INTO public.things SELECT repeat('x', 1000) FROM pg_catalog.generate_series(1, 100)`)
 			require.NoError(t, err)
 			tell()
-			require.NoError(t, nc.Publish(traffic.Subject, []byte("nonsense")))
+			require.NoError(t, nc.Publish(traffic.Subject+"n1", []byte("nonsense")))
 			if r, err = store.GetTenantReading(ctx, "acme"); err != nil {
 				require.ErrorIs(t, err, catalog.ErrNotFound)
 				return false

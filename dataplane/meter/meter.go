@@ -102,7 +102,7 @@ func (m *Meter) Run(ctx context.Context, publish func(subject string, data []byt
 		for _, r := range m.Reports() {
 			data, err := r.Encode()
 			if err == nil {
-				err = publish(traffic.Subject, data)
+				err = publish(traffic.Subject+shardmap.NodeToken(m.node), data)
 			}
 			if err != nil {
 				log.DebugContext(ctx, "report of traffic not sent", "error", err)

@@ -13,11 +13,12 @@ import (
 )
 
 // AuditStream is the JetStream stream by which nodes tell the control plane
-// what belongs in the audit log, on AuditSubject: JSON [Event], with its ID as
-// Nats-Msg-Id. A message may come twice; the ID tells.
+// what belongs in the audit log: JSON [Event], with its ID as Nats-Msg-Id, each
+// on its own subject, AuditSubject and its [shardmap.NodeToken]. A message may
+// come twice; the ID tells.
 const (
 	AuditStream  = "FREEHOLD_AUDIT"
-	AuditSubject = "freehold.audit.node"
+	AuditSubject = "freehold.audit.node."
 )
 
 // AuditStreamConfig is the stream as the control plane makes it: bounded, the
@@ -25,7 +26,7 @@ const (
 func AuditStreamConfig(replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: AuditStream, Description: "what data-plane nodes refused, on its way to the audit log",
-		Subjects: []string{AuditSubject}, Replicas: max(replicas, 1), Storage: jetstream.FileStorage,
+		Subjects: []string{AuditSubject + "*"}, Replicas: max(replicas, 1), Storage: jetstream.FileStorage,
 		MaxAge: 7 * 24 * time.Hour, MaxBytes: 256 << 20, MaxMsgSize: maxEvent, Discard: jetstream.DiscardOld,
 		Duplicates: 10 * time.Minute,
 	}

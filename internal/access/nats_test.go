@@ -187,11 +187,11 @@ func TestEventsGetIntoTheStream(t *testing.T) {
 	defer f.Close()
 	e := access.NewEvent("n1", access.ActionCrossTenant, "acme")
 	require.Eventually(t, f.Connected, 20*time.Second, 10*time.Millisecond)
-	require.Error(t, f.Publish(t.Context(), access.AuditSubject, e.ID, encode(t, e)), "there is no stream")
+	require.Error(t, f.Publish(t.Context(), access.AuditSubject+"n1", e.ID, encode(t, e)), "there is no stream")
 	stream, err := b.js.CreateStream(t.Context(), access.AuditStreamConfig(1))
 	require.NoError(t, err)
 	for range 3 {
-		require.NoError(t, f.Publish(t.Context(), access.AuditSubject, e.ID, encode(t, e)))
+		require.NoError(t, f.Publish(t.Context(), access.AuditSubject+"n1", e.ID, encode(t, e)))
 	}
 	info, err := stream.Info(t.Context())
 	require.NoError(t, err)

@@ -17,8 +17,8 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// Subject is where nodes publish reports.
-const Subject = "freehold.traffic"
+// Subject is the prefix of `freehold.traffic.<node>` (see [shardmap.NodeToken]), where a node publishes its reports.
+const Subject = "freehold.traffic."
 
 const (
 	// Every is the time between a node's reports.

@@ -3,11 +3,9 @@ package feed
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -17,17 +15,21 @@ const (
 	goodbyeFor  = time.Second
 )
 
-// listen passes holds and releases on to h until the returned function is called.
+// listen passes holds, releases and, to who is a [Renewer], renewals on to h until the returned function is called.
 func (f *Feed) listen(ctx context.Context, m *shardmap.Map, h Holder) (stop func()) {
 	var subs []*nats.Subscription
-	for subject, handle := range map[string]nats.MsgHandler{
+	handlers := map[string]nats.MsgHandler{
 		shardmap.SubjectHold + "*":    func(msg *nats.Msg) { f.hold(ctx, h, msg) },
 		shardmap.SubjectRelease + "*": func(msg *nats.Msg) { f.release(m, h, msg) },
-	} {
+	}
+	if to, ok := h.(Renewer); ok {
+		handlers[shardmap.SubjectRenew+"*"] = func(msg *nats.Msg) { f.renew(ctx, to, msg) }
+	}
+	for subject, handle := range handlers {
 		// Made without a connection too; the server hears of it when there is one.
 		sub, err := f.nc.Subscribe(subject, handle)
 		if err != nil {
-			f.cfg.Log.Error("cutovers will not be held at this node", "subject", subject, "error", err)
+			f.cfg.Log.Error("this node will not hear of cutovers or of new logins", "subject", subject, "error", err)
 			continue
 		}
 		subs = append(subs, sub)
@@ -64,7 +66,7 @@ func (f *Feed) hold(ctx context.Context, h Holder, msg *nats.Msg) {
 		}
 		data, err := json.Marshal(ack)
 		if err == nil {
-			err = msg.Respond(data)
+			err = f.nc.Publish(shardmap.AnswerOf(msg.Reply, f.cfg.Node), data)
 		}
 		if err != nil {
 			f.cfg.Log.Warn("hold not acknowledged", "tenant", hold.Tenant, "error", err)
@@ -90,7 +92,7 @@ func (f *Feed) release(m *shardmap.Map, h Holder, msg *nats.Msg) {
 	report.Node = f.cfg.Node
 	data, err := json.Marshal(report)
 	if err == nil {
-		err = msg.Respond(data)
+		err = f.nc.Publish(shardmap.AnswerOf(msg.Reply, f.cfg.Node), data)
 	}
 	if err != nil {
 		f.cfg.Log.Warn("hold not reported", "tenant", r.Tenant, "error", err)
@@ -135,13 +137,7 @@ func (f *Feed) heartbeat(ctx context.Context) {
 func (f *Feed) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
-	kv, err := f.js.KeyValue(ctx, shardmap.BucketNodes)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		// The nodes' own bucket: whoever beats first makes it, also in a store made anew.
-		kv, err = f.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: shardmap.BucketNodes, Description: "heartbeats of data-plane nodes", TTL: shardmap.NodeTTL,
-		})
-	}
+	kv, err := f.js.KeyValue(ctx, shardmap.BucketNodes) // the control plane makes it, also in a store made anew
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func TestSharesOverNATS(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
 		nodes[i] = New(Options{Node: fmt.Sprint("n", i), Defaults: access.Limits{Rate: 100, Burst: 100}})
-		running.Go(func() { nodes[i].Run(ctx, share.NewLink(nc, slog.Default())) })
+		running.Go(func() { nodes[i].Run(ctx, share.NewLink(nc, fmt.Sprint("n", i), slog.Default())) })
 	}
 	part := func(l *Limiter) float64 {
 		entry := l.tenant("acme", l.now())

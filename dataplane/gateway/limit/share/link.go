@@ -3,13 +3,16 @@ package share
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/freehold-db/freehold/shardmap"
 )
 
-// Subject is where nodes tell each other what demand they see.
-const Subject = "freehold.gateway.demand"
+// Subject is the prefix of `freehold.gateway.demand.<node>`, where a node tells the others what demand it sees.
+const Subject = "freehold.gateway.demand."
 
 // Bounds of what was received and not yet taken in.
 const (
@@ -19,21 +22,23 @@ const (
 
 // Link carries reports over NATS. Messages that are lost are made good by the next ones.
 type Link struct {
-	nc  *nats.Conn
-	log *slog.Logger
+	nc   *nats.Conn
+	name string
+	log  *slog.Logger
 }
 
-// NewLink uses a connection that belongs to somebody else, and may be away.
-func NewLink(nc *nats.Conn, log *slog.Logger) *Link { return &Link{nc, log} }
+// NewLink is the link of the node of that name. It uses a connection that belongs to somebody else, and may be away.
+func NewLink(nc *nats.Conn, name string, log *slog.Logger) *Link { return &Link{nc, name, log} }
 
 // Run hands every report to hear, and calls tick every [Every] until ctx ends.
 // hear and tick may run at the same time.
 func (l *Link) Run(ctx context.Context, hear func(Report), tick func()) {
 	// Made without a connection too; the server hears of it when there is one.
-	sub, err := l.nc.Subscribe(Subject, func(msg *nats.Msg) {
+	sub, err := l.nc.Subscribe(Subject+"*", func(msg *nats.Msg) {
 		r, err := Decode(msg.Data)
-		if err != nil {
-			l.log.Warn("malformed report of other nodes' demand ignored")
+		name, _, _ := strings.Cut(r.Node, "/") // what follows tells its lives apart
+		if err != nil || !shardmap.Spoke(msg.Subject, name) {
+			l.log.Warn("a report of demand that is malformed, or not the node's own, is ignored", "subject", msg.Subject)
 			return
 		}
 		hear(r)
@@ -60,7 +65,7 @@ func (l *Link) Run(ctx context.Context, hear func(Report), tick func()) {
 func (l *Link) Send(r Report) {
 	data, err := r.Encode()
 	if err == nil {
-		err = l.nc.Publish(Subject, data)
+		err = l.nc.Publish(Subject+shardmap.NodeToken(l.name), data)
 	}
 	if err != nil {
 		l.log.Debug("report of demand not sent", "error", err)
