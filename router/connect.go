@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -71,7 +71,17 @@ func (r *Router) dialUp(ctx context.Context, p *pool, place shardmap.Placement) 
 	if err != nil {
 		return nil, err
 	}
-	login, err := p.login.From(document, place.Database)
+	c, err := r.dialAs(ctx, p.login, document, place)
+	if err != nil {
+		return nil, err
+	}
+	c.pool = p
+	return c, nil
+}
+
+// dialAs opens a connection by the login that follows from the database's secret.
+func (r *Router) dialAs(ctx context.Context, by tenantdb.Login, document secret.Login, place shardmap.Placement) (*conn, error) {
+	login, err := by.From(document, place.Database)
 	if err != nil {
 		return nil, err
 	}
@@ -79,32 +89,24 @@ func (r *Router) dialUp(ctx context.Context, p *pool, place shardmap.Placement) 
 	if err != nil {
 		return nil, err
 	}
-	config, err := pg.Config(shard.Host, shard.Port, place.Database, login)
+	config, err := r.channel.Config(shard.Host, shard.Port, place.Database, login)
 	if err != nil {
 		return nil, err
 	}
 	var w *wire
-	var opened atomic.Bool
-	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		nc, err := r.dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		next := newWire(nc)
-		if !opened.Load() { // later calls are for cancel requests
-			w = next
-		}
-		return next, nil
+	config.DialFunc = pgconn.DialFunc(r.dial)
+	config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, nc net.Conn) (net.Conn, error) {
+		w = newWire(nc) // inside TLS, for it reads what messages begin with
+		return w, nil
 	}
 	config.ConnectTimeout = 0 // ctx bounds it
 	config.MaxProtocolMessageBodyLen = r.cfg.MaxMessage
 	r.stats.dials.Add(1)
 	pgc, err := pgconn.ConnectConfig(ctx, &config.Config)
-	opened.Store(true)
 	if err != nil {
 		return nil, fmt.Errorf("tenant %s on shard %s: %w: %w", place.Tenant, place.Shard, errConnect, pg.ConnectCause(err))
 	}
-	return &conn{Conn: Conn{PG: pgc, Placement: place}, wire: w, pool: p}, nil
+	return &conn{Conn: Conn{PG: pgc, Placement: place}, wire: w, generation: document.Generation}, nil
 }
 
 // document returns the secret of a tenant's database: from the lease, or read
@@ -138,10 +140,7 @@ func (r *Router) document(ctx context.Context, t *tenant, database string) (secr
 		}
 		return secret.Login{}, fmt.Errorf("tenant %s: %w: login: %w", t.id, ErrUnreachable, err)
 	}
-	r.mu.Lock()
-	t.lease = &lease{document: fresh, database: database, read: time.Now()}
-	r.mu.Unlock()
-	return fresh, nil
+	return r.take(t, fresh, database), nil
 }
 
 // shut closes connections that are out of the books. Each gets a good-bye, so

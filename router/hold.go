@@ -157,6 +157,9 @@ func (r *Router) goOn(p *pool, led bool) (gone []*conn) {
 	c := p.kept
 	p.kept = nil
 	switch {
+	case c.outdated():
+		r.drop(c)
+		return append(r.serve(), c)
 	case c.Placement.Epoch == p.of.epoch && !r.closing:
 	case c.Placement.Epoch+1 == p.of.epoch && led && !r.closing:
 		c.Placement.Epoch = p.of.epoch // its shard stays that of the PgBouncer

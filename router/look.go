@@ -49,7 +49,7 @@ func (l *looker) again(ctx context.Context, r *Router, place shardmap.Placement,
 		if errors.Is(err, ErrUnknownTenant) {
 			return err
 		}
-		if newer {
+		if newer || r.renewed(ctx, place) {
 			return nil
 		}
 		if l.login != tenantdb.REST && unwelcome(cause) && time.Until(l.until) < r.cfg.RetryFor-unwelcomeFor {

@@ -62,8 +62,10 @@ type conn struct {
 	wire *wire
 	pool *pool
 	idle *list.Element // in server.idle; nil: in use
-	new  bool          // counts as being opened still
-	free time.Time     // idle since
+	// generation of the login that it was opened by.
+	generation int64
+	new        bool      // counts as being opened still
+	free       time.Time // idle since
 	// led: its PgBouncer is that of an older place, and leads it to the new one.
 	// From then on it is not used any more.
 	led time.Time
@@ -401,11 +403,11 @@ func (r *Router) end(c *conn) {
 // it when it must not be used again. It returns what is to be closed.
 func (r *Router) park(c *conn) (gone []*conn) {
 	p := c.pool
-	if p.of.hold != nil && p.kept == nil && c.Placement.Epoch == p.of.epoch && !r.closing && !c.outlived() {
+	if p.of.hold != nil && p.kept == nil && c.Placement.Epoch == p.of.epoch && !r.closing && !c.outlived() && !c.outdated() {
 		p.kept = c
 		return r.serve()
 	}
-	if r.ready(p.of, c.Placement) != nil || c.outlived() {
+	if r.ready(p.of, c.Placement) != nil || c.outlived() || c.outdated() {
 		r.drop(c)
 		return append(r.serve(), c)
 	}

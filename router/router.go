@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freehold-db/freehold/internal/config"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
@@ -129,6 +130,8 @@ type Router struct {
 	shards *shardmap.Map
 	creds  secret.Store
 	dial   DialFunc
+	// channel secures the connections; nil: nothing does.
+	channel *pg.Channel
 	stats  counters
 
 	mu      sync.Mutex // everything below, and all of tenant, pool, server and hold
@@ -151,6 +154,9 @@ type Option func(*Router)
 
 // WithDialer has connections opened by dial.
 func WithDialer(dial DialFunc) Option { return func(r *Router) { r.dial = dial } }
+
+// WithChannel has connections secured as channel says.
+func WithChannel(channel *pg.Channel) Option { return func(r *Router) { r.channel = channel } }
 
 // New returns a router that finds tenants by m and their logins in creds.
 // Call it before m is in use.
@@ -253,6 +259,9 @@ func (r *Router) attempt(ctx context.Context, place shardmap.Placement, login te
 	v, err := judge(ctx, run(ctx, &c.Conn), c, access)
 	if v != settled {
 		r.stats.refused.Add(1)
+		if v == refused {
+			r.doubt(c)
+		}
 	} else if errors.Is(err, ErrOutcomeUnknown) {
 		r.stats.unknown.Add(1)
 	}

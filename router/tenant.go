@@ -12,16 +12,20 @@ import (
 // Its bounds, its holds and its epoch are for all of its logins together. All of
 // it is guarded by Router.mu.
 type tenant struct {
-	id      shardmap.TenantID
-	epoch   shardmap.Epoch // newest seen; connections of an older one are not handed out
-	pools   [tenantdb.Logins]*pool
-	hold    *hold               // nil: none
-	seen    shardmap.HoldReport // of the last hold that ended
-	lease   *lease              // nil: not read yet
-	used    time.Time           // when it was last asked for
-	open    int32               // connections open or being opened
-	busy    int32               // requests under way
-	waiting int32               // requests in its pools' queues
+	id    shardmap.TenantID
+	epoch shardmap.Epoch // newest seen; connections of an older one are not handed out
+	pools [tenantdb.Logins]*pool
+	hold  *hold               // nil: none
+	seen  shardmap.HoldReport // of the last hold that ended
+	lease *lease              // nil: not read yet
+	// generation of the logins to a database of it is the newest seen; connections
+	// by an older one are not handed out.
+	generation int64
+	database   string
+	used       time.Time // when it was last asked for
+	open       int32     // connections open or being opened
+	busy       int32     // requests under way
+	waiting    int32     // requests in its pools' queues
 }
 
 func (r *Router) tenant(id shardmap.TenantID) *tenant {

@@ -24,6 +24,9 @@ type wire struct {
 
 func newWire(c net.Conn) *wire {
 	w := &wire{Conn: c}
+	if secured, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS: what comes unasked shows on the connection under it
+		c = secured.NetConn()
+	}
 	if s, ok := c.(syscall.Conn); ok {
 		w.raw, _ = s.SyscallConn()
 	}

@@ -35,7 +35,14 @@ func CloneTarget(ctx context.Context, src, dst *pgx.Conn, from, to string, docum
 	var custom []string
 	var b strings.Builder
 	for _, r := range roles {
-		name := renamed(r.Name, from, to)
+		name, carried := cloned(r.Name, r.CanLogin, from, to)
+		if !carried {
+			// Rights that somebody gave to the login itself name it in the dump.
+			if login := renamed(r.Name, from, to); !there[login] {
+				define(&b, there, login, "NOLOGIN NOINHERIT")
+			}
+			continue
+		}
 		if short, ok := strings.CutPrefix(r.Name, CustomRole(from, "")); ok {
 			custom = append(custom, short)
 			define(&b, there, name, "NOLOGIN INHERIT")
@@ -57,7 +64,21 @@ func CloneTarget(ctx context.Context, src, dst *pgx.Conn, from, to string, docum
 	if err := SetLimits(ctx, dst, to, limits); err != nil {
 		return nil, err
 	}
-	return custom, copySettings(ctx, src, dst, from, to)
+	return custom, copySettings(ctx, src, dst, from, to, func(role string, canLogin bool) (string, bool) { return cloned(role, canLogin, from, to) })
+}
+
+// cloned is the role of a clone's that takes over what a role has: by its new
+// name, but the logins that are in use are those of the first turn there. Logins
+// that are not in use carry nothing.
+func cloned(role string, canLogin bool, from, to string) (string, bool) {
+	for _, l := range allLogins {
+		for _, turn := range turns {
+			if role == l.UserAt(from, turn) {
+				return l.User(to), canLogin
+			}
+		}
+	}
+	return renamed(role, from, to), true
 }
 
 func renamed(s, from, to string) string { return strings.ReplaceAll(s, from, to) }
@@ -86,6 +107,10 @@ func Blank(ctx context.Context, src, dst *pgx.Conn, from, to, first string) erro
 	if err != nil {
 		return fmt.Errorf("blank %s: %w", to, err)
 	}
+	return blank(ctx, dst, from, to, first, public, comment)
+}
+
+func blank(ctx context.Context, dst *pgx.Conn, from, to, first string, public bool, comment *string) error {
 	owner, rw, ro := pg.Ident(OwnerRole(to)), pg.Ident(RWRole(to)), pg.Ident(RORole(to))
 	sql := first + "ALTER SCHEMA public OWNER TO pg_database_owner;\n" +
 		fmt.Sprintf("DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE; DROP OWNED BY %s CASCADE;\n", rw, ro, owner) + // one by one: they share default privileges

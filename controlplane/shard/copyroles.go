@@ -84,46 +84,57 @@ func rolesScript(roles []role, there map[string]bool, major int) (string, error)
 	}
 	var b strings.Builder
 	for _, r := range roles {
-		verb := "CREATE"
-		if there[r.Name] {
-			verb = "ALTER"
-		}
-		password := "NULL"
-		if r.Verifier != nil {
-			if !strings.HasPrefix(*r.Verifier, "SCRAM-SHA-256$") {
-				return "", fmt.Errorf("role %s: its verifier is not SCRAM-SHA-256", r.Name) // md5 would be hashed again
-			}
-			lit, err := pg.Literal(*r.Verifier)
-			if err != nil {
-				return "", err
-			}
-			password = lit
-		}
-		until := "infinity"
-		if r.ValidUntil != nil {
-			until = *r.ValidUntil
-		}
-		untilLit, err := pg.Literal(until)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "%s ROLE %s WITH NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS %s %s CONNECTION LIMIT %d PASSWORD %s VALID UNTIL %s;\n",
-			verb, pg.Ident(r.Name), flag(r.CanLogin, "LOGIN"), flag(r.Inherit, "INHERIT"), r.Limit, password, untilLit)
-		if there[r.Name] {
-			fmt.Fprintf(&b, "ALTER ROLE %s RESET ALL;\n", pg.Ident(r.Name))
-		}
-		if err := writeSettings(&b, "ALTER ROLE "+pg.Ident(r.Name), r.Settings); err != nil {
+		if err := writeRole(&b, r, there[r.Name]); err != nil {
 			return "", err
 		}
 	}
 	for _, r := range roles {
-		for _, g := range r.Groups {
-			if ours[g[0]] {
-				b.WriteString(membership(r, g, major))
-			}
-		}
+		writeMemberships(&b, r, ours, major)
 	}
 	return b.String(), nil
+}
+
+// writeRole makes one role, or brings the one that is there to its shape.
+func writeRole(b *strings.Builder, r role, there bool) error {
+	verb := "CREATE"
+	if there {
+		verb = "ALTER"
+	}
+	password := "NULL"
+	if r.Verifier != nil {
+		if !strings.HasPrefix(*r.Verifier, "SCRAM-SHA-256$") {
+			return fmt.Errorf("role %s: its verifier is not SCRAM-SHA-256", r.Name) // md5 would be hashed again
+		}
+		lit, err := pg.Literal(*r.Verifier)
+		if err != nil {
+			return err
+		}
+		password = lit
+	}
+	until := "infinity"
+	if r.ValidUntil != nil {
+		until = *r.ValidUntil
+	}
+	untilLit, err := pg.Literal(until)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b, "%s ROLE %s WITH NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS %s %s CONNECTION LIMIT %d PASSWORD %s VALID UNTIL %s;\n",
+		verb, pg.Ident(r.Name), flag(r.CanLogin, "LOGIN"), flag(r.Inherit, "INHERIT"), r.Limit, password, untilLit)
+	enlist(b, r.Name)
+	if there {
+		fmt.Fprintf(b, "ALTER ROLE %s RESET ALL;\n", pg.Ident(r.Name))
+	}
+	return writeSettings(b, "ALTER ROLE "+pg.Ident(r.Name), r.Settings)
+}
+
+// writeMemberships grants what r is a member of, as far as that is ours.
+func writeMemberships(b *strings.Builder, r role, ours map[string]bool, major int) {
+	for _, g := range r.Groups {
+		if ours[g[0]] {
+			b.WriteString(membership(r, g, major))
+		}
+	}
 }
 
 // membership grants what g says. From 16 on a membership has options of its
@@ -276,18 +287,19 @@ func CopySettings(ctx context.Context, src, dst *pgx.Conn, database string) erro
 			return fmt.Errorf("settings of %s: %w", database, err)
 		}
 	}
-	return copySettings(ctx, src, dst, database, database)
+	same := func(role string, _ bool) (string, bool) { return role, true }
+	return copySettings(ctx, src, dst, database, database, same)
 }
 
-// copySettings copies them to a database of another name; roles that it does
-// not have are left out.
-func copySettings(ctx context.Context, src, dst *pgx.Conn, from, to string) error {
+// copySettings copies them to a database of another name, to the roles that name
+// says; roles that it does not have are left out.
+func copySettings(ctx context.Context, src, dst *pgx.Conn, from, to string, name func(role string, canLogin bool) (string, bool)) error {
 	there, err := existingRoles(ctx, dst, to)
 	if err != nil {
 		return err
 	}
 	rows, err := src.Query(ctx, `
-		SELECT coalesce(a.rolname::text, ''), s.setconfig FROM pg_catalog.pg_db_role_setting s
+		SELECT coalesce(a.rolname::text, ''), coalesce(a.rolcanlogin, false), s.setconfig FROM pg_catalog.pg_db_role_setting s
 		JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
 		LEFT JOIN pg_catalog.pg_authid a ON a.oid = s.setrole
 		WHERE d.datname = $1 AND (s.setrole = 0 OR a.`+roleFilter+`) ORDER BY 1`, from)
@@ -295,8 +307,9 @@ func copySettings(ctx context.Context, src, dst *pgx.Conn, from, to string) erro
 		return fmt.Errorf("settings of %s: %w", from, err)
 	}
 	type setting struct {
-		Role   string
-		Config []string
+		Role     string
+		CanLogin bool
+		Config   []string
 	}
 	settings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[setting])
 	if err != nil {
@@ -305,8 +318,9 @@ func copySettings(ctx context.Context, src, dst *pgx.Conn, from, to string) erro
 	var b strings.Builder
 	for _, s := range settings {
 		prefix := "ALTER DATABASE " + pg.Ident(to)
-		if role := renamed(s.Role, from, to); role != "" {
-			if !there[role] {
+		if s.Role != "" {
+			role, carried := name(s.Role, s.CanLogin)
+			if !carried || !there[role] {
 				continue
 			}
 			prefix = "ALTER ROLE " + pg.Ident(role) + " IN DATABASE " + pg.Ident(to)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -39,7 +40,11 @@ func (f *Fleet) CreateCustomRole(ctx context.Context, on shardmap.ShardID, datab
 		verb = "ALTER"
 	}
 	fmt.Fprintf(&b, "%s ROLE %s WITH NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOLOGIN INHERIT;\n", verb, role)
-	fmt.Fprintf(&b, "GRANT %s TO %s;\n", role, pg.Ident(AuthLogin(database)))
+	for _, turn := range turns {
+		if login := tenantdb.REST.UserAt(database, turn); there[login] {
+			fmt.Fprintf(&b, "GRANT %s TO %s;\n", role, pg.Ident(login))
+		}
+	}
 	for _, schema := range schemas {
 		fmt.Fprintf(&b, "GRANT USAGE ON SCHEMA %s TO %s;\n", pg.Ident(schema), role)
 	}

@@ -19,6 +19,10 @@ var allLogins = [tenantdb.Logins]tenantdb.Login{tenantdb.REST, tenantdb.Owner, t
 // defineLogins writes what makes these logins, or brings them to the verifiers
 // of the database's secret. No password is in it.
 func defineLogins(b *strings.Builder, there map[string]bool, database string, document secret.Login, limits Limits, logins []tenantdb.Login) error {
+	turn, err := tenantdb.TurnOf(document, database)
+	if err != nil {
+		return fmt.Errorf("logins of %s: %w", database, err)
+	}
 	verifiers, err := verifiersOf(database, document, logins)
 	if err != nil {
 		return fmt.Errorf("logins of %s: %w", database, err)
@@ -28,7 +32,7 @@ func defineLogins(b *strings.Builder, there map[string]bool, database string, do
 		if err != nil {
 			return fmt.Errorf("logins of %s: %w", database, err)
 		}
-		user, become := l.User(database), l.Become(database)
+		user, become := l.UserAt(database, turn), l.Become(database)
 		define(b, there, user, fmt.Sprintf("LOGIN NOINHERIT CONNECTION LIMIT %d PASSWORD %s", connections(limits.Connections), lit))
 		groups := pg.Ident(AnchorRole(database))
 		for _, role := range become {
@@ -56,9 +60,6 @@ func verifiersOf(database string, document secret.Login, logins []tenantdb.Login
 			if err != nil {
 				return err
 			}
-			if login.User != l.User(database) {
-				return fmt.Errorf("%w: the login in use is %s", tenantdb.ErrDocument, login.User)
-			}
 			verifiers[i], err = pg.ScramVerifier(login.Password)
 			return err
 		})
@@ -67,19 +68,22 @@ func verifiersOf(database string, document secret.Login, logins []tenantdb.Login
 }
 
 // LackingLogins lists the tenant databases of the server, up to limit and from
-// after on, that were made before there were all of today's logins.
+// after on, that were made before there were all of today's logins: those with a
+// turn in use that is not whole.
 func LackingLogins(ctx context.Context, conn *pgx.Conn, after string, limit int) ([]string, error) {
-	var suffixes []string
-	for _, l := range allLogins[1:] {
-		suffixes = append(suffixes, l.User(""))
+	var rest, other []string
+	for _, turn := range turns {
+		for _, l := range allLogins[1:] {
+			rest, other = append(rest, tenantdb.REST.UserAt("", turn)), append(other, l.UserAt("", turn))
+		}
 	}
 	rows, err := conn.Query(ctx, `
 		SELECT d.datname::text FROM pg_catalog.pg_database d
 		WHERE d.datname ~ '^t_[0-9a-f]{16}$' AND d.datname > $1
-		  AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = d.datname || $2)
-		  AND EXISTS (SELECT FROM pg_catalog.unnest($3::text[]) l(suffix)
-		    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = d.datname || l.suffix))
-		ORDER BY d.datname LIMIT $4`, after, AuthLogin(""), suffixes, limit)
+		  AND EXISTS (SELECT FROM unnest($2::text[], $3::text[]) l(rest, other)
+		    JOIN pg_catalog.pg_roles r ON r.rolname = d.datname || l.rest AND r.rolcanlogin
+		    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = d.datname || l.other))
+		ORDER BY d.datname LIMIT $4`, after, rest, other, limit)
 	if err != nil {
 		return nil, fmt.Errorf("databases without all logins: %w", err)
 	}
@@ -94,18 +98,22 @@ func LackingLogins(ctx context.Context, conn *pgx.Conn, after string, limit int)
 // CONNECT, in one transaction; those that are there stay as they are. conn must
 // have the database reserved, so that nobody moves or drops it meanwhile.
 func AddLogins(ctx context.Context, conn *pgx.Conn, database string, document secret.Login, limits Limits) error {
+	turn, err := tenantdb.TurnOf(document, database)
+	if err != nil {
+		return fmt.Errorf("logins of %s: %w", database, err)
+	}
 	there, err := existingRoles(ctx, conn, database)
 	if err != nil {
 		return err
 	}
-	if !there[AuthLogin(database)] {
+	if !there[tenantdb.REST.UserAt(database, turn)] {
 		return fmt.Errorf("logins of %s: %w", database, errNoRoles)
 	}
 	var missing []tenantdb.Login
 	var users []string
 	for _, l := range allLogins {
-		if !there[l.User(database)] {
-			missing, users = append(missing, l), append(users, pg.Ident(l.User(database)))
+		if user := l.UserAt(database, turn); !there[user] {
+			missing, users = append(missing, l), append(users, pg.Ident(user))
 		}
 	}
 	if len(missing) == 0 {
@@ -116,7 +124,7 @@ func AddLogins(ctx context.Context, conn *pgx.Conn, database string, document se
 		return err
 	}
 	fmt.Fprintf(&b, "GRANT CONNECT ON DATABASE %s TO %s;\n", pg.Ident(database), strings.Join(users, ", "))
-	b.WriteString(limitsScript(database, limits, missing))
+	b.WriteString(limitsScript(database, turn, limits, missing))
 	if err := script(ctx, conn, b.String()); err != nil {
 		return fmt.Errorf("logins of %s: %w", database, err)
 	}

@@ -33,7 +33,8 @@ func RWRole(database string) string { return tenantdb.RWRole(database) }
 // RORole can't log in; it is what a reading request becomes.
 func RORole(database string) string { return tenantdb.RORole(database) }
 
-// AuthLogin is the data plane's login for REST. By itself it may do nothing but become RWRole or RORole.
+// AuthLogin is the data plane's login for REST that a database is made with. By
+// itself it may do nothing but become RWRole or RORole.
 func AuthLogin(database string) string { return tenantdb.REST.User(database) }
 
 // tempPrefix begins the temporary logins of people.
@@ -83,20 +84,22 @@ func define(b *strings.Builder, there map[string]bool, role, attributes string) 
 		verb = "ALTER"
 	}
 	fmt.Fprintf(b, "%s ROLE %s WITH NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS %s;\n", verb, pg.Ident(role), attributes)
+	enlist(b, role)
 }
 
-// SetLimits binds the timeouts and the bound of temporary files of limits to the data plane's logins in their database.
+// SetLimits binds the timeouts and the bound of temporary files of limits to the
+// data plane's logins in their database, as it is made: later turns take over what the one before has.
 func SetLimits(ctx context.Context, conn *pgx.Conn, database string, limits Limits) error {
-	if err := script(ctx, conn, limitsScript(database, limits, allLogins[:])); err != nil {
+	if err := script(ctx, conn, limitsScript(database, tenantdb.FirstTurn, limits, allLogins[:])); err != nil {
 		return fmt.Errorf("limits of %s: %w", database, err)
 	}
 	return nil
 }
 
-func limitsScript(database string, limits Limits, logins []tenantdb.Login) string {
+func limitsScript(database string, turn tenantdb.Turn, limits Limits, logins []tenantdb.Login) string {
 	var b strings.Builder
 	for _, l := range logins {
-		where := fmt.Sprintf("ALTER ROLE %s IN DATABASE %s", pg.Ident(l.User(database)), pg.Ident(database))
+		where := fmt.Sprintf("ALTER ROLE %s IN DATABASE %s", pg.Ident(l.UserAt(database, turn)), pg.Ident(database))
 		for _, s := range []struct {
 			name  string
 			value int64
@@ -165,6 +168,9 @@ func DropDatabaseAndRoles(ctx context.Context, conn *pgx.Conn, database string) 
 	}
 	if err := dropDatabase(ctx, conn, database); err != nil {
 		return err
+	}
+	if err := dropMovers(ctx, conn, database); err != nil {
+		return fmt.Errorf("drop roles of %s: %w", database, err)
 	}
 	names, err := roleNames(ctx, conn, database)
 	if err != nil || len(names) == 0 {

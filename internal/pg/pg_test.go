@@ -82,6 +82,20 @@ func FuzzLiteral(f *testing.F) {
 	})
 }
 
+func TestVerifies(t *testing.T) {
+	for _, of := range []func(string) (string, error){pg.ScramVerifier, pg.QuickVerifier} {
+		verifier, err := of("a password")
+		require.NoError(t, err)
+		require.True(t, pg.Verifies(verifier, "a password"))
+		for _, password := range []string{"", "a passwor", "A password"} {
+			require.False(t, pg.Verifies(verifier, password), password)
+		}
+		for _, broken := range []string{"", "md5aa", verifier[:len(verifier)-2], strings.Replace(verifier, "$", "$0", 1), "SCRAM-SHA-256$x:y$z", "SCRAM-SHA-256$-1:AA==$z"} {
+			require.False(t, pg.Verifies(broken, "a password"), broken)
+		}
+	}
+}
+
 // A role made with our verifier lets its password in, and nothing else.
 func TestScramVerifier(t *testing.T) {
 	c := connect(t)

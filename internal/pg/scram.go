@@ -5,9 +5,12 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
 const (
@@ -66,4 +69,25 @@ func mac(key []byte, text string) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(text))
 	return h.Sum(nil)
+}
+
+// Verifies tells whether a stored verifier is this password's. What is no
+// verifier of that kind is nobody's.
+func Verifies(verifier, password string) bool {
+	rest, ok := strings.CutPrefix(verifier, "SCRAM-SHA-256$")
+	if !ok || password == "" {
+		return false
+	}
+	params, _, _ := strings.Cut(rest, "$")
+	times, text, _ := strings.Cut(params, ":")
+	iterations, err := strconv.Atoi(times)
+	if err != nil || iterations < 1 {
+		return false
+	}
+	salt, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return false
+	}
+	want, err := scramVerifier(password, salt, iterations)
+	return err == nil && subtle.ConstantTimeCompare([]byte(want), []byte(verifier)) == 1
 }

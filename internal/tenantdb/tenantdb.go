@@ -80,15 +80,42 @@ func (l Login) Become(database string) []string {
 	}
 }
 
-// firstTurn ends the names of the logins that a database is made with. There
-// can be two of each, by turns in use, so that passwords change without a gap.
-const firstTurn = "a"
+// Turn ends the names of a database's logins. There can be two of each, by turns
+// in use, so that passwords change without a gap: while one turn serves, the
+// other is made ready, and closed again once nobody uses it.
+type Turn string
+
+// The turns.
+const (
+	FirstTurn  Turn = "a" // what a database is made with
+	SecondTurn Turn = "b"
+)
+
+// Other is the turn that comes after t.
+func (t Turn) Other() Turn {
+	if t == FirstTurn {
+		return SecondTurn
+	}
+	return FirstTurn
+}
+
+// UserAt is the name of the login at a turn.
+func (l Login) UserAt(database string, turn Turn) string { return database + kinds[l] + string(turn) }
 
 // User is the name of the login that a database is made with.
-func (l Login) User(database string) string { return database + kinds[l] + firstTurn }
+func (l Login) User(database string) string { return l.UserAt(database, FirstTurn) }
 
 // ErrDocument: a database's secret is not what it should be.
 var ErrDocument = errors.New("the secret is no login to this database")
+
+// TurnOf tells which turn a database's secret is for. Errors: [ErrDocument].
+func TurnOf(document secret.Login, database string) (Turn, error) {
+	turn, ok := strings.CutPrefix(document.User, database+kinds[REST])
+	if t := Turn(turn); ok && (t == FirstTurn || t == SecondTurn) {
+		return t, nil
+	}
+	return "", fmt.Errorf("%w: %s", ErrDocument, database)
+}
 
 // From returns the login as it follows from the database's secret, which is
 // the login REST itself. The others' passwords are derived from its password
@@ -98,11 +125,11 @@ func (l Login) From(document secret.Login, database string) (secret.Login, error
 	if l == REST {
 		return document, nil
 	}
-	turn, ok := strings.CutPrefix(document.User, database+kinds[REST])
-	if !ok || turn != "a" && turn != "b" {
-		return secret.Login{}, fmt.Errorf("%w: %s", ErrDocument, database)
+	turn, err := TurnOf(document, database)
+	if err != nil {
+		return secret.Login{}, err
 	}
-	user := database + kinds[l] + turn
+	user := l.UserAt(database, turn)
 	key, err := hkdf.Key(sha256.New, []byte(document.Password), nil, "freehold login "+user, 24)
 	if err != nil {
 		return secret.Login{}, fmt.Errorf("password of %s: %w", user, err)

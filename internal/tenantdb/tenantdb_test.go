@@ -42,6 +42,12 @@ func TestLoginsFollowFromOneSecret(t *testing.T) {
 	b, err := tenantdb.SQLRead.From(next, x)
 	require.NoError(t, err)
 	require.Equal(t, x+"_sql_ro_b", b.User)
+	turn, err := tenantdb.TurnOf(next, x)
+	require.NoError(t, err)
+	require.Equal(t, tenantdb.SecondTurn, turn)
+	require.Equal(t, tenantdb.FirstTurn, turn.Other())
+	require.Equal(t, tenantdb.SecondTurn, turn.Other().Other())
+	require.Equal(t, b.User, tenantdb.SQLRead.UserAt(x, turn))
 
 	for _, user := range []string{"", x, x + "_auth_", x + "_auth_c", x + "_own_a", "t_fedcba9876543210_auth_a"} {
 		_, err := tenantdb.Owner.From(secret.Login{User: user, Password: "p"}, x)
