@@ -32,6 +32,8 @@ type Copy struct {
 	Tenant        shardmap.TenantID
 	State         CopyState
 	Origin        string
+	SealedAs      string // the ID in the file's header: that of the export
+	File          string // its name in the directory of copies; empty until it is whole
 	WhyGone       string
 	Bytes         int64  // of the sealed file
 	SHA256        string // of the sealed file, in hex
@@ -45,12 +47,12 @@ type Copy struct {
 	GoneAt        *time.Time
 }
 
-const copyColumns = `c.id::text, c.tenant, c.state, c.origin, c.why_gone, c.bytes, c.sha256, c.lsn, c.schema_version,
+const copyColumns = `c.id::text, c.tenant, c.state, c.origin, c.sealed_as::text, c.file, c.why_gone, c.bytes, c.sha256, c.lsn, c.schema_version,
 	c.taken_at, c.handed_out, c.created_by, c.created_at, c.expires_at, c.gone_at`
 
 func scanCopy(row pgx.CollectableRow) (Copy, error) {
 	var c Copy
-	err := row.Scan(&c.ID, &c.Tenant, &c.State, &c.Origin, &c.WhyGone, &c.Bytes, &c.SHA256, &c.LSN, &c.SchemaVersion,
+	err := row.Scan(&c.ID, &c.Tenant, &c.State, &c.Origin, &c.SealedAs, &c.File, &c.WhyGone, &c.Bytes, &c.SHA256, &c.LSN, &c.SchemaVersion,
 		&c.TakenAt, &c.HandedOut, &c.CreatedBy, &c.CreatedAt, &c.ExpiresAt, &c.GoneAt)
 	return c, err
 }
@@ -62,10 +64,10 @@ func (s *Store) BeginCopy(ctx context.Context, tx pgx.Tx, c Copy, keep time.Dura
 	if err := s.NotErased(ctx, tx, c.Tenant); err != nil {
 		return err
 	}
-	tag, err := tx.Exec(ctx, `insert into copies as c (id, tenant, state, origin, created_by, expires_at)
-		values ($1, $2, 'making', $3, $4, clock_timestamp() + make_interval(secs => $5))
+	tag, err := tx.Exec(ctx, `insert into copies as c (id, tenant, state, origin, sealed_as, created_by, expires_at)
+		values ($1, $2, 'making', $3, $4, $5, clock_timestamp() + make_interval(secs => $6))
 		on conflict (id) do update set state = c.state where c.state = 'making' and c.tenant = $2`,
-		c.ID, c.Tenant, c.Origin, c.CreatedBy, keep.Seconds())
+		c.ID, c.Tenant, c.Origin, c.SealedAs, c.CreatedBy, keep.Seconds())
 	if err == nil && tag.RowsAffected() == 0 {
 		err = ErrExists
 	}
@@ -80,8 +82,14 @@ func (s *Store) HoldCopy(ctx context.Context, tx pgx.Tx, c Copy) (Copy, error) {
 	if err := s.NotErased(ctx, tx, c.Tenant); err != nil {
 		return c, err
 	}
-	return s.changeCopy(ctx, tx, c.ID, `state = 'held', bytes = $2, sha256 = $3, lsn = $4, schema_version = $5, taken_at = $6`, `c.state <> 'gone'`,
-		c.Bytes, c.SHA256, c.LSN, c.SchemaVersion, c.TakenAt)
+	return s.changeCopy(ctx, tx, c.ID, `state = 'held', file = $2, bytes = $3, sha256 = $4, lsn = $5, schema_version = $6, taken_at = $7`, `c.state <> 'gone'`,
+		c.File, c.Bytes, c.SHA256, c.LSN, c.SchemaVersion, c.TakenAt)
+}
+
+// Rewrapped records that a held copy's file has another header, and so another hash. Errors: ErrNotFound, ErrConflict (not held).
+func (s *Store) Rewrapped(ctx context.Context, tx pgx.Tx, id, sha256 string) error {
+	_, err := s.changeCopy(ctx, tx, id, `sha256 = $2`, `c.state = 'held'`, sha256)
+	return err
 }
 
 // DropCopy records that a copy's file is gone from here, and why; one that is gone is left as it is. Errors: ErrNotFound.

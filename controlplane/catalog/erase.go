@@ -63,7 +63,7 @@ func (s *Store) Entomb(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, ope
 	}
 	// The mark has triggers take away access, needs, usage and links.
 	for _, sql := range []string{
-		`update tenants set purged_at = coalesce(purged_at, clock_timestamp()), display_name = '' where id = $1`,
+		`update tenants set purged_at = coalesce(purged_at, clock_timestamp()), display_name = '', labels = '{}' where id = $1`,
 		`delete from soaks where tenant = $1`,
 		`delete from tenant_keys where tenant = $1`,
 		`delete from rebalance_moves where tenant = $1 and run in (select id from operations where finished_at is not null)`,

@@ -21,7 +21,7 @@ func TestErasedStaysErased(t *testing.T) {
 	catalogtest.AddShard(t, store, "s1")
 	before := catalogtest.AddTenant(t, store, "acme", "s1", 1)
 	id := uuid.Must(uuid.NewV7()).String()
-	held := catalog.Copy{ID: id, Tenant: "acme", Origin: catalog.CopyExported, CreatedBy: "ann"}
+	held := catalog.Copy{ID: id, SealedAs: id, Tenant: "acme", Origin: catalog.CopyExported, CreatedBy: "ann"}
 	catalogtest.Tx(t, store, func(ctx context.Context, tx pgx.Tx) error {
 		if err := store.BeginCopy(ctx, tx, held, time.Hour); err != nil {
 			return err
@@ -48,7 +48,7 @@ func TestErasedStaysErased(t *testing.T) {
 	require.ErrorContains(t, err, "was erased")
 	for _, origin := range []string{catalog.CopyExported, catalog.CopyUploaded} {
 		err = store.Tx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
-			return store.BeginCopy(ctx, tx, catalog.Copy{ID: uuid.Must(uuid.NewV7()).String(), Tenant: "acme", Origin: origin, CreatedBy: "ann"}, time.Hour)
+			return store.BeginCopy(ctx, tx, catalog.Copy{ID: uuid.Must(uuid.NewV7()).String(), SealedAs: id, Tenant: "acme", Origin: origin, CreatedBy: "ann"}, time.Hour)
 		})
 		require.ErrorIs(t, err, catalog.ErrErased)
 	}

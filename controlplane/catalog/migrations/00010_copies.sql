@@ -7,7 +7,9 @@ create table copies (
     tenant         text not null references tenants,
     state          text not null check (state in ('making', 'held', 'gone')),
     origin         text not null check (origin in ('export', 'upload')),
-    why_gone       text not null default '', -- 'expired', 'deleted', 'erased', 'abandoned'
+    sealed_as      uuid not null, -- the copy's ID in its header: its own, or that of the export that was sent back
+    file           text not null default '', -- its name in the directory of copies
+    why_gone       text not null default '', -- 'expired', 'deleted', 'erased', 'abandoned', 'refused'
     bytes          bigint not null default 0 check (bytes >= 0),
     sha256         text not null default '',
     lsn            text not null default '', -- of the shard's log, at or after the copy's moment
