@@ -50,6 +50,7 @@ var shardColumns = []column[api.Shard]{
 var shardDetails = append(append([]column[api.Shard]{}, shardColumns...),
 	column[api.Shard]{"labels", func(s api.Shard) any { return labelText(s.Labels) }},
 	column[api.Shard]{"routes file", func(s api.Shard) any { return s.RoutesFile }},
+	column[api.Shard]{"postgres TLS dir", func(s api.Shard) any { return s.PostgresTLSDir }},
 	column[api.Shard]{"version", func(s api.Shard) any { return s.Version }},
 	column[api.Shard]{"added", func(s api.Shard) any { return s.CreatedAt }},
 )
@@ -166,6 +167,7 @@ admin is a superuser of the server, bouncer_admin may use PgBouncer's console.`,
 	f.StringVar(&in.Class, "class", "", "class of machine")
 	f.StringArrayVar(&labels, "label", nil, "KEY=VALUE; may be given more than once")
 	f.StringVar(&in.RoutesFile, "routes-file", "", "PgBouncer's included list of entries, writable by the control plane; without it, clients connected there must reconnect after a move")
+	f.StringVar(&in.PostgresTLSDir, "postgres-tls-dir", "", "directory on the machine of Postgres with ca.crt, tls.crt and tls.key, by which it connects to other shards'")
 	f.IntVar(&in.MaxDatabases, "max-databases", 0, "most databases to place here; 0: no bound")
 	ch.flags(cmd)
 	for _, name := range []string{"postgres", "pgbouncer", "logins"} {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/internal/config"
+	"github.com/freehold-db/freehold/internal/pg"
 )
 
 // Config is everything a replica needs to know. It is read from a YAML file
@@ -22,7 +23,10 @@ type Config struct {
 	// CatalogDSN is the catalog database (migrated at start), AuditDSN the audit database of its own.
 	CatalogDSN string `yaml:"catalog_dsn" env:"FREEHOLD_CATALOG_DSN"`
 	AuditDSN   string `yaml:"audit_dsn" env:"FREEHOLD_AUDIT_DSN"`
-	NATSURL    string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
+	// DatabaseTLS secures every link to a shard's Postgres and PgBouncer, and those between
+	// shards. When it is on, CatalogDSN and AuditDSN must verify their servers, too.
+	DatabaseTLS pg.TLS `yaml:"database_tls"`
+	NATSURL     string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
 	// NATSReplicas of the KV buckets: 1 in development, 3 in a cluster.
 	NATSReplicas int `yaml:"nats_replicas" env:"FREEHOLD_NATS_REPLICAS"`
 	// SecretsDir is the embedded encrypted secret store.

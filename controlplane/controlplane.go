@@ -31,6 +31,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/rebalance"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/usage"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/telemetry"
@@ -109,7 +110,11 @@ func (s *Server) assemble(ctx context.Context) error {
 	registry.MustRegister(&figures{store: s.store, log: s.log}, usage.NewCollector(s.store))
 	engine := operation.New(s.store, operation.Options{Worker: s.cfg.Name, LeaseFor: s.cfg.LeaseFor, Workers: s.cfg.Workers,
 		Registry: registry, Logger: s.log})
-	fleet := shard.New(s.store, secrets)
+	channel, err := s.cfg.DatabaseTLS.Open(s.log)
+	if err != nil {
+		return err
+	}
+	fleet := shard.New(s.store, secrets, channel)
 	publisher := publish.New(s.store, s.nats, publish.Options{Replicas: s.cfg.NATSReplicas, Logger: s.log})
 	tenants := provision.New(s.store, engine, fleet, secrets, provision.Options{
 		MigrationsDir: s.cfg.MigrationsDir, WarmPool: s.cfg.WarmPool, DeleteGrace: s.cfg.DeleteGrace, Logger: s.log,
@@ -154,8 +159,18 @@ func (s *Server) assemble(ctx context.Context) error {
 	return nil
 }
 
+// warnExposed tells of databases of our own that a network could listen to.
+func (s *Server) warnExposed() {
+	for name, dsn := range map[string]string{"catalog_dsn": s.cfg.CatalogDSN, "audit_dsn": s.cfg.AuditDSN} {
+		if how, err := pg.Exposed(dsn); err == nil && how != "" {
+			s.log.Warn("the link to a database is not secured", "setting", name, "how", how)
+		}
+	}
+}
+
 // open connects to the catalog, the audit database and NATS.
 func (s *Server) open(ctx context.Context) (err error) {
+	s.warnExposed()
 	if err := catalog.Migrate(ctx, s.cfg.CatalogDSN); err != nil {
 		return err
 	}

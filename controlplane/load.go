@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/internal/config"
+	"github.com/freehold-db/freehold/internal/pg"
 )
 
 // what names the configuration in errors.
@@ -27,6 +28,14 @@ func (c *Config) Validate() error {
 	check(err == nil, "listen: %q: want host:port", c.Listen)
 	check(isDSN(c.CatalogDSN), "catalog_dsn: want the connection string of the catalog database")
 	check(isDSN(c.AuditDSN), "audit_dsn: want the connection string of the audit database")
+	err = c.DatabaseTLS.Validate()
+	check(err == nil, "database_tls: %w", err)
+	if c.DatabaseTLS.On() {
+		for name, dsn := range map[string]string{"catalog_dsn": c.CatalogDSN, "audit_dsn": c.AuditDSN} {
+			exposed, err := pg.Exposed(dsn)
+			check(err != nil || exposed == "", "%s: %s (database_tls is on)", name, exposed)
+		}
+	}
 	check(isNATS(c.NATSURL), "nats_url: want nats://host:port of the NATS server")
 	check(c.SecretsDir != "", "secrets_dir: where are the logins kept?")
 	check(c.TokensFile != "", "tokens_file: who may use the admin API?")

@@ -13,6 +13,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/dataplane/sqlhttp"
 	"github.com/freehold-db/freehold/internal/config"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -53,6 +54,9 @@ type Config struct {
 	ControlTokenFile string `yaml:"control_token_file" env:"FREEHOLD_CONTROL_TOKEN_FILE"`
 	// SecretsDir is the embedded encrypted secret store with the tenants' logins.
 	SecretsDir string `yaml:"secrets_dir" env:"FREEHOLD_SECRETS_DIR"`
+
+	// DatabaseTLS secures the connections to PgBouncers.
+	DatabaseTLS pg.TLS `yaml:"database_tls"`
 
 	// Issuer and Audience are what a token's iss and aud must be; JWKSURL is where the issuer's keys are.
 	Issuer   string `yaml:"issuer" env:"FREEHOLD_ISSUER"`

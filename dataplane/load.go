@@ -39,6 +39,8 @@ func (c *Config) Validate() error {
 	err = gateway.CheckProxies(c.TrustedProxies)
 	check(err == nil, "trusted_proxies: %w", err)
 	check(c.SecretsDir != "", "secrets_dir: where are the tenants' logins?")
+	err = c.DatabaseTLS.Validate()
+	check(err == nil, "database_tls: %w", err)
 	c.checkIssuers(&faults)
 	check(c.NATSURL != "", "nats_url: where are the placements published?")
 	for base := range strings.SplitSeq(c.ControlURL, ",") {

@@ -143,7 +143,11 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 	if s.verify, err = s.verifier(); err != nil {
 		return err
 	}
-	s.router = router.New(s.source.places, secrets, s.cfg.Router)
+	channel, err := s.cfg.DatabaseTLS.Open(s.log)
+	if err != nil {
+		return err
+	}
+	s.router = router.New(s.source.places, secrets, s.cfg.Router, router.WithChannel(channel))
 	registry := telemetry.NewRegistry()
 	registry.MustRegister(stats{s.router, s.source.places},
 		condition("feed_connected", "Whether NATS can be heard now; known tenants are served without.", s.source.Connected),

@@ -132,7 +132,7 @@ type Router struct {
 	dial   DialFunc
 	// channel secures the connections; nil: nothing does.
 	channel *pg.Channel
-	stats  counters
+	stats   counters
 
 	mu      sync.Mutex // everything below, and all of tenant, pool, server and hold
 	tenants map[shardmap.TenantID]*tenant

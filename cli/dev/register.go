@@ -22,8 +22,8 @@ func (f *Fleet) register(ctx context.Context, u *shardUnit) error {
 		ID: string(u.id), Region: "local", Class: "dev",
 		Postgres:   endpoint(u.postgres.server.Host(), u.postgres.server.Port()),
 		Bouncer:    endpoint(u.bouncer.server.Host(), u.bouncer.server.Port()),
-		RoutesFile: u.bouncer.server.RoutesFile(),
-		Admin:      login(u.admin), BouncerAdmin: login(u.console),
+		RoutesFile: u.bouncer.server.RoutesFile(), PostgresTLSDir: u.postgres.server.TLSDir(),
+		Admin: login(u.admin), BouncerAdmin: login(u.console),
 	}
 	if f.opts.Shard != nil {
 		if err := f.opts.Shard(&shard); err != nil {

@@ -100,7 +100,7 @@ func (a *API) addShard(ctx context.Context, c *call) (answer, error) {
 			ID: id, Region: in.Region, Class: in.Class, Labels: in.Labels,
 			PostgresHost: in.Postgres.Host, PostgresPort: in.Postgres.Port,
 			BouncerHost: in.Bouncer.Host, BouncerPort: in.Bouncer.Port,
-			RoutesFile: in.RoutesFile, MaxDatabases: in.MaxDatabases,
+			RoutesFile: in.RoutesFile, PostgresTLSDir: in.PostgresTLSDir, MaxDatabases: in.MaxDatabases,
 		},
 		Admin:   secret.Login{User: in.Admin.User, Password: in.Admin.Password},
 		Console: secret.Login{User: in.BouncerAdmin.User, Password: in.BouncerAdmin.Password},
@@ -146,8 +146,10 @@ func checkShard(in api.AddShard) error {
 	if in.MaxDatabases < 0 {
 		p.At("/max_databases", "is negative")
 	}
-	if in.RoutesFile != "" && (!filepath.IsAbs(in.RoutesFile) || !printable(in.RoutesFile)) {
-		p.At("/routes_file", "is not an absolute path")
+	for pointer, path := range map[string]string{"/routes_file": in.RoutesFile, "/postgres_tls_dir": in.PostgresTLSDir} {
+		if path != "" && (!filepath.IsAbs(path) || !printable(path)) {
+			p.At(pointer, "is not an absolute path")
+		}
 	}
 	if len(p.Errors) == 0 {
 		return nil
@@ -204,7 +206,7 @@ func shardDoc(s catalog.ShardUsage) api.Shard {
 		ID: s.ID, State: string(s.State), Region: s.Region, Class: s.Class, Labels: labels,
 		Postgres:   api.Endpoint{Host: s.PostgresHost, Port: s.PostgresPort},
 		Bouncer:    api.Endpoint{Host: s.BouncerHost, Port: s.BouncerPort},
-		RoutesFile: s.RoutesFile, MaxDatabases: s.MaxDatabases,
+		RoutesFile: s.RoutesFile, PostgresTLSDir: s.PostgresTLSDir, MaxDatabases: s.MaxDatabases,
 		Tenants: s.Tenants, Ready: s.Ready, Databases: s.Databases,
 		Version: s.Version, CreatedAt: s.CreatedAt.UTC(),
 	}

@@ -77,6 +77,9 @@ type Shard struct {
 	// writable by the control plane; empty if there is none (then clients
 	// still connected to the old PgBouncer must reconnect after a move).
 	RoutesFile string
+	// PostgresTLSDir is a directory on Postgres's machine with the files by which
+	// it verifies other shards' (pg.ServerCAFile and its like); empty if there is none.
+	PostgresTLSDir string
 	// MaxDatabases bounds what provisioning places here; 0: no bound.
 	MaxDatabases int
 	Version      int64

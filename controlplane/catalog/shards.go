@@ -19,11 +19,11 @@ type ShardUsage struct {
 }
 
 const shardColumns = `s.id, s.state, s.region, s.class, s.labels, s.postgres_host, s.postgres_port,
-	s.bouncer_host, s.bouncer_port, s.routes_file, s.max_databases, s.version, s.created_at`
+	s.bouncer_host, s.bouncer_port, s.routes_file, s.postgres_tls_dir, s.max_databases, s.version, s.created_at`
 
 func (s *Shard) fields() []any {
 	return []any{&s.ID, &s.State, &s.Region, &s.Class, &s.Labels, &s.PostgresHost, &s.PostgresPort,
-		&s.BouncerHost, &s.BouncerPort, &s.RoutesFile, &s.MaxDatabases, &s.Version, &s.CreatedAt}
+		&s.BouncerHost, &s.BouncerPort, &s.RoutesFile, &s.PostgresTLSDir, &s.MaxDatabases, &s.Version, &s.CreatedAt}
 }
 
 func scanShard(row pgx.CollectableRow) (Shard, error) {
@@ -44,10 +44,10 @@ func (s *Store) AddShard(ctx context.Context, tx pgx.Tx, shard Shard) (Shard, er
 		shard.State = ShardActive
 	}
 	added, err := one(ctx, tx, scanShard, `insert into shards as s (id, state, region, class, labels, postgres_host, postgres_port,
-			bouncer_host, bouncer_port, routes_file, max_databases)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing returning `+shardColumns,
+			bouncer_host, bouncer_port, routes_file, postgres_tls_dir, max_databases)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing returning `+shardColumns,
 		shard.ID, shard.State, shard.Region, shard.Class, labels(shard), shard.PostgresHost, shard.PostgresPort,
-		shard.BouncerHost, shard.BouncerPort, shard.RoutesFile, shard.MaxDatabases)
+		shard.BouncerHost, shard.BouncerPort, shard.RoutesFile, shard.PostgresTLSDir, shard.MaxDatabases)
 	if errors.Is(err, ErrNotFound) {
 		err = ErrExists
 	}
@@ -68,10 +68,10 @@ func labels(s Shard) map[string]string {
 // addresses after a restart or a failover, labels, bounds), and publishes it. Errors: ErrNotFound.
 func (s *Store) UpdateShard(ctx context.Context, tx pgx.Tx, shard Shard) (Shard, error) {
 	updated, err := one(ctx, tx, scanShard, `update shards s set region = $2, class = $3, labels = $4, postgres_host = $5,
-			postgres_port = $6, bouncer_host = $7, bouncer_port = $8, routes_file = $9, max_databases = $10
+			postgres_port = $6, bouncer_host = $7, bouncer_port = $8, routes_file = $9, postgres_tls_dir = $10, max_databases = $11
 		where id = $1 returning `+shardColumns,
 		shard.ID, shard.Region, shard.Class, labels(shard), shard.PostgresHost, shard.PostgresPort,
-		shard.BouncerHost, shard.BouncerPort, shard.RoutesFile, shard.MaxDatabases)
+		shard.BouncerHost, shard.BouncerPort, shard.RoutesFile, shard.PostgresTLSDir, shard.MaxDatabases)
 	if err != nil {
 		return updated, fmt.Errorf("shard %s: %w", shard.ID, err)
 	}

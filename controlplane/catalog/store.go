@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freehold-db/freehold/internal/pg"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 
 // Open connects to a migrated catalog. It fails if the catalog can't be reached now.
 func Open(ctx context.Context, dsn string) (*Store, error) {
-	cfg, err := pgxpool.ParseConfig(dsn)
+	cfg, err := pg.PoolConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("catalog: %w", err) // pgx leaves the password out of it
 	}
@@ -109,7 +111,11 @@ func (s *Store) Listen(ctx context.Context, channel string, wake func(payload st
 }
 
 func (s *Store) listenOnce(ctx context.Context, channel string, wake func(string)) (connected bool) {
-	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	cfg := s.pool.Config()
+	if err := cfg.BeforeConnect(ctx, cfg.ConnConfig); err != nil {
+		return false
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
 		return false
 	}

@@ -65,7 +65,7 @@ func newReplica(store *catalog.Store, secrets secret.Store) (r replica, err erro
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	r.engine = operation.New(store, operation.Options{Logger: log, LeaseFor: 2 * time.Second})
-	r.fleet = shard.New(store, secrets)
+	r.fleet = shard.New(store, secrets, nil)
 	r.tenants = provision.New(store, r.engine, r.fleet, secrets, provision.Options{MigrationsDir: sample, Logger: log, DeleteGrace: time.Hour,
 		Limits: shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 60 * time.Second}})
 	r.access = access.New(store, r.engine, r.fleet, log)

@@ -43,7 +43,7 @@ func work(env string) error {
 	if err != nil {
 		return err
 	}
-	engine, _ := newReplica(&testing.T{}, store, shard.New(store, secrets))
+	engine, _ := newReplica(&testing.T{}, store, shard.New(store, secrets, nil))
 	return engine.Run(context.Background())
 }
 

@@ -68,7 +68,7 @@ func newWorld(t testing.TB, shards ...shardmap.ShardID) *world {
 	var err error
 	w.secrets, err = secret.OpenDir(w.keys)
 	require.NoError(t, err)
-	w.fleet = shard.New(store, w.secrets)
+	w.fleet = shard.New(store, w.secrets, nil)
 	for _, id := range shards {
 		server := shardtest.Server(t, id)
 		_, err = w.secrets.Put(t.Context(), secret.ShardAdmin(string(id)), server.Admin, 0)

@@ -200,7 +200,7 @@ func (s *Service) followBackOnce(ctx context.Context, r *run) error {
 	if err := s.hit("move/soak/advanced"); err != nil {
 		return err
 	}
-	conninfo, err := s.fleet.AdminConninfo(ctx, r.Data.To, r.Data.database())
+	conninfo, err := s.fleet.AdminConninfo(ctx, r.Data.From.Shard, r.Data.To, r.Data.database())
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (s *Service) subscribe(ctx context.Context, r *run) error {
 }
 
 func (s *Service) subscribeOnce(ctx context.Context, r *run) error {
-	conninfo, err := s.fleet.AdminConninfo(ctx, r.Data.From.Shard, r.Data.database())
+	conninfo, err := s.fleet.AdminConninfo(ctx, r.Data.To, r.Data.From.Shard, r.Data.database())
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
-	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -39,7 +38,7 @@ func (s *Service) AddShard(ctx context.Context, spec ShardSpec, actor catalog.Ac
 	if spec.Shard.PostgresPort == 0 || spec.Shard.BouncerPort == 0 || spec.Shard.MaxDatabases < 0 {
 		return catalog.Shard{}, fmt.Errorf("%w: ports must not be 0 and max_databases not negative", ErrInvalid)
 	}
-	is, err := shard.Check(ctx, spec.Shard, spec.Admin, spec.Console)
+	is, err := s.fleet.Check(ctx, spec.Shard, spec.Admin, spec.Console)
 	if err != nil {
 		return catalog.Shard{}, err
 	}
@@ -61,7 +60,7 @@ func (s *Service) AddShard(ctx context.Context, spec ShardSpec, actor catalog.Ac
 		return catalog.Shard{}, err
 	}
 	// The catalog has no row of it before it is ready to take tenants.
-	fleet := shard.New(candidate(spec.Shard), s.secrets)
+	fleet := s.fleet.Among(candidate(spec.Shard))
 	if err := fleet.PrepareShard(ctx, id); err != nil {
 		return catalog.Shard{}, err
 	}

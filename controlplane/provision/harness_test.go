@@ -59,7 +59,7 @@ func (w *world) replica(opt provision.Options) {
 	opt.Limits = shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 30 * time.Second}
 	opt.Logger = slog.New(slog.DiscardHandler)
 	w.engine = operation.New(w.store, operation.Options{Worker: w.t.Name(), LeaseFor: 2 * time.Second, Logger: opt.Logger})
-	w.fleet = shard.New(w.store, w.secrets)
+	w.fleet = shard.New(w.store, w.secrets, nil)
 	w.Service = provision.New(w.store, w.engine, w.fleet, w.secrets, opt)
 }
 

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -17,11 +20,11 @@ import (
 // with logical replication and room for it. It changes nothing. It returns
 // which shard the server is already (empty: none).
 // Errors: [ErrUnfit], all findings in one text.
-func Check(ctx context.Context, s catalog.Shard, admin, console secret.Login) (is shardmap.ShardID, err error) {
+func (f *Fleet) Check(ctx context.Context, s catalog.Shard, admin, console secret.Login) (is shardmap.ShardID, err error) {
 	if !validHost(s.PostgresHost) || !validHost(s.BouncerHost) {
 		return "", fmt.Errorf("%w: a host name, an address or a socket directory is needed for both Postgres and PgBouncer", ErrUnfit)
 	}
-	cfg, err := adminConfig(s, admin, maintenance)
+	cfg, err := f.adminConfig(s, admin, maintenance)
 	if err != nil {
 		return "", err
 	}
@@ -34,7 +37,7 @@ func Check(ctx context.Context, s catalog.Shard, admin, console secret.Login) (i
 	if err != nil {
 		return "", err
 	}
-	c, err := openConsole(ctx, s, console)
+	c, err := f.openConsole(ctx, s, console)
 	if err != nil {
 		findings = append(findings, fmt.Errorf("the console of pgbouncer can't be reached as %s: %w", console.User, err))
 	} else {
@@ -43,6 +46,7 @@ func Check(ctx context.Context, s catalog.Shard, admin, console secret.Login) (i
 			findings = append(findings, err)
 		}
 	}
+	findings = append(findings, f.lacksTLS(ctx, conn, s)...)
 	if s.RoutesFile != "" {
 		if entries, err := readRoutes(s.RoutesFile); err != nil {
 			findings = append(findings, fmt.Errorf("routes file: %w", err))
@@ -88,4 +92,27 @@ func examine(ctx context.Context, conn *pgx.Conn) (findings []error, err error) 
 	want(workers >= 2, "max_logical_replication_workers is %d, 2 are needed", workers)
 	want(!recovering, "the server is a standby")
 	return findings, nil
+}
+
+// lacksTLS tells what the server needs to connect to other shards' by itself.
+func (f *Fleet) lacksTLS(ctx context.Context, conn *pgx.Conn, s catalog.Shard) []error {
+	if _, err := f.channel.Conninfo(s.PostgresTLSDir); err != nil {
+		return []error{fmt.Errorf("%w: say where they are (postgres_tls_dir)", err)}
+	}
+	if s.PostgresTLSDir == "" || !f.channel.On() {
+		return nil
+	}
+	file := path.Join(s.PostgresTLSDir, pg.ServerCAFile)
+	var there bool
+	err := conn.QueryRow(ctx, "SELECT (pg_catalog.pg_stat_file($1, true)).size IS NOT NULL", file).Scan(&there)
+	if pg.Code(err) == pgerrcode.InsufficientPrivilege {
+		return nil // no superuser, so it can't be looked at; a subscription will tell
+	}
+	if err != nil {
+		return []error{fmt.Errorf("%s at the server: %w", file, err)}
+	}
+	if !there {
+		return []error{fmt.Errorf("the server has no %s", file)}
+	}
+	return nil
 }

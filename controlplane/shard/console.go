@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -32,11 +31,11 @@ func (f *Fleet) Console(ctx context.Context, id shardmap.ShardID) (*Console, err
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: console login: %w", id, err)
 	}
-	return openConsole(ctx, s, login)
+	return f.openConsole(ctx, s, login)
 }
 
-func openConsole(ctx context.Context, s catalog.Shard, login secret.Login) (*Console, error) {
-	cfg, err := pg.Config(s.BouncerHost, s.BouncerPort, "pgbouncer", login)
+func (f *Fleet) openConsole(ctx context.Context, s catalog.Shard, login secret.Login) (*Console, error) {
+	cfg, err := f.channel.Config(s.BouncerHost, s.BouncerPort, "pgbouncer", login)
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: console: %w", s.ID, err)
 	}

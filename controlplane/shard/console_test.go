@@ -160,9 +160,9 @@ func TestRoutesAreChangedByManyAtOnce(t *testing.T) {
 	without := f.Rows["a"]
 	without.RoutesFile = ""
 	g := shardtest.Rows{"a": without}
-	_, err = shard.New(g, f.Secrets).Routes(ctx, "a")
+	_, err = f.Among(g).Routes(ctx, "a")
 	require.ErrorIs(t, err, shard.ErrNoRoutes)
-	require.NoError(t, shard.New(g, f.Secrets).DropRoute(ctx, "a", names[0]))
+	require.NoError(t, f.Among(g).DropRoute(ctx, "a", names[0]))
 }
 
 // A database that is opened again serves at once, though PgBouncer was refused

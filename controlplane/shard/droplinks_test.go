@@ -33,7 +33,7 @@ func TestLinkedDatabasesAreDropped(t *testing.T) {
 			exec(old, "CREATE TABLE public.linked (id int PRIMARY KEY)")
 			exec(home, "CREATE PUBLICATION "+link+" FOR TABLE public.linked")
 			exec(home, "SELECT pg_create_logical_replication_slot('"+link+"', 'pgoutput')")
-			conninfo, err := f.AdminConninfo(ctx, "a", db)
+			conninfo, err := f.AdminConninfo(ctx, "a", "a", db)
 			require.NoError(t, err)
 			secret, err := pg.Literal(conninfo)
 			require.NoError(t, err)

@@ -55,12 +55,17 @@ type Shards interface {
 type Fleet struct {
 	shards  Shards
 	secrets secret.Store
+	channel *pg.Channel
 }
 
-// New makes a Fleet of the catalog's shards and the secret store's logins.
-func New(shards Shards, secrets secret.Store) *Fleet {
-	return &Fleet{shards: shards, secrets: secrets}
+// New makes a Fleet of the catalog's shards and the secret store's logins. All
+// of its links are secured as channel says; nil: not at all.
+func New(shards Shards, secrets secret.Store, channel *pg.Channel) *Fleet {
+	return &Fleet{shards: shards, secrets: secrets, channel: channel}
 }
+
+// Among is the same Fleet of other shards.
+func (f *Fleet) Among(shards Shards) *Fleet { return New(shards, f.secrets, f.channel) }
 
 // Shard reads the shard's row. Errors: catalog.ErrNotFound.
 func (f *Fleet) Shard(ctx context.Context, id shardmap.ShardID) (catalog.Shard, error) {
@@ -88,11 +93,11 @@ func (f *Fleet) AdminConfig(ctx context.Context, id shardmap.ShardID, database s
 	if err != nil {
 		return nil, err
 	}
-	return adminConfig(s, login, database)
+	return f.adminConfig(s, login, database)
 }
 
-func adminConfig(s catalog.Shard, login secret.Login, database string) (*pgx.ConnConfig, error) {
-	cfg, err := pg.Config(s.PostgresHost, s.PostgresPort, database, login)
+func (f *Fleet) adminConfig(s catalog.Shard, login secret.Login, database string) (*pgx.ConnConfig, error) {
+	cfg, err := f.channel.Config(s.PostgresHost, s.PostgresPort, database, login)
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: %w", s.ID, err)
 	}
@@ -124,25 +129,35 @@ func (f *Fleet) AdminEnv(ctx context.Context, id shardmap.ShardID, database stri
 	if err != nil {
 		return nil, err
 	}
-	return []string{
-		"PGHOST=" + s.PostgresHost, "PGPORT=" + strconv.Itoa(int(s.PostgresPort)), "PGDATABASE=" + database,
-		"PGUSER=" + login.User, "PGPASSWORD=" + login.Password,
-		"PGAPPNAME=freehold-admin", "PGCONNECT_TIMEOUT=10", "PGSSLMODE=disable", "PGPASSFILE=/nonexistent", "PGSYSCONFDIR=/nonexistent",
-	}, nil
+	return append(f.channel.Env(),
+		"PGHOST="+s.PostgresHost, "PGPORT="+strconv.Itoa(int(s.PostgresPort)), "PGDATABASE="+database,
+		"PGUSER="+login.User, "PGPASSWORD="+login.Password,
+		"PGAPPNAME=freehold-admin", "PGCONNECT_TIMEOUT=10", "PGPASSFILE=/nonexistent", "PGSYSCONFDIR=/nonexistent",
+	), nil
 }
 
-// AdminConninfo is a libpq connection string for CREATE SUBSCRIPTION. It holds
-// the password: send it in a statement that is not logged (quote it with pg.Literal).
-func (f *Fleet) AdminConninfo(ctx context.Context, id shardmap.ShardID, database string) (string, error) {
-	s, login, err := f.admin(ctx, id)
+// AdminConninfo is a libpq connection string for CREATE SUBSCRIPTION at the
+// shard at, to a database of the shard of. It holds the password: send it in a
+// statement that is not logged (quote it with pg.Literal). Errors: [ErrUnfit]:
+// at was registered without what it needs to verify another server.
+func (f *Fleet) AdminConninfo(ctx context.Context, at, of shardmap.ShardID, database string) (string, error) {
+	subscriber, err := f.shards.GetShard(ctx, at)
 	if err != nil {
 		return "", err
 	}
+	s, login, err := f.admin(ctx, of)
+	if err != nil {
+		return "", err
+	}
+	security, err := f.channel.Conninfo(subscriber.PostgresTLSDir)
+	if err != nil {
+		return "", fmt.Errorf("shard %s: %w: %w", at, ErrUnfit, err)
+	}
 	var b strings.Builder
-	for _, kv := range [][2]string{
+	for _, kv := range append([][2]string{
 		{"host", s.PostgresHost}, {"port", strconv.Itoa(int(s.PostgresPort))}, {"dbname", database},
-		{"user", login.User}, {"password", login.Password}, {"connect_timeout", "10"}, {"sslmode", "disable"},
-	} {
+		{"user", login.User}, {"password", login.Password}, {"connect_timeout", "10"},
+	}, security...) {
 		fmt.Fprintf(&b, "%s='%s' ", kv[0], strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(kv[1]))
 	}
 	return strings.TrimSpace(b.String()), nil

@@ -132,6 +132,9 @@ type Shard struct {
 	Bouncer  Endpoint          `json:"bouncer"`
 	// RoutesFile is PgBouncer's list of explicit entries; empty if there is none.
 	RoutesFile string `json:"routes_file,omitempty"`
+	// PostgresTLSDir is a directory on Postgres's machine with ca.crt, and tls.crt and
+	// tls.key to show, by which it connects to other shards' Postgres.
+	PostgresTLSDir string `json:"postgres_tls_dir,omitempty"`
 	// MaxDatabases bounds what provisioning places here; 0: no bound.
 	MaxDatabases int `json:"max_databases"`
 	// Tenants counts the databases that a tenant lives in, Ready those of the
@@ -151,14 +154,15 @@ type Endpoint struct {
 
 // AddShard registers a server. Both logins are checked, then kept in the secret store; no answer ever shows them.
 type AddShard struct {
-	ID           string            `json:"id"`
-	Region       string            `json:"region,omitempty"`
-	Class        string            `json:"class,omitempty"`
-	Labels       map[string]string `json:"labels,omitempty"`
-	Postgres     Endpoint          `json:"postgres"`
-	Bouncer      Endpoint          `json:"bouncer"`
-	RoutesFile   string            `json:"routes_file,omitempty"`
-	MaxDatabases int               `json:"max_databases,omitempty"`
+	ID             string            `json:"id"`
+	Region         string            `json:"region,omitempty"`
+	Class          string            `json:"class,omitempty"`
+	Labels         map[string]string `json:"labels,omitempty"`
+	Postgres       Endpoint          `json:"postgres"`
+	Bouncer        Endpoint          `json:"bouncer"`
+	RoutesFile     string            `json:"routes_file,omitempty"`
+	PostgresTLSDir string            `json:"postgres_tls_dir,omitempty"`
+	MaxDatabases   int               `json:"max_databases,omitempty"`
 	// Admin is a superuser of the Postgres server, BouncerAdmin may use PgBouncer's console.
 	Admin        Login `json:"admin"`
 	BouncerAdmin Login `json:"bouncer_admin"`

@@ -71,7 +71,7 @@ func New(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
 	secrets, err := secret.OpenDir(t.TempDir())
 	require.NoError(t, err)
 	f := &Fleet{Secrets: secrets, Rows: Rows{}}
-	f.Fleet = shard.New(f.Rows, secrets)
+	f.Fleet = shard.New(f.Rows, secrets, nil)
 	for _, id := range ids {
 		server := Server(t, id)
 		f.Rows[id] = Row(id, server)
