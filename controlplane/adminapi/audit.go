@@ -48,6 +48,6 @@ func auditDoc(e audit.Entry) api.AuditEntry {
 	return api.AuditEntry{
 		Position: e.Position, Time: r.Time.UTC(), Actor: r.Actor.Name, Role: r.Actor.Role, Action: r.Action, Object: r.Object,
 		Tenant: r.Tenant, Reason: r.Actor.Reason, Outcome: r.Outcome, Details: document(r.Details),
-		RequestID: r.Actor.RequestID, TraceID: r.TraceID, Address: r.Actor.Address, Hash: hex.EncodeToString(e.Hash),
+		RequestID: r.Actor.RequestID, TraceID: r.TraceID, Address: r.Actor.Address, Hash: hex.EncodeToString(e.Hash[:]),
 	}
 }

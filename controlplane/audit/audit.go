@@ -1,47 +1,89 @@
 // Package audit keeps the log of who did what in a database of its own:
-// append-only, gap-free per source, each record chained to the one before by
-// SHA-256. Records are born in the catalog's transactions and carried here.
+// append-only, gap-free per source, held by a Merkle tree whose signed
+// checkpoints are kept at places that who rewrites the database does not reach
+// (package anchor). Records are born in the catalog's transactions and carried here.
 //
-// The chain shows that somebody rewrote a record in the middle; who can
-// rewrite the database and the whole chain is to be caught by a head hash kept elsewhere.
+// What the log can be held to, and how that is checked without this database
+// or this program, is package proof's.
 //
-// Import law: of this module, audit imports shardmap, internal packages and controlplane/catalog only.
+// Import law: of this module, audit imports shardmap, internal packages, controlplane/catalog and its own proof only.
 package audit
 
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
-	"github.com/freehold-db/freehold/internal/pg"
-	"github.com/freehold-db/freehold/shardmap"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrate brings the audit database's schema up to this binary's; safe for several replicas at once.
+// schemaVersion is that of the newest file of migrations.
+const schemaVersion = 2
+
+// WriterRole is what a login needs to be a member of to add records, and all that it needs.
+const WriterRole = "freehold_audit_writer"
+
+var (
+	// ErrDiverged: the source offers another record under a sequence that is in
+	// the log already (its database was set back, say). Nothing is overwritten.
+	ErrDiverged = errors.New("audit source and log disagree")
+	// ErrTampered: the log is not what was signed, or its tree not of its records. Nothing more is signed.
+	ErrTampered = errors.New("audit log was changed")
+	// ErrSchema: the audit database is of another version, and the login may not migrate it.
+	ErrSchema = errors.New("audit database needs a migration")
+)
+
+// Migrate brings the audit database's schema up to this binary's, and puts
+// records of before the tree into it; safe for several replicas at once.
 func Migrate(ctx context.Context, dsn string) error {
-	if err := catalog.MigrateTo(ctx, dsn, migrations); err != nil {
+	err := catalog.MigrateTo(ctx, dsn, migrations)
+	if err == nil {
+		err = fill(ctx, dsn)
+	}
+	if err != nil {
 		return fmt.Errorf("migrate audit database: %w", err)
 	}
 	return nil
 }
 
+// fill builds the tree over records that were there before it.
+func fill(ctx context.Context, dsn string) error {
+	l, err := Open(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return l.write(ctx, func(tx pgx.Tx) error {
+		size, err := treeSize(ctx, tx)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `select entry from audit_log where position > $1 order by position`, size)
+		if err != nil {
+			return err
+		}
+		texts, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil || len(texts) == 0 {
+			return err
+		}
+		return grow(ctx, tx, size, texts)
+	})
+}
+
 // Log is the audit database. All methods are safe for concurrent use.
 type Log struct{ pool *pgxpool.Pool }
 
-// Open connects to a migrated audit database.
+// Open connects to a migrated audit database. The login needs to be a member of [WriterRole].
 func Open(ctx context.Context, dsn string) (*Log, error) {
-	cfg, err := pg.PoolConfig(dsn)
+	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("audit database: %w", err) // pgx leaves the password out of it
 	}
@@ -60,95 +102,75 @@ func Open(ctx context.Context, dsn string) (*Log, error) {
 // Close ends all connections.
 func (l *Log) Close() { l.pool.Close() }
 
-// Entry is one record of the log.
-type Entry struct {
-	Position int64  // place in the chain, from 1, gap-free
-	Source   string // the catalog it came from
-	Sequence int64  // place in the source, from 1, gap-free
-	Record   catalog.AuditRecord
-	LoggedAt time.Time
-	PrevHash []byte
-	Hash     []byte
+// Powers says what the login that the log was opened with could do to it.
+type Powers struct {
+	// Owner: it may change the schema, and so take away what makes the log append-only.
+	Owner bool
+	// Version of the schema; 0: there is none.
+	Version int64
 }
 
-// Filter narrows a list; zero fields don't.
-type Filter struct {
-	Tenant        shardmap.TenantID
-	Actor, Action string
-	From, Until   time.Time // when it happened: From ≤ time < Until
+// Powers looks them up. Errors: catalog.ErrUnavailable.
+func (l *Log) Powers(ctx context.Context) (p Powers, err error) {
+	var there bool
+	err = l.pool.QueryRow(ctx, `select has_schema_privilege(current_user, 'public', 'create'), to_regclass('goose_db_version') is not null`).Scan(&p.Owner, &there)
+	if err == nil && there {
+		err = l.pool.QueryRow(ctx, `select coalesce(max(version_id), 0) from goose_db_version where is_applied`).Scan(&p.Version)
+	}
+	if err != nil {
+		return p, fmt.Errorf("audit database: %w", catalog.Classify(err))
+	}
+	return p, nil
 }
 
-// List lists newest first. next is the cursor of the following page, empty after the last.
-// Errors: catalog.ErrNotFound for a cursor that is none, catalog.ErrUnavailable.
-func (l *Log) List(ctx context.Context, f Filter, p catalog.Page) (entries []Entry, next string, err error) {
-	var after int64
-	if p.After != "" {
-		if after, err = strconv.ParseInt(p.After, 10, 64); err != nil {
-			return nil, "", fmt.Errorf("audit log: cursor %.64q: %w", p.After, catalog.ErrNotFound)
+// OpenAs opens the log for a replica of the control plane, whose login is
+// dsn's. owner, if it is not empty, is the login that owns the database, and
+// migrates it first; without it, dsn's own does if it may. Errors: [ErrSchema]
+// if nobody may migrate and somebody should, catalog.ErrUnavailable.
+func OpenAs(ctx context.Context, dsn, owner string) (*Log, Powers, error) {
+	if owner != "" {
+		if err := Migrate(ctx, owner); err != nil {
+			return nil, Powers{}, err
 		}
 	}
-	rows, err := l.pool.Query(ctx, `select `+columns+` from audit_log
-		where ($1 = 0 or position < $1) and ($2 = '' or tenant = $2) and ($3 = '' or actor = $3) and ($4 = '' or action = $4)
-			and ($5::timestamptz is null or happened >= $5) and ($6::timestamptz is null or happened < $6)
-		order by position desc limit $7`,
-		after, f.Tenant, f.Actor, f.Action, timeOrNull(f.From), timeOrNull(f.Until), p.Rows()+1)
+	l, err := Open(ctx, dsn)
 	if err != nil {
-		return nil, "", fmt.Errorf("audit log: %w", catalog.Classify(err))
+		return nil, Powers{}, err
 	}
-	entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Entry, error) {
-		r, err := scanRow(row)
-		if err != nil {
-			return Entry{}, err
+	p, err := l.Powers(ctx)
+	if err == nil && owner == "" && p.Owner {
+		if err = Migrate(ctx, dsn); err == nil {
+			p.Version = schemaVersion
 		}
-		return r.decode()
-	})
+	}
+	if err == nil && p.Version < schemaVersion {
+		err = fmt.Errorf("%w: it is at version %d, this program needs %d; start one replica with audit_owner_dsn", ErrSchema, p.Version, schemaVersion)
+	}
 	if err != nil {
-		return nil, "", fmt.Errorf("audit log: %w", catalog.Classify(err))
+		l.Close()
+		return nil, p, err
 	}
-	entries, next = catalog.CutPage(p, entries, func(e Entry) string { return strconv.FormatInt(e.Position, 10) })
-	return entries, next, nil
+	return l, p, nil
 }
 
-func timeOrNull(t time.Time) any {
-	if t.IsZero() {
-		return nil
+// write runs fn in a transaction as the only writer, with the writer's rights and no more.
+func (l *Log) write(ctx context.Context, fn func(pgx.Tx) error) error {
+	tx, err := l.pool.Begin(ctx)
+	if err != nil {
+		return err
 	}
-	return t
-}
-
-// hashed is what the hash of an entry covers, beside the hash before.
-type hashed struct {
-	Position int64               `json:"position"`
-	Source   string              `json:"source"`
-	Sequence int64               `json:"sequence"`
-	LoggedAt time.Time           `json:"logged_at"`
-	Record   catalog.AuditRecord `json:"record"`
-}
-
-// row is an entry as it is stored.
-type row struct {
-	hashed // the columns only; Record has what they have of it
-	entry  string
-	prev   []byte
-	hash   []byte
-}
-
-const columns = `position, source::text, sequence, logged_at, tenant, actor, action, happened, entry, prev_hash, hash`
-
-func scanRow(from pgx.CollectableRow) (row, error) {
-	var r row
-	err := from.Scan(&r.Position, &r.Source, &r.Sequence, &r.LoggedAt, &r.Record.Tenant, &r.Record.Actor.Name,
-		&r.Record.Action, &r.Record.Time, &r.entry, &r.prev, &r.hash)
-	return r, err
-}
-
-func (r row) decode() (Entry, error) {
-	var h hashed
-	if err := json.Unmarshal([]byte(r.entry), &h); err != nil {
-		return Entry{}, fmt.Errorf("record %d: %w", r.Position, errors.Join(errGarbled, err))
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = tx.Rollback(ctx) // nothing to do after a commit
+	}()
+	// The lock goes with the transaction.
+	_, err = tx.Exec(ctx, `select pg_advisory_xact_lock(hashtext('freehold audit log')), set_config('role', $1, true)`, WriterRole)
+	if err != nil {
+		return err
 	}
-	return Entry{Position: h.Position, Source: h.Source, Sequence: h.Sequence, Record: h.Record,
-		LoggedAt: h.LoggedAt, PrevHash: r.prev, Hash: r.hash}, nil
+	if err := fn(tx); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
 }
-
-var errGarbled = errors.New("entry can't be read")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/catalog"
@@ -260,7 +261,7 @@ func (o Outbox) List(ctx context.Context, f audit.Filter, p catalog.Page) ([]aud
 		if err := row.Scan(&e.Position, &record); err != nil {
 			return e, err
 		}
-		e.Hash = []byte{1, 2, 3}
+		e.Hash = tlog.Hash{1, 2, 3}
 		return e, json.Unmarshal(record, &e.Record)
 	})
 	if err != nil || len(entries) <= p.Limit {
