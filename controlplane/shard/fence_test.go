@@ -85,7 +85,7 @@ func TestFenceWaitsForSessionsThatAreStarting(t *testing.T) {
 	db := newName(t)
 	login := f.Database(t, "a", db)
 	conn := admin(t, f, "a", "postgres")
-	cfg, err := pg.Config(f.Rows["a"].PostgresHost, f.Rows["a"].PostgresPort, db, login)
+	cfg, err := f.Channel.Config(f.Rows["a"].PostgresHost, f.Rows["a"].PostgresPort, db, login)
 	require.NoError(t, err)
 	cfg.RuntimeParams["post_auth_delay"] = "4"
 	outcome := make(chan error, 1)

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
@@ -46,9 +45,9 @@ func admin(t testing.TB, f *shardtest.Fleet, id shardmap.ShardID, database strin
 
 // direct connects to the shard's Postgres, bounced through its PgBouncer.
 func direct(ctx context.Context, f *shardtest.Fleet, id shardmap.ShardID, database string, login secret.Login) (*pgx.Conn, error) {
-	return pg.Connect(ctx, f.Rows[id].PostgresHost, f.Rows[id].PostgresPort, database, login)
+	return f.Channel.Connect(ctx, f.Rows[id].PostgresHost, f.Rows[id].PostgresPort, database, login)
 }
 
 func bounced(ctx context.Context, f *shardtest.Fleet, id shardmap.ShardID, database string, login secret.Login) (*pgx.Conn, error) {
-	return pg.Connect(ctx, f.Rows[id].BouncerHost, f.Rows[id].BouncerPort, database, login)
+	return f.Channel.Connect(ctx, f.Rows[id].BouncerHost, f.Rows[id].BouncerPort, database, login)
 }

@@ -47,7 +47,7 @@ func NewestBinDir(t testing.TB) string {
 // SharedNewestShard is [SharedShard] with a Postgres of [NewestMajor].
 func SharedNewestShard(t testing.TB, name string) *ShardServer {
 	t.Helper()
-	return mine(t).shared(t, name, NewestBinDir(t))
+	return mine(t).shared(t, name, NewestBinDir(t), os.Getenv(EnvTLS) != "")
 }
 
 func (h *harness) installNewest() (string, error) {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
+	"github.com/freehold-db/freehold/internal/pki"
 	"github.com/freehold-db/freehold/internal/secret"
 )
 
@@ -44,6 +45,10 @@ type harness struct {
 	server *pgserver.Postgres
 	err    error
 	shards map[string]*ShardServer
+
+	ca        sync.Once
+	authority *pki.Authority
+	caErr     error
 
 	newest    sync.Once
 	newestDir string

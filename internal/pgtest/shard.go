@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
+	"github.com/freehold-db/freehold/internal/pki"
 	"github.com/freehold-db/freehold/internal/secret"
 )
 
@@ -25,6 +28,9 @@ type ShardServer struct {
 	// Auth is the login freehold_bouncer, which runs PgBouncer's lookups. All
 	// shards share it: after a move one shard's PgBouncer logs in at another's Postgres.
 	Auth secret.Login
+	// Security is how links to it are to be secured, Channel opens them; both are zero for plain text.
+	Security pg.TLS
+	Channel  *pg.Channel
 }
 
 // PGPort is the port of Postgres itself, on [ShardServer.Host].
@@ -45,10 +51,25 @@ var shards atomic.Int64
 // from now on. For a TestMain, before it calls [Main].
 var BouncerSettings map[string]string
 
+// EnvTLS names the environment variable that, set to anything, has all shards
+// speak TLS and nothing else, with certificates on both sides of every link.
+const EnvTLS = "FREEHOLD_TEST_TLS"
+
 // Shard starts a shard of the test's own; it is stopped and removed when the test ends.
 func Shard(t testing.TB) *ShardServer {
 	t.Helper()
-	s, err := mine(t).startShard("")
+	return own(t, os.Getenv(EnvTLS) != "")
+}
+
+// SecureShard is [Shard] with TLS, whatever [EnvTLS] says.
+func SecureShard(t testing.TB) *ShardServer {
+	t.Helper()
+	return own(t, true)
+}
+
+func own(t testing.TB, secure bool) *ShardServer {
+	t.Helper()
+	s, err := mine(t).startShard("", secure)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
@@ -66,17 +87,24 @@ func Shard(t testing.TB) *ShardServer {
 // use. Tests share it: touch only what you created.
 func SharedShard(t testing.TB, name string) *ShardServer {
 	t.Helper()
-	return mine(t).shared(t, name, "")
+	return mine(t).shared(t, name, "", os.Getenv(EnvTLS) != "")
 }
 
-func (h *harness) shared(t testing.TB, name, binDir string) *ShardServer {
+// SharedSecureShard is [SharedShard] with TLS, whatever [EnvTLS] says. Those
+// with and those without may not have the same name.
+func SharedSecureShard(t testing.TB, name string) *ShardServer {
+	t.Helper()
+	return mine(t).shared(t, name, "", true)
+}
+
+func (h *harness) shared(t testing.TB, name, binDir string, secure bool) *ShardServer {
 	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s := h.shards[name]; s != nil {
 		return s
 	}
-	s, err := h.startShard(binDir)
+	s, err := h.startShard(binDir, secure)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
@@ -85,7 +113,7 @@ func (h *harness) shared(t testing.TB, name, binDir string) *ShardServer {
 }
 
 // startShard starts one from the programs in binDir; empty: the machine's.
-func (h *harness) startShard(binDir string) (*ShardServer, error) {
+func (h *harness) startShard(binDir string, secure bool) (*ShardServer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startFor)
 	defer cancel()
 	dir := filepath.Join(h.dir, fmt.Sprintf("s%d", shards.Add(1)))
@@ -96,19 +124,48 @@ func (h *harness) startShard(binDir string) (*ShardServer, error) {
 	}
 	settings := pgserver.ShardSettings()
 	settings["shared_buffers"] = "64MB"
+	var files *pgserver.TLS
 	var err error
+	if secure {
+		if files, err = h.certificates(filepath.Base(dir)); err != nil {
+			return nil, err
+		}
+		s.Security = pg.TLS{Mode: pg.TLSVerifyFull, CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey}
+		if s.Channel, err = s.Security.Open(slog.Default()); err != nil {
+			return nil, err
+		}
+	}
 	s.Postgres, err = start(ctx, pgserver.Config{Dir: dir + "p", BinDir: binDir, Superuser: s.Admin.User, Password: s.Admin.Password,
-		Settings: settings, HBA: pgserver.ShardHBA(s.Admin.User, s.Auth.User), FastUnsafe: true, DieWithParent: true})
+		Settings: settings, HBA: pgserver.HBA{Platform: []string{s.Admin.User, s.Auth.User}, TLS: secure}.Lines(), TLS: files,
+		FastUnsafe: true, DieWithParent: true})
 	if err != nil {
 		return nil, err
 	}
-	if err := s.finish(ctx, dir+"b"); err != nil {
+	if err := s.finish(ctx, dir+"b", files); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}
 	return s, nil
 }
 
-func (s *ShardServer) finish(ctx context.Context, bouncerDir string) error {
+// certificates issues a shard's, and those of the tests as its clients.
+func (h *harness) certificates(name string) (*pgserver.TLS, error) {
+	h.ca.Do(func() { h.authority, h.caErr = pki.Open(filepath.Join(h.dir, "pki")) })
+	if h.caErr != nil {
+		return nil, h.caErr
+	}
+	server, err := h.authority.Server(name)
+	if err != nil {
+		return nil, err
+	}
+	client, err := h.authority.Client("test")
+	if err != nil {
+		return nil, err
+	}
+	return &pgserver.TLS{CA: server.Root, Cert: server.Certificate, Key: server.Key,
+		ClientCert: client.Certificate, ClientKey: client.Key}, nil
+}
+
+func (s *ShardServer) finish(ctx context.Context, bouncerDir string, files *pgserver.TLS) error {
 	verifier, err := pg.QuickVerifier(s.Auth.Password)
 	if err != nil {
 		return err
@@ -116,8 +173,12 @@ func (s *ShardServer) finish(ctx context.Context, bouncerDir string) error {
 	if err := onServer(s.Postgres, "CREATE ROLE "+pg.Ident(s.Auth.User)+" LOGIN PASSWORD '"+verifier+"'"); err != nil {
 		return err
 	}
+	backend := s.Postgres.SocketDir()
+	if files != nil {
+		backend = s.Postgres.Host() // a unix socket knows no TLS
+	}
 	s.Bouncer, err = pgserver.NewBouncer(pgserver.BouncerConfig{Dir: bouncerDir,
-		BackendHost: s.Postgres.SocketDir(), BackendPort: s.Postgres.Port(),
+		BackendHost: backend, BackendPort: s.Postgres.Port(), TLS: files,
 		Auth: s.Auth, Admin: s.Console, Settings: BouncerSettings, FastUnsafe: true, DieWithParent: true})
 	if err != nil {
 		return err

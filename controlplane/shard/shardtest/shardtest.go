@@ -24,6 +24,8 @@ import (
 type Fleet struct {
 	*shard.Fleet
 	Secrets secret.Store
+	// Channel opens links to the shards; nil: in plain text.
+	Channel *pg.Channel
 	Rows    Rows
 }
 
@@ -42,7 +44,7 @@ func (r Rows) GetShard(_ context.Context, id shardmap.ShardID) (catalog.Shard, e
 // Row describes a test shard as the catalog would.
 func Row(id shardmap.ShardID, s *pgtest.ShardServer) catalog.Shard {
 	return catalog.Shard{ID: id, State: catalog.ShardActive, PostgresHost: s.Host(), PostgresPort: s.PGPort(),
-		BouncerHost: s.Host(), BouncerPort: s.BouncerPort(), RoutesFile: s.RoutesFile()}
+		BouncerHost: s.Host(), BouncerPort: s.BouncerPort(), RoutesFile: s.RoutesFile(), PostgresTLSDir: s.Postgres.TLSDir()}
 }
 
 // Newer is the shard that runs the newest Postgres there is; all others run the machine's.
@@ -58,11 +60,28 @@ func Server(t testing.TB, id shardmap.ShardID) *pgtest.ShardServer {
 	return pgtest.SharedShard(t, string(id))
 }
 
+// SecureServer is the shared server of this name that speaks TLS only, whatever pgtest.EnvTLS says.
+func SecureServer(t testing.TB, id shardmap.ShardID) *pgtest.ShardServer {
+	t.Helper()
+	return pgtest.SharedSecureShard(t, "secure-"+string(id))
+}
+
 var mu sync.Mutex // preparing a shared shard, by tests in parallel
 
 // New returns a fleet of the test binary's shared shards of these names,
 // prepared, with templates made from the migrations in dir.
 func New(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
+	t.Helper()
+	return newFleet(t, dir, Server, ids)
+}
+
+// NewSecure is [New] of shards that speak TLS only.
+func NewSecure(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
+	t.Helper()
+	return newFleet(t, dir, SecureServer, ids)
+}
+
+func newFleet(t testing.TB, dir string, serverOf func(testing.TB, shardmap.ShardID) *pgtest.ShardServer, ids []shardmap.ShardID) *Fleet {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
@@ -71,9 +90,12 @@ func New(t testing.TB, dir string, ids ...shardmap.ShardID) *Fleet {
 	secrets, err := secret.OpenDir(t.TempDir())
 	require.NoError(t, err)
 	f := &Fleet{Secrets: secrets, Rows: Rows{}}
-	f.Fleet = shard.New(f.Rows, secrets, nil)
 	for _, id := range ids {
-		server := Server(t, id)
+		server := serverOf(t, id)
+		if f.Fleet == nil {
+			f.Channel = server.Channel
+			f.Fleet = shard.New(f.Rows, secrets, f.Channel)
+		}
 		f.Rows[id] = Row(id, server)
 		_, err = secrets.Put(ctx, secret.ShardAdmin(string(id)), server.Admin, 0)
 		require.NoError(t, err)
