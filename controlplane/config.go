@@ -20,13 +20,24 @@ type Config struct {
 	Name string `yaml:"name" env:"FREEHOLD_NAME"`
 	// Listen is the admin API's address, e.g. 127.0.0.1:7400.
 	Listen string `yaml:"listen" env:"FREEHOLD_LISTEN"`
+	// TLSCertFile and TLSKeyFile (PEM) make it HTTPS; TLSClientCAFile has every client show a certificate of one of its roots.
+	TLSCertFile     string `yaml:"tls_cert_file" env:"FREEHOLD_TLS_CERT_FILE"`
+	TLSKeyFile      string `yaml:"tls_key_file" env:"FREEHOLD_TLS_KEY_FILE"`
+	TLSClientCAFile string `yaml:"tls_client_ca_file" env:"FREEHOLD_TLS_CLIENT_CA_FILE"`
 	// CatalogDSN is the catalog database (migrated at start), AuditDSN the audit database of its own.
 	CatalogDSN string `yaml:"catalog_dsn" env:"FREEHOLD_CATALOG_DSN"`
 	AuditDSN   string `yaml:"audit_dsn" env:"FREEHOLD_AUDIT_DSN"`
 	// DatabaseTLS secures every link to a shard's Postgres and PgBouncer, and those between
 	// shards. When it is on, CatalogDSN and AuditDSN must verify their servers, too.
 	DatabaseTLS pg.TLS `yaml:"database_tls"`
-	NATSURL     string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
+	// NATSURL is where NATS is; with tls:// nothing is said without TLS.
+	NATSURL string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
+	// NATSSeedFile holds the seed of the control plane's NKey. NATSCAFile holds the roots by which
+	// NATS is believed (empty: the system's), NATSCertFile and NATSKeyFile what it is shown.
+	NATSSeedFile string `yaml:"nats_seed_file" env:"FREEHOLD_NATS_SEED_FILE"`
+	NATSCAFile   string `yaml:"nats_ca_file" env:"FREEHOLD_NATS_CA_FILE"`
+	NATSCertFile string `yaml:"nats_cert_file" env:"FREEHOLD_NATS_CERT_FILE"`
+	NATSKeyFile  string `yaml:"nats_key_file" env:"FREEHOLD_NATS_KEY_FILE"`
 	// NATSReplicas of the KV buckets: 1 in development, 3 in a cluster.
 	NATSReplicas int `yaml:"nats_replicas" env:"FREEHOLD_NATS_REPLICAS"`
 	// SecretsDir is the embedded encrypted secret store.

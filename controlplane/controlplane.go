@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,9 +32,12 @@ import (
 	"github.com/freehold-db/freehold/controlplane/rebalance"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/usage"
+	"github.com/freehold-db/freehold/internal/natslink"
+	"github.com/freehold-db/freehold/internal/natsrole"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/servertls"
 	"github.com/freehold-db/freehold/internal/telemetry"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -105,6 +109,15 @@ func (s *Server) assemble(ctx context.Context) error {
 		return err
 	}
 	s.url = "http://" + listener.Addr().String()
+	var secure *servertls.Certificate // nil: plain HTTP
+	if s.cfg.TLSCertFile != "" {
+		s.url = "https://" + listener.Addr().String()
+		files := servertls.Files{Certificate: s.cfg.TLSCertFile, Key: s.cfg.TLSKeyFile, ClientCA: s.cfg.TLSClientCAFile}
+		if secure, err = servertls.Load(files, tls.VersionTLS12, []string{"http/1.1"}, s.log); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		listener = tls.NewListener(listener, secure.Config())
+	}
 
 	registry := telemetry.NewRegistry()
 	registry.MustRegister(&figures{store: s.store, log: s.log}, usage.NewCollector(s.store))
@@ -150,6 +163,9 @@ func (s *Server) assemble(ctx context.Context) error {
 	if s.cfg.MeasureEvery > 0 {
 		s.run(life, "measuring", usage.New(s.store, fleet, s.nats, usage.Options{Keeper: s.cfg.Name, Every: s.cfg.MeasureEvery, Logger: s.log}).Run)
 	}
+	if secure != nil {
+		s.run(life, "certificate", func(ctx context.Context) error { secure.Run(ctx); return nil })
+	}
 	go func() {
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("admin API: %w", err))
@@ -183,9 +199,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.audit, err = audit.Open(ctx, s.cfg.AuditDSN); err != nil {
 		return err
 	}
-	s.nats, err = nats.Connect(s.cfg.NATSURL, nats.Name("freehold-controlplane "+s.cfg.Name),
-		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
-		nats.ReconnectJitter(100*time.Millisecond, time.Second), nats.Timeout(2*time.Second), nats.PingInterval(5*time.Second),
+	s.nats, err = natslink.Connect(s.cfg.nats(), natsrole.ControlPlane(), "freehold-controlplane "+s.cfg.Name, s.log,
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				s.log.Warn("NATS is away", "error", err)
@@ -193,10 +207,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { s.log.Info("NATS is back") }),
 	)
-	if err != nil {
-		return fmt.Errorf("nats: %w", err)
-	}
-	return nil
+	return err
 }
 
 // clientPrograms finds the directories of pg_dump and pg_restore, as a PATH.

@@ -2,12 +2,13 @@ package controlplane
 
 import (
 	"net"
-	"net/url"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freehold-db/freehold/internal/clienttls"
 	"github.com/freehold-db/freehold/internal/config"
+	"github.com/freehold-db/freehold/internal/natslink"
 	"github.com/freehold-db/freehold/internal/pg"
 )
 
@@ -36,7 +37,11 @@ func (c *Config) Validate() error {
 			check(err != nil || exposed == "", "%s: %s (database_tls is on)", name, exposed)
 		}
 	}
-	check(isNATS(c.NATSURL), "nats_url: want nats://host:port of the NATS server")
+	err = natslink.CheckURL(c.NATSURL)
+	check(err == nil, "nats_url: %w", err)
+	check((c.NATSCertFile == "") == (c.NATSKeyFile == ""), "nats_cert_file, nats_key_file: one without the other")
+	check((c.TLSCertFile == "") == (c.TLSKeyFile == ""), "tls_cert_file, tls_key_file: one without the other")
+	check(c.TLSClientCAFile == "" || c.TLSCertFile != "", "tls_client_ca_file: clients show certificates by TLS alone: set tls_cert_file")
 	check(c.SecretsDir != "", "secrets_dir: where are the logins kept?")
 	check(c.TokensFile != "", "tokens_file: who may use the admin API?")
 	check(c.NATSReplicas >= 1 && c.NATSReplicas <= 5, "nats_replicas: %d: want 1 to 5", c.NATSReplicas)
@@ -55,7 +60,8 @@ func isDSN(s string) bool {
 	return s != "" && err == nil
 }
 
-func isNATS(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && u.Host != "" && (u.Scheme == "nats" || u.Scheme == "tls")
+// nats is where NATS is, and who the replica is there.
+func (c *Config) nats() natslink.Config {
+	return natslink.Config{URL: c.NATSURL, SeedFile: c.NATSSeedFile,
+		TLS: clienttls.Files{CA: c.NATSCAFile, Certificate: c.NATSCertFile, Key: c.NATSKeyFile}}
 }

@@ -36,6 +36,8 @@ type Config struct {
 	// OpsListen is where metrics and probes are served, for operators alone; empty: nowhere. OpsPprof serves profiles there, too.
 	OpsListen string `yaml:"ops_listen" env:"FREEHOLD_OPS_LISTEN"`
 	OpsPprof  bool   `yaml:"ops_pprof" env:"FREEHOLD_OPS_PPROF"`
+	// OpsTLS has it speak HTTPS, too, with the node's certificate.
+	OpsTLS bool `yaml:"ops_tls" env:"FREEHOLD_OPS_TLS"`
 	// CORSOrigins may use the API from a browser: origins, or `*` or `none` alone.
 	CORSOrigins []string `yaml:"cors_origins" env:"FREEHOLD_CORS_ORIGINS"`
 	// TrustedProxies are the addresses and prefixes of those in front of the node whose
@@ -46,12 +48,24 @@ type Config struct {
 	// ServerTiming has answers tell where their time went.
 	ServerTiming bool `yaml:"server_timing" env:"FREEHOLD_SERVER_TIMING"`
 	// CompressFrom is how many bytes an answer must have to be compressed; negative: none is.
-	CompressFrom int    `yaml:"compress_from" env:"FREEHOLD_COMPRESS_FROM"`
-	NATSURL      string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
+	CompressFrom int `yaml:"compress_from" env:"FREEHOLD_COMPRESS_FROM"`
+	// NATSURL is where NATS is; with tls:// nothing is said without TLS.
+	NATSURL string `yaml:"nats_url" env:"FREEHOLD_NATS_URL"`
+	// NATSSeedFile holds the seed of this node's NKey. NATSCAFile holds the roots by which NATS
+	// is believed (empty: the system's), NATSCertFile and NATSKeyFile what it is shown.
+	NATSSeedFile string `yaml:"nats_seed_file" env:"FREEHOLD_NATS_SEED_FILE"`
+	NATSCAFile   string `yaml:"nats_ca_file" env:"FREEHOLD_NATS_CA_FILE"`
+	NATSCertFile string `yaml:"nats_cert_file" env:"FREEHOLD_NATS_CERT_FILE"`
+	NATSKeyFile  string `yaml:"nats_key_file" env:"FREEHOLD_NATS_KEY_FILE"`
 	// ControlURL is the admin API, asked for placements that the KV bucket does not have.
 	ControlURL string `yaml:"control_url" env:"FREEHOLD_CONTROL_URL"`
 	// ControlTokenFile holds the bearer token (role node) for ControlURL.
 	ControlTokenFile string `yaml:"control_token_file" env:"FREEHOLD_CONTROL_TOKEN_FILE"`
+	// ControlCAFile holds the roots by which the control plane is believed (empty: the system's),
+	// ControlCertFile and ControlKeyFile what it is shown.
+	ControlCAFile   string `yaml:"control_ca_file" env:"FREEHOLD_CONTROL_CA_FILE"`
+	ControlCertFile string `yaml:"control_cert_file" env:"FREEHOLD_CONTROL_CERT_FILE"`
+	ControlKeyFile  string `yaml:"control_key_file" env:"FREEHOLD_CONTROL_KEY_FILE"`
 	// SecretsDir is the embedded encrypted secret store with the tenants' logins.
 	SecretsDir string `yaml:"secrets_dir" env:"FREEHOLD_SECRETS_DIR"`
 
@@ -62,6 +76,8 @@ type Config struct {
 	Issuer   string `yaml:"issuer" env:"FREEHOLD_ISSUER"`
 	Audience string `yaml:"audience" env:"FREEHOLD_AUDIENCE"`
 	JWKSURL  string `yaml:"jwks_url" env:"FREEHOLD_JWKS_URL"`
+	// IssuerCAFile holds roots by which the fleet's own issuers are believed besides the system's.
+	IssuerCAFile string `yaml:"issuer_ca_file" env:"FREEHOLD_ISSUER_CA_FILE"`
 	// Issuers are further ones of the whole fleet.
 	Issuers Issuers `yaml:"issuers" env:"FREEHOLD_ISSUERS"`
 	// Algorithms pins the signature algorithms accepted; default EdDSA, ES256, RS256.

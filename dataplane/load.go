@@ -8,7 +8,9 @@ import (
 
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/internal/clienttls"
 	"github.com/freehold-db/freehold/internal/config"
+	"github.com/freehold-db/freehold/internal/natslink"
 )
 
 // what names the configuration in errors.
@@ -33,6 +35,7 @@ func (c *Config) Validate() error {
 		check(err == nil, "ops_listen: %q: want host:port, or nothing", c.OpsListen)
 	}
 	check(c.Connections > 0 && c.ConnectionsPerAddress >= 0, "connections: must be positive; connections_per_address: must not be negative")
+	check(!c.OpsTLS || c.TLSCertFile != "", "ops_tls: with which certificate? (tls_cert_file is empty)")
 	check(c.OpsListen != "" || !c.OpsPprof, "ops_pprof: set ops_listen, where profiles would be")
 	err = gateway.CheckOrigins(c.CORSOrigins)
 	check(err == nil, "cors_origins: %w", err)
@@ -42,7 +45,10 @@ func (c *Config) Validate() error {
 	err = c.DatabaseTLS.Validate()
 	check(err == nil, "database_tls: %w", err)
 	c.checkIssuers(&faults)
-	check(c.NATSURL != "", "nats_url: where are the placements published?")
+	err = natslink.CheckURL(c.NATSURL)
+	check(err == nil, "nats_url: %w", err)
+	check((c.NATSCertFile == "") == (c.NATSKeyFile == ""), "nats_cert_file, nats_key_file: one without the other")
+	check((c.ControlCertFile == "") == (c.ControlKeyFile == ""), "control_cert_file, control_key_file: one without the other")
 	for base := range strings.SplitSeq(c.ControlURL, ",") {
 		check(c.ControlURL == "" || isURL(base, "http", "https"), "control_url: %q: want an http(s) URL, or several with commas between", base)
 	}
@@ -61,6 +67,12 @@ func (c *Config) Validate() error {
 	check(err == nil, "%w", err)
 	check(c.RequestFor > 0 && c.DrainFor > 0, "request_for, drain_for: must be positive")
 	return faults.Err(what)
+}
+
+// nats is where NATS is, and who the node is there.
+func (c *Config) nats() natslink.Config {
+	return natslink.Config{URL: c.NATSURL, SeedFile: c.NATSSeedFile,
+		TLS: clienttls.Files{CA: c.NATSCAFile, Certificate: c.NATSCertFile, Key: c.NATSKeyFile}}
 }
 
 func isURL(s string, schemes ...string) bool {

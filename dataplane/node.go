@@ -188,7 +188,7 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 		registry.MustRegister(certificateEnd(s.secure.NotAfter))
 	}
 	if s.cfg.OpsListen != "" {
-		s.ops, err = serveOps(ctx, s.cfg.OpsListen, registry, s.gate.Ready, s.cfg.OpsPprof, s.log)
+		s.ops, err = serveOps(ctx, s.cfg.OpsListen, registry, s.gate.Ready, s.cfg.OpsPprof, s.opsTLS(), s.log)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,11 +24,15 @@ type ops struct {
 }
 
 // serveOps listens on address: /metrics, the two probes, and profiles if wanted.
-func serveOps(ctx context.Context, address string, figures prometheus.Gatherer, ready func() error, profiles bool, log *slog.Logger) (*ops, error) {
+func serveOps(ctx context.Context, address string, figures prometheus.Gatherer, ready func() error, profiles bool, secure *tls.Config, log *slog.Logger) (*ops, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("ops: %w", err)
+	}
+	url := "http://" + l.Addr().String()
+	if secure != nil {
+		l, url = tls.NewListener(l, secure), "https://"+l.Addr().String()
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(figures, promhttp.HandlerOpts{}))
@@ -46,7 +51,7 @@ func serveOps(ctx context.Context, address string, figures prometheus.Gatherer, 
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	o := &ops{url: "http://" + l.Addr().String(), done: make(chan struct{}), http: &http.Server{
+	o := &ops{url: url, done: make(chan struct{}), http: &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 2 * time.Minute, // a profile takes as long as was asked for
 		IdleTimeout:  time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

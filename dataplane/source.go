@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/clienttls"
 	"github.com/freehold-db/freehold/shardmap"
 	"github.com/freehold-db/freehold/shardmap/feed"
 )
@@ -27,14 +27,14 @@ type source struct {
 	*feed.Feed
 	places    *shardmap.Map
 	directory *access.Directory
-	control   []string
 	usable    atomic.Bool // once true, it stays: known tenants are served whatever goes away
 }
 
 func newSource(cfg Config, log *slog.Logger) (*source, error) {
 	s := &source{}
+	var control []string
 	if cfg.ControlURL != "" {
-		s.control = strings.Split(cfg.ControlURL, ",")
+		control = strings.Split(cfg.ControlURL, ",")
 	}
 	var token string
 	if cfg.ControlTokenFile != "" {
@@ -45,7 +45,8 @@ func newSource(cfg Config, log *slog.Logger) (*source, error) {
 		token = strings.TrimSpace(string(b))
 	}
 	var err error
-	s.Feed, err = feed.New(feed.Config{Node: cfg.Name, NATSURL: cfg.NATSURL, Control: s.control, ControlToken: token, Log: log})
+	s.Feed, err = feed.New(feed.Config{Node: cfg.Name, NATS: cfg.nats(), Control: control, ControlToken: token,
+		ControlTLS: clienttls.Files{CA: cfg.ControlCAFile, Certificate: cfg.ControlCertFile, Key: cfg.ControlKeyFile}, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -84,19 +85,5 @@ func (s *source) ready() error {
 func (s *source) controlAnswers() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), probeFor)
 	defer cancel()
-	for _, base := range s.control {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/healthz", nil)
-		if err != nil {
-			continue
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			continue
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
-			return true
-		}
-	}
-	return false
+	return s.ControlAnswers(ctx)
 }

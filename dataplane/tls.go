@@ -24,6 +24,14 @@ func (s *Server) loadTLS() (_ *tls.Config, err error) {
 	return s.secure.Config(), nil
 }
 
+// opsTLS is for the listener of metrics and probes; nil: plain HTTP.
+func (s *Server) opsTLS() *tls.Config {
+	if s.secure == nil || !s.cfg.OpsTLS {
+		return nil
+	}
+	return s.secure.Config()
+}
+
 // certificateEnd is when the TLS certificate ends.
 func certificateEnd(notAfter func() time.Time) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{

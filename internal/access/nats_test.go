@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/natslink"
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/shardmap"
@@ -67,7 +68,7 @@ func TestDirectoryOverNATS(t *testing.T) {
 	at, err := process.FreePort() // not one that the system gives to the next who asks for any
 	require.NoError(t, err)
 	b.start(at)
-	f, err := feed.New(feed.Config{Node: "n1", NATSURL: b.srv.URL(), Log: silent})
+	f, err := feed.New(feed.Config{Node: "n1", NATS: natslink.Config{URL: b.srv.URL()}, Log: silent})
 	require.NoError(t, err)
 	defer f.Close()
 	d := access.NewDirectory(f.LoadAccess)
@@ -162,7 +163,7 @@ func TestDirectoryAsksTheControlPlane(t *testing.T) {
 		}
 	}))
 	defer api.Close()
-	f, err := feed.New(feed.Config{Node: "n1", NATSURL: "nats://127.0.0.1:1", Control: []string{"http://127.0.0.1:1", api.URL}, ControlToken: "node-token", Log: silent})
+	f, err := feed.New(feed.Config{Node: "n1", NATS: natslink.Config{URL: "nats://127.0.0.1:1"}, Control: []string{"http://127.0.0.1:1", api.URL}, ControlToken: "node-token", Log: silent})
 	require.NoError(t, err)
 	defer f.Close()
 	d := access.NewDirectory(f.LoadAccess)
@@ -182,7 +183,7 @@ func TestEventsGetIntoTheStream(t *testing.T) {
 	b := &bus{t: t, dir: t.TempDir()}
 	b.start(0)
 	defer b.stop()
-	f, err := feed.New(feed.Config{Node: "n1", NATSURL: b.srv.URL(), Log: silent})
+	f, err := feed.New(feed.Config{Node: "n1", NATS: natslink.Config{URL: b.srv.URL()}, Log: silent})
 	require.NoError(t, err)
 	defer f.Close()
 	e := access.NewEvent("n1", access.ActionCrossTenant, "acme")

@@ -4,11 +4,12 @@
 // It is no system of record: whatever its store loses (writes are synced to
 // disk in intervals, not one by one) is published again from the catalog.
 //
-// Import law: natsserver imports no other package of this module.
+// Import law: of this module, natsserver imports internal/natsrole only.
 package natsserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,10 +20,15 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/freehold-db/freehold/internal/natsrole"
 )
 
 // startFor bounds how long a server may take to open its store and listen.
 const startFor = time.Minute
+
+// tlsFor bounds a client's handshake; the machine may be busy.
+const tlsFor = 10 * time.Second
 
 // Config says where the server keeps its state and where it listens.
 type Config struct {
@@ -32,6 +38,10 @@ type Config struct {
 	Port int
 	// Token, when set, must be presented by every client; [Server.URL] carries it.
 	Token string
+	// Users, when there are any, are all who may connect, and what each may do.
+	Users []natsrole.User
+	// TLS, when set, is the only way to speak to the server; the certificate may change with every connection.
+	TLS *tls.Config
 	// Log takes the server's warnings and errors; nil is slog.Default().
 	Log *slog.Logger
 }
@@ -41,6 +51,7 @@ type Server struct {
 	ns    *server.Server
 	port  int
 	token string
+	tls   bool
 }
 
 // Start returns when clients can connect and JetStream is ready. It fails when
@@ -66,19 +77,30 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		ServerName: "freehold-dev", Host: "127.0.0.1", Port: port, Authorization: cfg.Token,
 		JetStream: true, StoreDir: cfg.Dir, JetStreamMaxStore: 4 << 30, JetStreamMaxMemory: 64 << 20,
 		SyncAlways: false, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: 1 << 20,
+		Nkeys: nkeyUsers(cfg.Users), TLSConfig: cfg.TLS, TLS: cfg.TLS != nil, TLSTimeout: tlsFor.Seconds(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("natsserver: %w", err)
 	}
 	ns.SetLoggerV2(logger{log.With("part", "nats")}, false, false, false)
 	ns.Start()
-	s := &Server{ns: ns, token: cfg.Token}
+	s := &Server{ns: ns, token: cfg.Token, tls: cfg.TLS != nil}
 	if err := s.ready(ctx); err != nil {
 		ns.Shutdown()
 		return nil, err
 	}
 	s.port = ns.Addr().(*net.TCPAddr).Port
 	return s, nil
+}
+
+func nkeyUsers(users []natsrole.User) (list []*server.NkeyUser) {
+	for _, u := range users {
+		list = append(list, &server.NkeyUser{Nkey: u.Key, Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: u.Role.Publish},
+			Subscribe: &server.SubjectPermission{Allow: u.Role.Subscribe},
+		}})
+	}
+	return list
 }
 
 func (s *Server) ready(ctx context.Context) error {
@@ -100,7 +122,11 @@ func (s *Server) Port() int { return s.port }
 
 // URL is what clients connect to. It carries the token when there is one, so treat it as a secret then.
 func (s *Server) URL() string {
-	u := url.URL{Scheme: "nats", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))}
+	scheme := "nats"
+	if s.tls {
+		scheme = "tls"
+	}
+	u := url.URL{Scheme: scheme, Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))}
 	if s.token != "" {
 		u.User = url.User(s.token)
 	}

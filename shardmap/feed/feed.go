@@ -25,6 +25,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/clienttls"
+	"github.com/freehold-db/freehold/internal/natslink"
+	"github.com/freehold-db/freehold/internal/natsrole"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -32,12 +35,13 @@ import (
 type Config struct {
 	// Node is this node's name, unique in the fleet: letters, digits, '-', '_' and '.'.
 	Node string
-	// NATSURL may name several servers, separated by commas. A token may be part of it.
-	NATSURL string
+	// NATS says where NATS is and who we are there.
+	NATS natslink.Config
 	// Control holds the admin API's base URLs; each is asked until one answers.
 	Control []string
-	// ControlToken is the bearer token (role node) for Control.
+	// ControlToken is the bearer token (role node) for Control, ControlTLS whom we believe there and what we show.
 	ControlToken string
+	ControlTLS   clienttls.Files
 	// Log takes what an operator should know; default slog.Default().
 	Log *slog.Logger
 }
@@ -84,21 +88,18 @@ func New(cfg Config) (*Feed, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	secure, err := clienttls.Load(cfg.ControlTLS)
+	if err != nil {
+		return nil, fmt.Errorf("feed: control plane: %w", err)
+	}
 	f := &Feed{
 		cfg:       cfg,
-		http:      newHTTPClient(),
+		http:      newHTTPClient(secure),
 		reconnect: make(chan struct{}),
 	}
 	f.placements.name, f.shards.name, f.access.name = shardmap.BucketPlacements, shardmap.BucketShards, access.Bucket
-	nc, err := nats.Connect(cfg.NATSURL,
-		nats.Name("freehold node "+cfg.Node),
-		nats.RetryOnFailedConnect(true),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(200*time.Millisecond),
-		nats.ReconnectJitter(200*time.Millisecond, 200*time.Millisecond),
+	nc, err := natslink.Connect(cfg.NATS, natsrole.Node(cfg.Node), "freehold node "+cfg.Node, cfg.Log,
 		nats.ReconnectBufSize(-1), // news that can't be sent now is worth nothing later
-		nats.PingInterval(5*time.Second),
-		nats.MaxPingsOutstanding(2),
 		nats.ReconnectHandler(func(*nats.Conn) { f.reconnected() }),
 		nats.ConnectHandler(func(*nats.Conn) { f.reconnected() }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -106,14 +107,9 @@ func New(cfg Config) (*Feed, error) {
 				cfg.Log.Warn("NATS connection lost; known tenants are served from memory", "error", err)
 			}
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
-			if s != nil {
-				cfg.Log.Warn("NATS subscription", "subject", s.Subject, "error", err)
-			}
-		}),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("feed: NATS: %w", err)
+		return nil, fmt.Errorf("feed: %w", err)
 	}
 	if f.js, err = jetstream.New(nc); err != nil {
 		nc.Close()

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/internal/leaktest"
+	"github.com/freehold-db/freehold/internal/natslink"
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/shardmap"
@@ -161,7 +162,7 @@ func (h *holder) count() (held, released int) {
 // node runs a feed and its map until the test ends, or stop is called.
 func node(t *testing.T, natsURL string, c *control) (f *feed.Feed, m *shardmap.Map, h *holder, stop func()) {
 	api := httptest.NewServer(c)
-	f, err := feed.New(feed.Config{Node: "n1", NATSURL: natsURL, Control: []string{api.URL}, ControlToken: "node-token", Log: silent})
+	f, err := feed.New(feed.Config{Node: "n1", NATS: natslink.Config{URL: natsURL}, Control: []string{api.URL}, ControlToken: "node-token", Log: silent})
 	require.NoError(t, err)
 	m = shardmap.NewMap(shardmap.MapConfig{NegativeFor: time.Millisecond}, f)
 	h = &holder{drained: make(chan struct{})}
@@ -269,7 +270,7 @@ func TestWhomAMissAsks(t *testing.T) {
 	}
 	api := httptest.NewServer(c)
 	defer api.Close()
-	f, err := feed.New(feed.Config{Node: "n1", NATSURL: b.srv.URL(), ControlToken: "node-token", Log: silent,
+	f, err := feed.New(feed.Config{Node: "n1", NATS: natslink.Config{URL: b.srv.URL()}, ControlToken: "node-token", Log: silent,
 		Control: []string{"http://127.0.0.1:1", api.URL}}) // the first one is away
 	require.NoError(t, err)
 	defer f.Close()
@@ -380,7 +381,7 @@ func TestHeartbeat(t *testing.T) {
 
 func TestNodeNameIsChecked(t *testing.T) {
 	for _, name := range []string{"", "a b", "a*", ".", ">"} {
-		_, err := feed.New(feed.Config{Node: name, NATSURL: "nats://127.0.0.1:1"})
+		_, err := feed.New(feed.Config{Node: name, NATS: natslink.Config{URL: "nats://127.0.0.1:1"}})
 		require.Error(t, err, name)
 	}
 }

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,9 +30,10 @@ var _ shardmap.Loader = (*Feed)(nil)
 
 var errNoControl = errors.New("no control plane is configured")
 
-func newHTTPClient() *http.Client {
+func newHTTPClient(secure *tls.Config) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
+			TLSClientConfig:     secure,
 			DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
 			TLSHandshakeTimeout: time.Second,
 			MaxIdleConnsPerHost: 8,
@@ -113,6 +115,25 @@ func (f *Feed) get(ctx context.Context, b *bucket, key string) ([]byte, error) {
 		return nil, fmt.Errorf("bucket %s, key %s: %w", b.name, key, err)
 	}
 	return entry.Value(), nil
+}
+
+// ControlAnswers tells whether a control plane can be reached now.
+func (f *Feed) ControlAnswers(ctx context.Context) bool {
+	for _, base := range f.cfg.Control {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/healthz", nil)
+		if err != nil {
+			continue
+		}
+		resp, err := f.http.Do(req)
+		if err != nil {
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return true
+		}
+	}
+	return false
 }
 
 // ask reads path from the first control plane that answers. unknown is

@@ -8,11 +8,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/freehold-db/freehold/internal/natsrole"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// Subject is the prefix of `freehold.gateway.demand.<node>`, where a node tells the others what demand it sees.
-const Subject = "freehold.gateway.demand."
+// subject is the prefix of where a node tells the others what demand it sees.
+const subject = natsrole.SubjectDemand
 
 // Bounds of what was received and not yet taken in.
 const (
@@ -34,7 +35,7 @@ func NewLink(nc *nats.Conn, name string, log *slog.Logger) *Link { return &Link{
 // hear and tick may run at the same time.
 func (l *Link) Run(ctx context.Context, hear func(Report), tick func()) {
 	// Made without a connection too; the server hears of it when there is one.
-	sub, err := l.nc.Subscribe(Subject+"*", func(msg *nats.Msg) {
+	sub, err := l.nc.Subscribe(subject+"*", func(msg *nats.Msg) {
 		r, err := Decode(msg.Data)
 		name, _, _ := strings.Cut(r.Node, "/") // what follows tells its lives apart
 		if err != nil || !shardmap.Spoke(msg.Subject, name) {
@@ -65,7 +66,7 @@ func (l *Link) Run(ctx context.Context, hear func(Report), tick func()) {
 func (l *Link) Send(r Report) {
 	data, err := r.Encode()
 	if err == nil {
-		err = l.nc.Publish(Subject+shardmap.NodeToken(l.name), data)
+		err = l.nc.Publish(subject+shardmap.NodeToken(l.name), data)
 	}
 	if err != nil {
 		l.log.Debug("report of demand not sent", "error", err)
