@@ -3,12 +3,12 @@ package bearer
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"syscall"
-	"time"
+
+	"github.com/freehold-db/freehold/internal/jwks"
 )
 
 // errAddress: a tenant named an address that the node must not be used to reach.
@@ -53,8 +53,8 @@ type guard struct {
 func newGuard(networks []netip.Prefix) *guard {
 	listed := func(a netip.Addr) bool { return within(networks, a) }
 	return &guard{
-		secure: newClient(check(func(a netip.Addr) bool { return public(a) || listed(a) })),
-		plain:  newClient(check(listed)),
+		secure: jwks.NewClient(check(func(a netip.Addr) bool { return public(a) || listed(a) }), nil),
+		plain:  jwks.NewClient(check(listed), nil),
 	}
 }
 
@@ -88,29 +88,4 @@ func check(may func(netip.Addr) bool) control {
 		}
 		return nil
 	}
-}
-
-// newClient makes a client that follows nobody's pointer: a redirect would let
-// whoever answers once choose who answers ever after. check, when given,
-// judges each address before it is connected to.
-func newClient(check control) *http.Client {
-	dialer := &net.Dialer{Timeout: fetchFor, Control: check}
-	return &http.Client{
-		Timeout:       fetchFor,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			// No proxy when addresses are judged: it would connect in our place.
-			Proxy:       proxy(check),
-			DialContext: dialer.DialContext, TLSHandshakeTimeout: fetchFor, ResponseHeaderTimeout: fetchFor,
-			MaxIdleConns: 16, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
-			ForceAttemptHTTP2: true,
-		},
-	}
-}
-
-func proxy(check control) func(*http.Request) (*url.URL, error) {
-	if check != nil {
-		return nil
-	}
-	return http.ProxyFromEnvironment
 }

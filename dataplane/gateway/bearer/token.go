@@ -13,6 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/jwks"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -27,14 +28,14 @@ type tenantKeys struct{ issuer, jwks string }
 type trusted struct {
 	access.Issuer
 	tenantClaim string
-	keys        *keyring // nil: it has a secret
+	keys        *jwks.Ring // nil: it has a secret
 	secret      []byte
 	parser      *jwt.Parser
 	// own, when set, is the one tenant that the issuer may speak for, with what holds for it.
 	own *access.Tenant
 }
 
-func (v *Verifier) newIssuer(i Issuer, keys *keyring) (*trusted, error) {
+func (v *Verifier) newIssuer(i Issuer, keys *jwks.Ring) (*trusted, error) {
 	pick := func(s *string, other string) {
 		if *s == "" {
 			*s = other
@@ -125,7 +126,7 @@ func (v *Verifier) verifyToken(ctx context.Context, token string, named shardmap
 }
 
 // check verifies signature, times, audience and issuer, and returns what the token claims.
-func (is *trusted) check(ctx context.Context, token string, g *gate) (claims jwt.MapClaims, set *keySet, err error) {
+func (is *trusted) check(ctx context.Context, token string, g *gate) (claims jwt.MapClaims, set *jwks.Set, err error) {
 	claims = jwt.MapClaims{} // a map, since a struct's fields would match names in any case
 	entered := false
 	defer func() {
@@ -144,10 +145,10 @@ func (is *trusted) check(ctx context.Context, token string, g *gate) (claims jwt
 		if !ok || kid == "" {
 			return nil, errors.New("no key ID")
 		}
-		if set, err = is.keys.setFor(ctx, kid); err != nil {
+		if set, err = is.keys.For(ctx, kid); err != nil {
 			return nil, err
 		}
-		key, err := set.find.KeyfuncCtx(ctx)(t)
+		key, err := set.Key(ctx, t)
 		if err != nil {
 			return nil, err
 		}
@@ -218,8 +219,7 @@ func (v *Verifier) tenantIssuer(doc *access.Tenant, iss string) (*trusted, error
 		where := tenantKeys{iss, doc.Issuers[i].JWKSURL}
 		keys, ok := v.tenants.Get(where)
 		if !ok {
-			keys = newKeys(where.issuer, where.jwks, v.guard.client, v.cfg.Log)
-			keys.lazy = true
+			keys = jwks.NewLazy(where.issuer, where.jwks, v.guard.client, v.cfg.Log)
 			if raced, there, _ := v.tenants.PeekOrAdd(where, keys); there {
 				keys = raced
 			}

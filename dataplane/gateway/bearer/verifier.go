@@ -1,8 +1,17 @@
+// Package bearer decides who a bearer token or an API key speaks for: it
+// verifies tokens against their issuers' public keys, and remembers what it
+// verified. It knows nothing of HTTP answers.
+//
+// An issuer of the fleet speaks for the tenants that its tokens claim. A
+// tenant's own issuer, and its API keys, speak for that tenant and no other.
+//
+// Import law: of this module, bearer imports shardmap, internal/access and internal/jwks only.
 package bearer
 
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/jwks"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -23,7 +33,7 @@ import (
 // not known whether the credential was revoked.
 var (
 	// ErrNoKeys: the issuer's keys were not fetched yet, so no token of it can be judged.
-	ErrNoKeys = errors.New("token issuer's keys are not known yet")
+	ErrNoKeys = jwks.ErrNoKeys
 	// ErrBusy: so many tokens are being verified that this one has to come again.
 	ErrBusy = errors.New("too many tokens are being verified")
 	// ErrExpired: the token was good and is past its time.
@@ -78,7 +88,9 @@ type Config struct {
 	Directory *access.Directory
 	// Networks are where tenants' issuers may be although they are not public.
 	Networks []netip.Prefix
-	Log      *slog.Logger
+	// TLS says by which roots the fleet's issuers are believed; nil: the system's.
+	TLS *tls.Config
+	Log *slog.Logger
 }
 
 // Issuer is one of the fleet's.
@@ -95,7 +107,7 @@ type Verifier struct {
 	shared  *trusted            // of tokens signed with the secret, or nil
 	guard   *guard
 	gate    *gate
-	tenants *lru.Cache[tenantKeys, *keyring] // keys of tenants' issuers
+	tenants *lru.Cache[tenantKeys, *jwks.Ring] // keys of tenants' issuers
 	cache   [cacheParts]*lru.Cache[cached, verified]
 	now     func() time.Time
 }
@@ -111,8 +123,8 @@ type cached struct {
 // the issuer's keys, and the identity's document.
 type verified struct {
 	identity *Identity
-	keys     *keyring // nil: none were asked
-	by       *keySet
+	keys     *jwks.Ring // nil: none were asked
+	by       *jwks.Set
 }
 
 // New checks the configuration. Nothing is fetched before [Verifier.Run].
@@ -131,7 +143,7 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	v := &Verifier{cfg: cfg, issuers: map[string]*trusted{}, guard: newGuard(cfg.Networks), gate: newGate(), now: time.Now}
 	for _, i := range cfg.Issuers {
-		is, err := v.newIssuer(i, newFleetKeys(i.URL, i.JWKSURL, cfg.Log))
+		is, err := v.newIssuer(i, jwks.New(i.URL, i.JWKSURL, cfg.TLS, cfg.Log))
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +161,7 @@ func New(cfg Config) (*Verifier, error) {
 	for i := range v.cache {
 		v.cache[i], _ = lru.New[cached, verified](cacheSize) // fails for a size below 1 only
 	}
-	v.tenants, _ = lru.New[tenantKeys, *keyring](maxTenantKeys)
+	v.tenants, _ = lru.New[tenantKeys, *jwks.Ring](maxTenantKeys)
 	return v, nil
 }
 
@@ -157,7 +169,7 @@ func New(cfg Config) (*Verifier, error) {
 func (v *Verifier) Run(ctx context.Context) {
 	var g errgroup.Group
 	for _, is := range v.issuers {
-		g.Go(func() error { is.keys.run(ctx); return nil })
+		g.Go(func() error { is.keys.Run(ctx); return nil })
 	}
 	_ = g.Wait()
 	v.guard.close()
@@ -167,7 +179,7 @@ func (v *Verifier) Run(ctx context.Context) {
 func (v *Verifier) Refresh(ctx context.Context) error {
 	var g errgroup.Group
 	for _, is := range v.issuers {
-		g.Go(func() error { return is.keys.refresh(ctx) })
+		g.Go(func() error { return is.keys.Refresh(ctx) })
 	}
 	return g.Wait()
 }
@@ -176,7 +188,7 @@ func (v *Verifier) Refresh(ctx context.Context) error {
 // least, so that some token can be verified.
 func (v *Verifier) Known() bool {
 	for _, is := range v.issuers {
-		if is.keys.known() {
+		if is.keys.Known() {
 			return true
 		}
 	}
@@ -231,8 +243,8 @@ func (v *Verifier) recall(ctx context.Context, part *lru.Cache[cached, verified]
 	now := v.now()
 	good := c.identity.Expires.IsZero() || now.Before(c.identity.Expires)
 	if good && c.keys != nil {
-		c.keys.kick(ctx, now)
-		good = c.by == c.keys.current.Load()
+		c.keys.Kick(ctx, now)
+		good = c.by == c.keys.Current()
 	}
 	if good {
 		t, err := v.cfg.Directory.Tenant(ctx, c.identity.Tenant)

@@ -1,17 +1,16 @@
-// Package bearer decides who a bearer token or an API key speaks for: it keeps
-// issuers' public keys, verifies tokens against them, and remembers what it
-// verified. It knows nothing of HTTP answers.
+// Package jwks keeps the public keys of token issuers: it fetches them, keeps
+// them fresh, and goes on with the known ones while an issuer is away. Whose
+// tokens are good for what is its users' to decide.
 //
-// An issuer of the fleet speaks for the tenants that its tokens claim. A
-// tenant's own issuer, and its API keys, speak for that tenant and no other.
-//
-// Import law: of this module, bearer imports shardmap and internal/access only.
-package bearer
+// Import law: of this module, jwks imports nothing.
+package jwks
 
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/cenkalti/backoff/v5"
+	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 )
@@ -37,14 +37,17 @@ const (
 	maxDocument  = 1 << 20
 )
 
-// keyring holds the public keys of one issuer and keeps them fresh. When the
+// ErrNoKeys: the issuer's keys were not fetched yet, so no token of it can be judged.
+var ErrNoKeys = errors.New("token issuer's keys are not known yet")
+
+// Ring holds the public keys of one issuer and keeps them fresh. When the
 // issuer cannot be reached the known keys go on. It is safe for concurrent use.
-type keyring struct {
+type Ring struct {
 	issuer  string
 	url     string // empty: discovered from the issuer
 	client  func(*url.URL) (*http.Client, error)
 	log     *slog.Logger
-	current atomic.Pointer[keySet]
+	current atomic.Pointer[Set]
 	first   chan struct{} // closed when keys were fetched for the first time
 	once    sync.Once
 	flight  singleflight.Group
@@ -55,30 +58,39 @@ type keyring struct {
 	due  atomic.Int64
 }
 
-// keySet is one state of the issuer's keys; a token verified with another one is verified again.
-type keySet struct {
+// Set is one state of the issuer's keys; a token verified with another one is verified again.
+type Set struct {
 	raw  []byte
 	find keyfunc.Keyfunc
 }
 
-// newFleetKeys names the issuer and where its JWKS is; with an empty jwksURL the
-// issuer's discovery document says where. Nothing is fetched before [keyring.run].
-func newFleetKeys(issuer, jwksURL string, log *slog.Logger) *keyring {
-	client := newClient(nil)
-	return newKeys(issuer, jwksURL, func(*url.URL) (*http.Client, error) { return client, nil }, log)
+// New names the issuer and where its JWKS is; with an empty jwksURL the
+// issuer's discovery document says where. Nothing is fetched before [Ring.Run].
+// secure says by which roots the issuer is believed; nil: the system's.
+func New(issuer, jwksURL string, secure *tls.Config, log *slog.Logger) *Ring {
+	client := NewClient(nil, secure)
+	return newRing(issuer, jwksURL, func(*url.URL) (*http.Client, error) { return client, nil }, log)
 }
 
-func newKeys(issuer, jwksURL string, client func(*url.URL) (*http.Client, error), log *slog.Logger) *keyring {
-	return &keyring{issuer: issuer, url: jwksURL, client: client, log: log, first: make(chan struct{}),
+// NewLazy is New for keys that are fetched when they are asked for, and not by
+// Run. client makes the requests, or refuses to, by where they go.
+func NewLazy(issuer, jwksURL string, client func(*url.URL) (*http.Client, error), log *slog.Logger) *Ring {
+	k := newRing(issuer, jwksURL, client, log)
+	k.lazy = true
+	return k
+}
+
+func newRing(issuer, jwksURL string, client func(*url.URL) (*http.Client, error), log *slog.Logger) *Ring {
+	return &Ring{issuer: issuer, url: jwksURL, client: client, log: log, first: make(chan struct{}),
 		unknown: rate.NewLimiter(rate.Every(unknownEvery), 1)}
 }
 
-// known tells whether keys were ever fetched, so that tokens can be verified.
-func (k *keyring) known() bool { return k.current.Load() != nil }
+// Known tells whether keys were ever fetched, so that tokens can be verified.
+func (k *Ring) Known() bool { return k.current.Load() != nil }
 
-// run fetches the keys until it has them, then keeps them fresh until ctx
+// Run fetches the keys until it has them, then keeps them fresh until ctx
 // ends. Failures are waited out with growing, jittered pauses.
-func (k *keyring) run(ctx context.Context) {
+func (k *Ring) Run(ctx context.Context) {
 	defer func() {
 		if c, err := k.client(nil); err == nil {
 			c.CloseIdleConnections()
@@ -88,12 +100,12 @@ func (k *keyring) run(ctx context.Context) {
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 10*time.Second
 	for {
 		wait := refreshEvery - rand.N(refreshEvery/10)
-		if err := k.refresh(ctx); err != nil {
+		if err := k.Refresh(ctx); err != nil {
 			if ctx.Err() != nil {
 				return
 			}
 			wait = pause.NextBackOff()
-			k.log.Warn("token issuer's keys cannot be fetched", "issuer", k.issuer, "known", k.known(), "again_in", wait.Round(time.Millisecond), "err", err)
+			k.log.Warn("token issuer's keys cannot be fetched", "issuer", k.issuer, "known", k.Known(), "again_in", wait.Round(time.Millisecond), "err", err)
 		} else {
 			pause.Reset()
 		}
@@ -105,8 +117,8 @@ func (k *keyring) run(ctx context.Context) {
 	}
 }
 
-// refresh fetches the keys now, once for all who ask meanwhile. On an error the known keys stay.
-func (k *keyring) refresh(ctx context.Context) error {
+// Refresh fetches the keys now, once for all who ask meanwhile. On an error the known keys stay.
+func (k *Ring) Refresh(ctx context.Context) error {
 	fetched := k.flight.DoChan("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchFor)
 		defer cancel()
@@ -130,16 +142,25 @@ func next(err error) time.Duration {
 	return refreshEvery - rand.N(refreshEvery/10)
 }
 
-// kick begins to fetch lazy keys that are due, and waits for nothing.
-func (k *keyring) kick(ctx context.Context, now time.Time) {
+// Kick begins to fetch lazy keys that are due, and waits for nothing.
+func (k *Ring) Kick(ctx context.Context, now time.Time) {
 	if due := k.due.Load(); k.lazy && now.UnixNano() >= due && k.due.CompareAndSwap(due, now.Add(unknownEvery).UnixNano()) {
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()
-		_ = k.refresh(ctx)
+		_ = k.Refresh(ctx)
 	}
 }
 
-func (k *keyring) fetch(ctx context.Context) error {
+// Outdate has lazy keys fetched by the next Kick.
+func (k *Ring) Outdate() { k.due.Store(1) }
+
+// Current is the set that is known now; nil: none is.
+func (k *Ring) Current() *Set { return k.current.Load() }
+
+// Key finds the key that the token's header names.
+func (s *Set) Key(ctx context.Context, t *jwt.Token) (any, error) { return s.find.KeyfuncCtx(ctx)(t) }
+
+func (k *Ring) fetch(ctx context.Context) error {
 	where := k.url
 	if where == "" {
 		doc, err := k.get(ctx, strings.TrimSuffix(k.issuer, "/")+"/.well-known/openid-configuration")
@@ -173,13 +194,13 @@ func (k *keyring) fetch(ctx context.Context) error {
 		// An empty set would lock everybody out; a broken issuer must not.
 		return fmt.Errorf("%s has no key that can verify a token", where)
 	}
-	k.current.Store(&keySet{raw: raw, find: find})
+	k.current.Store(&Set{raw: raw, find: find})
 	k.once.Do(func() { close(k.first) })
 	k.log.Info("token issuer's keys are known", "issuer", k.issuer, "url", where, "keys", keys, "left_out", left)
 	return nil
 }
 
-func (k *keyring) get(ctx context.Context, from string) ([]byte, error) {
+func (k *Ring) get(ctx context.Context, from string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, err
@@ -202,8 +223,8 @@ func (k *keyring) get(ctx context.Context, from string) ([]byte, error) {
 // await spares clients that a node which has just started turns them away:
 // its first keys are a moment off, unless the issuer is. Lazy keys are fetched
 // here; after a failure all are turned away at once until the next try.
-func (k *keyring) await(ctx context.Context) error {
-	if k.known() {
+func (k *Ring) await(ctx context.Context) error {
+	if k.Known() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstFor)
@@ -212,7 +233,7 @@ func (k *keyring) await(ctx context.Context) error {
 		if time.Now().UnixNano() < k.due.Load() {
 			return ErrNoKeys
 		}
-		if err := k.refresh(ctx); err != nil {
+		if err := k.Refresh(ctx); err != nil {
 			k.log.Warn("keys of a tenant's issuer cannot be fetched", "issuer", k.issuer, "err", err)
 			return fmt.Errorf("%w: %w", ErrNoKeys, err)
 		}
@@ -227,21 +248,21 @@ func (k *keyring) await(ctx context.Context) error {
 }
 
 // has tells whether the set has a key of that ID.
-func (s *keySet) has(ctx context.Context, kid string) bool {
+func (s *Set) has(ctx context.Context, kid string) bool {
 	_, err := s.find.Storage().KeyRead(ctx, kid)
 	return err == nil
 }
 
-// setFor returns the set to verify a token of that key ID with. An unknown ID
+// For returns the set to verify a token of that key ID with. An unknown ID
 // is worth a fetch (the issuer may have rotated), but not one per request:
 // whoever sends made-up IDs must not make us hammer the issuer.
-func (k *keyring) setFor(ctx context.Context, kid string) (*keySet, error) {
+func (k *Ring) For(ctx context.Context, kid string) (*Set, error) {
 	if err := k.await(ctx); err != nil {
 		return nil, err
 	}
 	s := k.current.Load()
 	if !s.has(ctx, kid) && k.unknown.Allow() {
-		if err := k.refresh(ctx); err != nil {
+		if err := k.Refresh(ctx); err != nil {
 			k.log.Warn("a token has an unknown key ID and the issuer's keys cannot be fetched", "issuer", k.issuer, "err", err)
 		}
 		s = k.current.Load()
