@@ -1,0 +1,167 @@
+package anchor_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"iter"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/audit"
+	"github.com/freehold-db/freehold/controlplane/audit/anchor"
+	"github.com/freehold-db/freehold/controlplane/audit/proof"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// shards are servers that can keep checkpoints; nothing else is in them.
+func shards(t *testing.T, ids ...shardmap.ShardID) *shard.Fleet {
+	t.Helper()
+	secrets, err := secret.OpenDir(t.TempDir())
+	require.NoError(t, err)
+	rows := shardtest.Rows{}
+	for _, id := range ids {
+		server := shardtest.Server(t, id)
+		rows[id] = shardtest.Row(id, server)
+		_, err = secrets.Put(t.Context(), secret.ShardAdmin(string(id)), server.Admin, 0)
+		require.NoError(t, err)
+	}
+	return shard.New(rows, secrets, nil)
+}
+
+func TestAShardKeepsWhatItIsGiven(t *testing.T) {
+	t.Parallel()
+	fleet := shards(t, "b")
+	ctx := t.Context()
+	var wg sync.WaitGroup
+	errs := make([]error, 4)
+	for i := range errs { // replicas, all of whom find no table
+		wg.Go(func() { errs[i] = fleet.KeepCheckpoint(ctx, "b", 5, "five") })
+	}
+	wg.Wait()
+	require.NoError(t, errors.Join(errs...))
+	require.NoError(t, fleet.KeepCheckpoint(ctx, "b", 5, "another five"))
+	notes, err := fleet.Checkpoints(ctx, "b")
+	require.NoError(t, err)
+	require.Equal(t, []string{"another five", "five"}, notes)
+	conn, err := fleet.Admin(ctx, "b", "postgres")
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	for _, sql := range []string{"DELETE FROM freehold_audit.checkpoints", "UPDATE freehold_audit.checkpoints SET size = 1", "TRUNCATE freehold_audit.checkpoints"} {
+		_, err := conn.Exec(ctx, sql)
+		require.Error(t, err, sql)
+	}
+}
+
+// away is a place that does not answer.
+type away struct{}
+
+func (away) Name() string                              { return "away" }
+func (away) Keep(context.Context, int64, string) error { return errors.New("no route") }
+func (away) Held(context.Context) iter.Seq2[proof.Anchor, error] {
+	return func(yield func(proof.Anchor, error) bool) { yield(proof.Anchor{}, errors.New("no route")) }
+}
+
+func TestAPlaceThatIsAwayIsSaid(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.write(3)
+	k := w.with(away{}, anchor.Directory(w.dir))
+	require.ErrorContains(t, k.Anchor(w.ctx), "away: no route")
+	r := w.verify(k)
+	require.Equal(t, proof.Incomplete, r.Verdict)
+	require.Contains(t, r.Missing, "anchor away could not be asked: no route")
+	// A stream that somebody set up to forget is no witness.
+	cfg := access.AuditLogStreamConfig(1)
+	cfg.MaxMsgs, cfg.Discard = 1, jetstream.DiscardOld
+	_, err := w.js.UpdateStream(w.ctx, cfg)
+	require.NoError(t, err)
+	r = w.verify(w.with(w.stream))
+	require.Equal(t, proof.Incomplete, r.Verdict)
+}
+
+func TestReplicasAnchorTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.write(30)
+	keepers := []*anchor.Keeper{w.keeper, w.with(w.stream, anchor.Directory(w.dir)), w.with(w.stream, anchor.Directory(w.dir))}
+	var wg sync.WaitGroup
+	for _, k := range keepers {
+		wg.Go(func() {
+			if err := errors.Join(k.Anchor(w.ctx), w.stream.Copy(w.ctx, w.log)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	r := w.verify(w.keeper)
+	require.Equal(t, proof.Sound, r.Verdict, "%+v", r)
+	// A stream that was lost is made again from the log.
+	require.NoError(t, w.js.DeleteStream(w.ctx, access.AuditLogStream))
+	for range 3 {
+		wg.Go(func() {
+			if err := w.stream.Copy(w.ctx, w.log); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, proof.Sound, w.verify(w.keeper).Verdict)
+}
+
+// The directory is read, and a stopping replica signs what came last.
+func TestARunEndsWithACheckpoint(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.write(3)
+	ctx, stop := context.WithCancel(w.ctx)
+	stop()
+	dir := t.TempDir()
+	require.NoError(t, w.with(anchor.Directory(dir)).Run(ctx))
+	notes, err := anchor.ReadNotes(dir)
+	require.NoError(t, err)
+	require.Len(t, notes, 1)
+	files, err := filepath.Glob(filepath.Join(dir, "*.checkpoint"))
+	require.NoError(t, err)
+	one, err := anchor.ReadNotes(files[0])
+	require.NoError(t, err)
+	require.Equal(t, notes, one)
+	require.NoError(t, os.WriteFile(files[0], []byte("x"), 0o600))
+	_, err = anchor.ReadNotes(dir)
+	require.ErrorIs(t, err, proof.ErrMalformed)
+}
+
+// A new key signs from where it comes in on, and both are good where they signed.
+func TestKeysChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.write(4)
+	old := w.keeper
+	origin, err := w.log.Origin(w.ctx)
+	require.NoError(t, err)
+	first := w.signer
+	w.signer, err = proof.NewSigner(origin, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, ed25519.SeedSize)))
+	require.NoError(t, err)
+	w.keeper = w.with(w.stream, anchor.Directory(w.dir))
+	w.write(4)
+	keys, err := w.log.Keys(w.ctx)
+	require.NoError(t, err)
+	require.Equal(t, proof.Keys{{Verifier: first.VerifierKey(), From: 1, Until: 4}, {Verifier: w.signer.VerifierKey(), From: 5}}, keys)
+	require.NoError(t, old.Anchor(w.ctx), "a replica that has the old key carries on what the others sign")
+	verify := func(keys proof.Keys) proof.Verdict {
+		return proof.Verify(w.log.Export(w.ctx, audit.SourceOf(w.store), w.keeper.Witness), keys).Verdict
+	}
+	require.Equal(t, proof.Sound, verify(keys))
+	require.Equal(t, proof.Tampered, verify(keys[:1]))
+	require.Equal(t, proof.Tampered, verify(keys[1:]))
+}
