@@ -13,7 +13,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/movetest"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	domain "github.com/freehold-db/freehold/internal/access"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
@@ -29,10 +28,10 @@ func renamed(lines []string, from, to string) []string {
 const notes = "--exclude-table-data=freehold.schema_change" // of the schema changes at each place
 
 // A clone is equal to its source but for its names, has an access of its own,
-// and nothing is to be seen of it at the source.
+// and nothing is to be seen of it at the source. All of it by TLS.
 func TestCloneOfEverything(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "a", "b")
+	w := newSecureWorld(t, "a", "b")
 	db := w.tenant("every", "a")
 	_, err := w.access.CreateRole(t.Context(), "every", "analyst", "reads", tester, "")
 	require.NoError(t, err)
@@ -97,7 +96,7 @@ func (w *world) requireServed(p shardmap.Placement, source string) {
 	for l := range tenantdb.Login(tenantdb.Logins) {
 		login, err := l.From(document, p.Database)
 		require.NoError(w.t, err)
-		conn, err := pg.Connect(ctx, on.BouncerHost, on.BouncerPort, p.Database, login)
+		conn, err := w.channel().Connect(ctx, on.BouncerHost, on.BouncerPort, p.Database, login)
 		require.NoError(w.t, err, "%s", l)
 		for _, role := range l.Become(p.Database) {
 			_, err = conn.PgConn().Exec(ctx, "SET ROLE "+role+"; SELECT FROM public.customers; RESET ROLE").ReadAll()
@@ -107,7 +106,7 @@ func (w *world) requireServed(p shardmap.Placement, source string) {
 	}
 	theirs, _, err := w.secrets.Get(ctx, secret.DatabaseAuth(source))
 	require.NoError(w.t, err)
-	_, err = pg.Connect(ctx, on.BouncerHost, on.BouncerPort, p.Database, theirs)
+	_, err = w.channel().Connect(ctx, on.BouncerHost, on.BouncerPort, p.Database, theirs)
 	require.Error(w.t, err, "the source's login leads into the clone")
 }
 

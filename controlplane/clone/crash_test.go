@@ -14,7 +14,7 @@ import (
 // killedAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *world) killedAt(point string) {
 	w.t.Helper()
-	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys)
+	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys+"\n"+w.server(w.t, "a").SecurityText())
 }
 
 // Wherever a worker is killed, the next one ends the clone, or takes it back whole.

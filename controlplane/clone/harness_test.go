@@ -25,6 +25,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
@@ -42,6 +43,7 @@ type world struct {
 	dsn     string
 	secrets secret.Store
 	keys    string
+	server  func(testing.TB, shardmap.ShardID) *pgtest.ShardServer
 	replica
 	stop func()
 }
@@ -55,7 +57,7 @@ type replica struct {
 	*Service
 }
 
-func newReplica(store *catalog.Store, secrets secret.Store) (r replica, err error) {
+func newReplica(store *catalog.Store, secrets secret.Store, channel *pg.Channel) (r replica, err error) {
 	bin, err := pgserver.BinDir()
 	if err != nil {
 		return r, err
@@ -65,7 +67,7 @@ func newReplica(store *catalog.Store, secrets secret.Store) (r replica, err erro
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	r.engine = operation.New(store, operation.Options{Logger: log, LeaseFor: 2 * time.Second})
-	r.fleet = shard.New(store, secrets, nil)
+	r.fleet = shard.New(store, secrets, channel)
 	r.tenants = provision.New(store, r.engine, r.fleet, secrets, provision.Options{MigrationsDir: sample, Logger: log, DeleteGrace: time.Hour,
 		Limits: shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 60 * time.Second}})
 	r.access = access.New(store, r.engine, r.fleet, log)
@@ -75,25 +77,39 @@ func newReplica(store *catalog.Store, secrets secret.Store) (r replica, err erro
 
 func newWorld(t *testing.T, shards ...shardmap.ShardID) *world {
 	t.Helper()
+	return worldOf(t, shardtest.Server, shards)
+}
+
+// newSecureWorld is newWorld of shards that speak TLS only. With pgtest.EnvTLS all do.
+func newSecureWorld(t *testing.T, shards ...shardmap.ShardID) *world {
+	t.Helper()
+	return worldOf(t, shardtest.SecureServer, shards)
+}
+
+func worldOf(t *testing.T, server func(testing.TB, shardmap.ShardID) *pgtest.ShardServer, shards []shardmap.ShardID) *world {
+	t.Helper()
 	store, dsn := catalogtest.OpenDSN(t)
-	w := &world{t: t, store: store, dsn: dsn, keys: t.TempDir()}
+	w := &world{t: t, store: store, dsn: dsn, keys: t.TempDir(), server: server}
 	var err error
 	w.secrets, err = secret.OpenDir(w.keys)
 	require.NoError(t, err)
 	w.work()
 	for _, id := range shards {
-		server := shardtest.Server(t, id)
+		server := server(t, id)
 		_, err := w.tenants.AddShard(t.Context(), provision.ShardSpec{Shard: shardtest.Row(id, server), Admin: server.Admin, Console: server.Console}, tester)
 		require.NoError(t, err)
 	}
 	return w
 }
 
+// channel opens links to the shards.
+func (w *world) channel() *pg.Channel { return w.server(w.t, "a").Channel }
+
 // work has a new replica work, as after a restart.
 func (w *world) work() {
 	w.t.Helper()
 	var err error
-	w.replica, err = newReplica(w.store, w.secrets)
+	w.replica, err = newReplica(w.store, w.secrets, w.channel())
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -228,8 +244,8 @@ func (w *world) requireNoMark(on shardmap.ShardID, db string) {
 	})
 }
 
-// workerEnv, with a catalog's DSN and a directory of secrets, makes the test
-// binary a worker that can be killed.
+// workerEnv, with a catalog's DSN, a directory of secrets and how shards are
+// reached, makes the test binary a worker that can be killed.
 const workerEnv = "FREEHOLD_CLONE_TEST_WORKER"
 
 func TestMain(m *testing.M) {
@@ -241,7 +257,12 @@ func TestMain(m *testing.M) {
 }
 
 func work(env string) error {
-	dsn, keys, _ := strings.Cut(env, "\n")
+	dsn, rest, _ := strings.Cut(env, "\n")
+	keys, security, _ := strings.Cut(rest, "\n")
+	channel, err := pgtest.ChannelOf(security)
+	if err != nil {
+		return err
+	}
 	store, err := catalog.Open(context.Background(), dsn)
 	if err != nil {
 		return err
@@ -250,7 +271,7 @@ func work(env string) error {
 	if err != nil {
 		return err
 	}
-	r, err := newReplica(store, secrets)
+	r, err := newReplica(store, secrets, channel)
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// workerEnv, with a catalog's DSN and a directory of secrets, makes the test
-// binary a worker that can be killed.
+// workerEnv, with a catalog's DSN, a directory of secrets and how shards are
+// reached, makes the test binary a worker that can be killed.
 const workerEnv = "FREEHOLD_MOVE_TEST_WORKER"
 
 func TestMain(m *testing.M) {
@@ -34,7 +34,12 @@ func TestMain(m *testing.M) {
 }
 
 func work(env string) error {
-	dsn, keys, _ := strings.Cut(env, "\n")
+	dsn, rest, _ := strings.Cut(env, "\n")
+	keys, security, _ := strings.Cut(rest, "\n")
+	channel, err := pgtest.ChannelOf(security)
+	if err != nil {
+		return err
+	}
 	store, err := catalog.Open(context.Background(), dsn)
 	if err != nil {
 		return err
@@ -43,14 +48,14 @@ func work(env string) error {
 	if err != nil {
 		return err
 	}
-	engine, _ := newReplica(&testing.T{}, store, shard.New(store, secrets, nil))
+	engine, _ := newReplica(&testing.T{}, store, shard.New(store, secrets, channel))
 	return engine.Run(context.Background())
 }
 
 // killedAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *world) killedAt(point string) {
 	w.t.Helper()
-	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys)
+	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys+"\n"+w.server(w.t, "a").SecurityText())
 }
 
 // Wherever a worker is killed, the next one ends the move, the tenant is

@@ -105,7 +105,7 @@ func TestLongTransactionAbortsAnAttemptOnly(t *testing.T) {
 	db, login := w.tenant("slow", "a")
 	w.asOwner("a", db, trafficSchema)
 	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a", "a")
-	tx, err := tr.connect(t.Context(), pgtest.SharedShard(t, "a"))
+	tx, err := tr.connect(t.Context(), w.server(t, "a"))
 	require.NoError(t, err)
 	defer closeConn(tx)
 	var began atomic.Bool

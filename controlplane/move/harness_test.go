@@ -23,6 +23,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -37,6 +38,7 @@ type world struct {
 	store   *catalog.Store
 	dsn     string
 	fleet   *shard.Fleet
+	server  func(testing.TB, shardmap.ShardID) *pgtest.ShardServer
 	secrets secret.Store
 	keys    string
 	*Service
@@ -60,17 +62,28 @@ var preparing sync.Mutex
 
 func newWorld(t testing.TB, shards ...shardmap.ShardID) *world {
 	t.Helper()
+	return worldOf(t, shardtest.Server, shards)
+}
+
+// newSecureWorld is newWorld of shards that speak TLS only. With pgtest.EnvTLS all do.
+func newSecureWorld(t testing.TB, shards ...shardmap.ShardID) *world {
+	t.Helper()
+	return worldOf(t, shardtest.SecureServer, shards)
+}
+
+func worldOf(t testing.TB, server func(testing.TB, shardmap.ShardID) *pgtest.ShardServer, shards []shardmap.ShardID) *world {
+	t.Helper()
 	store, dsn := catalogtest.OpenDSN(t)
-	w := &world{t: t, store: store, dsn: dsn, keys: t.TempDir()}
+	w := &world{t: t, store: store, dsn: dsn, keys: t.TempDir(), server: server}
 	if _, measures := t.(*testing.B); !measures {
 		w.budget = 15 * time.Second // a busy machine keeps to it, and PgBouncer has clients wait longer (see TestMain)
 	}
 	var err error
 	w.secrets, err = secret.OpenDir(w.keys)
 	require.NoError(t, err)
-	w.fleet = shard.New(store, w.secrets, nil)
+	w.fleet = shard.New(store, w.secrets, server(t, shards[0]).Channel)
 	for _, id := range shards {
-		server := shardtest.Server(t, id)
+		server := server(t, id)
 		_, err = w.secrets.Put(t.Context(), secret.ShardAdmin(string(id)), server.Admin, 0)
 		require.NoError(t, err)
 		_, err = w.secrets.Put(t.Context(), secret.ShardBouncer(string(id)), server.Console, 0)

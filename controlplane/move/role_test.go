@@ -22,7 +22,7 @@ func TestATenantsRoleMovesAlong(t *testing.T) {
 		w.moved("rolled", to)
 		on, err := w.fleet.Shard(t.Context(), to)
 		require.NoError(t, err)
-		conn, err := pg.Connect(t.Context(), on.BouncerHost, on.BouncerPort, db, login)
+		conn, err := w.server(t, to).Channel.Connect(t.Context(), on.BouncerHost, on.BouncerPort, db, login)
 		require.NoError(t, err)
 		as := "BEGIN; SET LOCAL ROLE " + shard.CustomRole(db, "analyst") + "; %s; ROLLBACK"
 		_, err = conn.Exec(t.Context(), fmt.Sprintf(as, "SELECT FROM customers"))

@@ -94,10 +94,11 @@ func (w *world) keep() {
 
 // A tenant goes there, takes writes, and is taken back with all of them, while
 // clients at both PgBouncers write and see no error. Then there again over the
-// link that the way back left, and stays.
+// link that the way back left, and stays. All of it by TLS, with certificates
+// verified on every link.
 func TestTakenBackWithAllThatWasWritten(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "a", "b")
+	w := newSecureWorld(t, "a", "b")
 	db, login := w.tenant("fickle", "a")
 	w.asOwner("a", db, trafficSchema+awkward)
 	before := w.dump("a", db, "--schema-only")

@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/shard"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
@@ -49,14 +48,14 @@ func (w *world) startTraffic(db string, login secret.Login, every time.Duration,
 	ctx, tr.cancel = context.WithCancel(context.Background())
 	for i, on := range via {
 		who := fmt.Sprintf("client-%d", i)
-		tr.wg.Go(func() { tr.client(ctx, who, pgtest.SharedShard(w.t, string(on)), every) })
+		tr.wg.Go(func() { tr.client(ctx, who, w.server(w.t, on), every) })
 	}
 	w.t.Cleanup(tr.cancel)
 	return tr
 }
 
 func (tr *traffic) connect(ctx context.Context, s *pgtest.ShardServer) (*pgx.Conn, error) {
-	cfg, err := pg.Config(s.Host(), s.BouncerPort(), tr.db, tr.login)
+	cfg, err := s.Channel.Config(s.Host(), s.BouncerPort(), tr.db, tr.login)
 	if err != nil {
 		return nil, err
 	}

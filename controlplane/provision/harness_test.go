@@ -59,7 +59,7 @@ func (w *world) replica(opt provision.Options) {
 	opt.Limits = shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 30 * time.Second}
 	opt.Logger = slog.New(slog.DiscardHandler)
 	w.engine = operation.New(w.store, operation.Options{Worker: w.t.Name(), LeaseFor: 2 * time.Second, Logger: opt.Logger})
-	w.fleet = shard.New(w.store, w.secrets, nil)
+	w.fleet = shard.New(w.store, w.secrets, pgtest.Channel(w.t))
 	w.Service = provision.New(w.store, w.engine, w.fleet, w.secrets, opt)
 }
 
@@ -120,7 +120,7 @@ func (w *world) login(p shardmap.Placement) (*pgx.Conn, error) {
 	require.NoError(w.t, err)
 	l, _, err := w.secrets.Get(w.ctx(), secret.DatabaseAuth(p.Database))
 	require.NoError(w.t, err)
-	return pg.Connect(w.ctx(), on.BouncerHost, on.BouncerPort, p.Database, l)
+	return pgtest.Channel(w.t).Connect(w.ctx(), on.BouncerHost, on.BouncerPort, p.Database, l)
 }
 
 // serves makes sure that the tenant's database takes its login and has the application's schema.
@@ -140,7 +140,7 @@ func (w *world) refuses(p shardmap.Placement) {
 	require.NoError(w.t, err)
 	l, _, err := w.secrets.Get(w.ctx(), secret.DatabaseAuth(p.Database))
 	require.NoError(w.t, err)
-	_, err = pg.Connect(w.ctx(), on.PostgresHost, on.PostgresPort, p.Database, l)
+	_, err = pgtest.Channel(w.t).Connect(w.ctx(), on.PostgresHost, on.PostgresPort, p.Database, l)
 	require.Equal(w.t, "53300", pg.Code(err))
 }
 

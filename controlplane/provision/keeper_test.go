@@ -16,7 +16,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/tenantdb"
@@ -330,7 +329,7 @@ func TestOlderDatabasesGetTheirLogins(t *testing.T) {
 	require.NoError(t, err)
 	for _, login := range logins {
 		pgtest.Eventually(t, login.User+" gets in", func() bool {
-			c, err := pg.Connect(w.ctx(), on.BouncerHost, on.BouncerPort, p.Database, login)
+			c, err := pgtest.Channel(t).Connect(w.ctx(), on.BouncerHost, on.BouncerPort, p.Database, login)
 			if err != nil {
 				return false
 			}

@@ -16,7 +16,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
@@ -193,7 +192,7 @@ func TestGrantIsTemporary(t *testing.T) {
 		host string
 		port uint16
 	}{{a.Host, a.Port}, {a.BouncerHost, a.BouncerPort}} {
-		conn, err := pg.Connect(w.ctx(), door.host, door.port, p.Database, a.Login)
+		conn, err := pgtest.Channel(t).Connect(w.ctx(), door.host, door.port, p.Database, a.Login)
 		require.NoError(t, err)
 		_, err = conn.Exec(w.ctx(), "BEGIN; CREATE TABLE mine (id int); ROLLBACK")
 		require.NoError(t, err)

@@ -36,29 +36,28 @@ func ShardHBA(platform ...string) []string { return HBA{Platform: platform}.Line
 // database, behind the CONNECT privilege: every login but the platform's gets
 // only into the database whose anchor role (of the same name) it is a member
 // of, and the tenants' logins only from where PgBouncer is.
-func (h HBA) Lines() []string {
+func (h HBA) Lines() (lines []string) {
 	kind, cert := "host", ""
 	if h.TLS {
 		kind, cert = "hostssl", " clientcert=verify-ca"
 	}
-	lines := h.from("local", "", "", "")
-	for _, network := range orLoopback(h.From) {
-		lines = append(lines, h.from(kind, network, "+"+tenantdb.TenantLogins, cert)...)
-	}
-	for _, network := range orLoopback(h.People) {
-		lines = append(lines, fmt.Sprintf("%s samerole +%s %s scram-sha-256", kind, tenantdb.People, network))
-	}
-	return append(lines, "local all all reject", "host all all all reject")
-}
-
-func (h HBA) from(kind, network, tenants, options string) (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, role := range h.Platform {
-		lines = append(lines, fmt.Sprintf("%s all %q %s scram-sha-256%s", kind, role, network, options))
+		add("local all %q scram-sha-256", role)
 	}
-	if tenants == "" {
-		tenants = "all"
+	add("local samerole all scram-sha-256")
+	for _, network := range orLoopback(h.People) {
+		add("%s samerole +%s %s scram-sha-256", kind, tenantdb.People, network)
 	}
-	return append(lines, fmt.Sprintf("%s samerole %s %s scram-sha-256%s", kind, tenants, network, options))
+	for _, network := range orLoopback(h.From) {
+		for _, role := range h.Platform {
+			add("%s all %q %s scram-sha-256%s", kind, role, network, cert)
+		}
+		add("%s samerole all %s scram-sha-256%s", kind, network, cert)
+	}
+	add("local all all reject")
+	add("host all all all reject")
+	return lines
 }
 
 func orLoopback(networks []string) []string {

@@ -49,7 +49,7 @@ func TestShardLetsALoginIntoItsOwnDatabaseOnly(t *testing.T) {
 	password := pg.NewPassword()
 	verifier, err := pg.ScramVerifier(password)
 	require.NoError(t, err)
-	for _, sql := range []string{"CREATE ROLE a", "CREATE ROLE freehold_tenant_logins", "CREATE ROLE a_login LOGIN NOINHERIT IN ROLE a, freehold_tenant_logins PASSWORD '" + verifier + "'",
+	for _, sql := range []string{"CREATE ROLE a", "CREATE ROLE a_login LOGIN NOINHERIT IN ROLE a PASSWORD '" + verifier + "'",
 		"CREATE DATABASE a", "CREATE DATABASE b"} { // both open to PUBLIC: only pg_hba is left as a wall
 		_, err := admin.Exec(t.Context(), sql)
 		require.NoError(t, err)

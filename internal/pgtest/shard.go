@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,6 +46,21 @@ func (s *ShardServer) Host() string { return s.Postgres.Host() }
 // RoutesFile is PgBouncer's file of explicit entries.
 func (s *ShardServer) RoutesFile() string { return s.Bouncer.RoutesFile() }
 
+// SecurityText is Security for [ChannelOf] in another process of the test.
+func (s *ShardServer) SecurityText() string {
+	text, _ := json.Marshal(s.Security) // strings alone
+	return string(text)
+}
+
+// ChannelOf opens the channel that [ShardServer.SecurityText] describes.
+func ChannelOf(text string) (*pg.Channel, error) {
+	var security pg.TLS
+	if err := json.Unmarshal([]byte(text), &security); err != nil {
+		return nil, err
+	}
+	return security.Open(slog.Default())
+}
+
 var shards atomic.Int64
 
 // BouncerSettings replace or add to those of every PgBouncer that is started
@@ -54,6 +70,28 @@ var BouncerSettings map[string]string
 // EnvTLS names the environment variable that, set to anything, has all shards
 // speak TLS and nothing else, with certificates on both sides of every link.
 const EnvTLS = "FREEHOLD_TEST_TLS"
+
+// Channel opens links to shards as [EnvTLS] says: nil, which is plain text, without it.
+func Channel(t testing.TB) *pg.Channel {
+	t.Helper()
+	if os.Getenv(EnvTLS) == "" {
+		return nil
+	}
+	files, err := mine(t).certificates("client")
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	c, err := security(files).Open(slog.Default())
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	return c
+}
+
+// security is how links are secured to servers with these files.
+func security(files *pgserver.TLS) pg.TLS {
+	return pg.TLS{Mode: pg.TLSVerifyFull, CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey}
+}
 
 // Shard starts a shard of the test's own; it is stopped and removed when the test ends.
 func Shard(t testing.TB) *ShardServer {
@@ -130,7 +168,7 @@ func (h *harness) startShard(binDir string, secure bool) (*ShardServer, error) {
 		if files, err = h.certificates(filepath.Base(dir)); err != nil {
 			return nil, err
 		}
-		s.Security = pg.TLS{Mode: pg.TLSVerifyFull, CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey}
+		s.Security = security(files)
 		if s.Channel, err = s.Security.Open(slog.Default()); err != nil {
 			return nil, err
 		}
