@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/gateway/bearer"
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/clienttls"
 	"github.com/freehold-db/freehold/internal/config"
 )
 
@@ -135,7 +136,11 @@ func (s *Server) verifier() (*bearer.Verifier, error) {
 		shared = bytes.TrimSpace(shared)
 		s.log.Warn("tokens signed with a shared secret are accepted for every tenant: this is for development only")
 	}
-	return bearer.New(bearer.Config{Issuers: s.cfg.trusted(), Audience: s.cfg.Audience, Algorithms: s.cfg.Algorithms,
+	secure, err := clienttls.Load(clienttls.Files{CA: s.cfg.IssuerCAFile, System: true})
+	if err != nil {
+		return nil, fmt.Errorf("issuer_ca_file: %w", err)
+	}
+	return bearer.New(bearer.Config{TLS: secure, Issuers: s.cfg.trusted(), Audience: s.cfg.Audience, Algorithms: s.cfg.Algorithms,
 		TenantClaim: s.cfg.TenantClaim, RoleClaim: s.cfg.RoleClaim, Leeway: s.cfg.ClockSkew, MaxToken: s.cfg.MaxToken,
 		Secret: shared, Directory: s.source.directory, Networks: networks, Log: s.log})
 }
