@@ -27,6 +27,17 @@ type Config struct {
 	// CatalogDSN is the catalog database (migrated at start), AuditDSN the audit database of its own.
 	CatalogDSN string `yaml:"catalog_dsn" env:"FREEHOLD_CATALOG_DSN"`
 	AuditDSN   string `yaml:"audit_dsn" env:"FREEHOLD_AUDIT_DSN"`
+	// AuditOwnerDSN is the login that owns the audit database and migrates it at start; one
+	// replica is enough to have it. AuditDSN is then a login that can add records and nothing
+	// else. Empty: AuditDSN migrates if it may.
+	AuditOwnerDSN string `yaml:"audit_owner_dsn" env:"FREEHOLD_AUDIT_OWNER_DSN"`
+	// AuditSigningKey is where the secret store keeps the key that signs the audit log; another
+	// path makes another key, which signs from then on.
+	AuditSigningKey string `yaml:"audit_signing_key" env:"FREEHOLD_AUDIT_SIGNING_KEY"`
+	// AuditCheckpointEvery is the time between signed checkpoints, if the log grew.
+	AuditCheckpointEvery time.Duration `yaml:"audit_checkpoint_every" env:"FREEHOLD_AUDIT_CHECKPOINT_EVERY"`
+	// AuditAnchorDir is a directory that gets every checkpoint as a file: a mounted bucket whose objects are locked, say.
+	AuditAnchorDir string `yaml:"audit_anchor_dir" env:"FREEHOLD_AUDIT_ANCHOR_DIR"`
 	// DatabaseTLS secures every link to a shard's Postgres and PgBouncer, and those between
 	// shards. When it is on, CatalogDSN and AuditDSN must verify their servers, too.
 	DatabaseTLS pg.TLS `yaml:"database_tls"`
@@ -89,6 +100,8 @@ func (c *Config) Defaults() {
 	config.Default(&c.Name, config.InstanceName())
 	config.Default(&c.Listen, "127.0.0.1:7400")
 	config.Default(&c.NATSReplicas, 1)
+	config.Default(&c.AuditSigningKey, "signing/audit")
+	config.Default(&c.AuditCheckpointEvery, time.Minute)
 	config.Default(&c.WarmPool, 4)
 	config.Default(&c.TenantConnections, 40)
 	config.Default(&c.StatementTimeout, 30*time.Second)

@@ -128,6 +128,10 @@ func (s *Server) assemble(ctx context.Context) error {
 		return err
 	}
 	fleet := shard.New(s.store, secrets, channel)
+	auditing, err := s.newAuditing(ctx, secrets, fleet, registry)
+	if err != nil {
+		return err
+	}
 	publisher := publish.New(s.store, s.nats, publish.Options{Replicas: s.cfg.NATSReplicas, Logger: s.log})
 	tenants := provision.New(s.store, engine, fleet, secrets, provision.Options{
 		MigrationsDir: s.cfg.MigrationsDir, WarmPool: s.cfg.WarmPool, DeleteGrace: s.cfg.DeleteGrace, Logger: s.log,
@@ -151,10 +155,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 	s.run(life, "publishing", publisher.Run)
-	s.run(life, "audit relay", func(ctx context.Context) error { return audit.Relay(ctx, s.store, s.audit, s.log) })
-	s.run(life, "audit events", func(ctx context.Context) error {
-		return audit.Events(ctx, s.store, s.nats, audit.EventsOptions{Replicas: s.cfg.NATSReplicas, Logger: s.log})
-	})
+	auditing.run(life, s)
 	s.run(life, "operations", engine.Run)
 	s.run(life, "provisioning", tenants.Run)
 	s.run(life, "soaks", moves.Run)
@@ -177,7 +178,10 @@ func (s *Server) assemble(ctx context.Context) error {
 
 // warnExposed tells of databases of our own that a network could listen to.
 func (s *Server) warnExposed() {
-	for name, dsn := range map[string]string{"catalog_dsn": s.cfg.CatalogDSN, "audit_dsn": s.cfg.AuditDSN} {
+	for name, dsn := range map[string]string{"catalog_dsn": s.cfg.CatalogDSN, "audit_dsn": s.cfg.AuditDSN, "audit_owner_dsn": s.cfg.AuditOwnerDSN} {
+		if dsn == "" {
+			continue
+		}
 		if how, err := pg.Exposed(dsn); err == nil && how != "" {
 			s.log.Warn("the link to a database is not secured", "setting", name, "how", how)
 		}
@@ -193,10 +197,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.store, err = catalog.Open(ctx, s.cfg.CatalogDSN); err != nil {
 		return err
 	}
-	if err := audit.Migrate(ctx, s.cfg.AuditDSN); err != nil {
-		return err
-	}
-	if s.audit, err = audit.Open(ctx, s.cfg.AuditDSN); err != nil {
+	if err := s.openAudit(ctx); err != nil {
 		return err
 	}
 	s.nats, err = natslink.Connect(s.cfg.nats(), natsrole.ControlPlane(), "freehold-controlplane "+s.cfg.Name, s.log,

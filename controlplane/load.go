@@ -29,10 +29,15 @@ func (c *Config) Validate() error {
 	check(err == nil, "listen: %q: want host:port", c.Listen)
 	check(isDSN(c.CatalogDSN), "catalog_dsn: want the connection string of the catalog database")
 	check(isDSN(c.AuditDSN), "audit_dsn: want the connection string of the audit database")
+	check(c.AuditOwnerDSN == "" || isDSN(c.AuditOwnerDSN), "audit_owner_dsn: want the connection string of the audit database, as its owner")
+	check(c.AuditCheckpointEvery > 0, "audit_checkpoint_every: must be positive")
 	err = c.DatabaseTLS.Validate()
 	check(err == nil, "database_tls: %w", err)
 	if c.DatabaseTLS.On() {
-		for name, dsn := range map[string]string{"catalog_dsn": c.CatalogDSN, "audit_dsn": c.AuditDSN} {
+		for name, dsn := range map[string]string{"catalog_dsn": c.CatalogDSN, "audit_dsn": c.AuditDSN, "audit_owner_dsn": c.AuditOwnerDSN} {
+			if dsn == "" {
+				continue
+			}
 			exposed, err := pg.Exposed(dsn)
 			check(err != nil || exposed == "", "%s: %s (database_tls is on)", name, exposed)
 		}

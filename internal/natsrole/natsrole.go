@@ -61,6 +61,11 @@ func ControlPlane() Role {
 		"$JS.API.CONSUMER.*."+access.AuditStream+".controlplane", // create, info
 		"$JS.API.CONSUMER.MSG.NEXT."+access.AuditStream+".controlplane",
 		"$JS.ACK."+access.AuditStream+".controlplane.>")
+	// The copy of the audit log is made once, added to and read; nothing changes or removes it.
+	r.Publish = append(r.Publish, access.AuditLogRecords, access.AuditLogCheckpoints,
+		info(access.AuditLogStream), "$JS.API.STREAM.CREATE."+access.AuditLogStream,
+		"$JS.API.CONSUMER.MSG.NEXT."+access.AuditLogStream+".*")
+	r.Publish = append(r.Publish, read(access.AuditLogStream)...)
 	return r
 }
 
