@@ -9,17 +9,23 @@ import (
 
 	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/cli/dev"
+	"github.com/freehold-db/freehold/internal/clienttls"
 )
 
 // Environment variables that name a control plane which is no development fleet.
 const (
 	envURL   = "TENANT_OPS_URL"
 	envToken = "TENANT_OPS_TOKEN"
+	envCA    = "TENANT_OPS_CA"
+	envCert  = "TENANT_OPS_CERT"
+	envKey   = "TENANT_OPS_KEY"
 )
 
 const connectHelp = `The fleet is found by itself: a development fleet that runs in --dir, in
 $` + EnvDir + ` or in ./.dev; else the control plane at $` + envURL + `, with the
-bearer token in $` + envToken + `.`
+bearer token in $` + envToken + `. Its certificate must come from a root that the
+system knows, or one in the file --ca (or $` + envCA + `); where it asks for one of ours,
+$` + envCert + ` and $` + envKey + ` name the files.`
 
 // connect finds the control plane. A directory named on the command line must
 // have a running fleet; one that is only the default need not.
@@ -27,7 +33,7 @@ func connect(cmd *cobra.Command) (*client.Client, error) {
 	dir := fleetDir(cmd)
 	info, err := dev.Read(dir)
 	if err == nil {
-		return client.New(info.AdminURL, info.AdminToken)
+		return info.Client()
 	}
 	url := os.Getenv(envURL)
 	if cmd.Flags().Changed("dir") || (url == "" && !errors.Is(err, dev.ErrNotRunning)) {
@@ -42,11 +48,23 @@ func connect(cmd *cobra.Command) (*client.Client, error) {
 		return nil, &statusError{exitUsage, "set " + envToken + " to a bearer token of that control plane",
 			fmt.Errorf("%s is set, but %s is not", envURL, envToken)}
 	}
-	c, err := client.New(url, token)
+	secure, err := clienttls.Load(clienttls.Files{CA: caFile(cmd), Certificate: os.Getenv(envCert), Key: os.Getenv(envKey)})
+	if err != nil {
+		return nil, &statusError{exitUsage, "set --ca (or " + envCA + "), " + envCert + " and " + envKey + " to PEM files", err}
+	}
+	c, err := client.New(url, token, client.WithTLS(secure))
 	if err != nil {
 		return nil, &statusError{exitUsage, "set " + envURL + " to something like https://freehold.example.com:7400", fmt.Errorf("%s: %w", envURL, err)}
 	}
 	return c, nil
+}
+
+// caFile holds the roots by which the control plane is believed; empty: the system's.
+func caFile(cmd *cobra.Command) string {
+	if f := cmd.Flag("ca"); f != nil && f.Changed {
+		return f.Value.String()
+	}
+	return os.Getenv(envCA)
 }
 
 // connectFor is connect for a command about the thing with an ID, once the ID has passed check.

@@ -44,6 +44,7 @@ with status 0 only if nothing is wrong, and leaves nothing behind.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&opts.TLS, "tls", false, "certificates and TLS on every link of the fleet")
 	cmd.Flags().BoolVar(&opts.Keep, "keep", false, "leave the fleet's files in --dir, so that `tenant-ops dev` resumes it")
 	return cmd
 }

@@ -14,7 +14,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/freehold-db/freehold/cli/dev"
-	"github.com/freehold-db/freehold/internal/natsserver"
 )
 
 func devCommand() *cobra.Command {
@@ -27,8 +26,10 @@ func devCommand() *cobra.Command {
 with its PgBouncer), NATS, a token issuer, the control plane and data-plane
 nodes, all bound to loopback. Ctrl-C stops all of it; the same command resumes it.
 
-DIR/dev.json says how to reach every part; DIR/log holds a log of each.`,
-		Example: "  tenant-ops dev --detach\n  tenant-ops dev --shards 5 --nodes 3 --processes\n  tenant-ops dev --postgres-bin s3=/usr/lib/postgresql/18/bin",
+DIR/dev.json says how to reach every part; DIR/log holds a log of each. With --tls
+every link is by TLS, with certificates of an authority in DIR/pki, and the
+control plane wants one of its clients; a fleet stays as it was made.`,
+		Example: "  tenant-ops dev --detach\n  tenant-ops dev --tls\n  tenant-ops dev --shards 5 --nodes 3 --processes\n  tenant-ops dev --postgres-bin s3=/usr/lib/postgresql/18/bin",
 		GroupID: "develop",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,6 +44,7 @@ DIR/dev.json says how to reach every part; DIR/log holds a log of each.`,
 	f.BoolVar(&detach, "detach", false, "leave the fleet running in the background")
 	f.IntVar(&opts.Shards, "shards", 0, "number of shards (default as before, or 3)")
 	f.IntVar(&opts.Nodes, "nodes", 0, "number of data-plane nodes (default as before, or 2)")
+	f.BoolVar(&opts.TLS, "tls", false, "certificates and TLS on every link (default as before, or none)")
 	f.BoolVar(&opts.Processes, "processes", false, "run NATS, control plane and nodes as processes of their own")
 	f.StringVar(&opts.ExternalNATS, "external-nats", "", "URL of a NATS server to use instead of an embedded one")
 	f.StringVar(&opts.Migrations, "migrations", "", "directory of goose SQL files, the schema of every tenant (default the sample schema)")
@@ -70,7 +72,7 @@ func devForeground(cmd *cobra.Command, opts dev.Options) error {
 
 func devDetached(cmd *cobra.Command, opts dev.Options) error {
 	args := []string{"dev", "--dir", opts.Dir}
-	for _, name := range []string{"shards", "nodes", "processes", "external-nats", "migrations"} {
+	for _, name := range []string{"shards", "nodes", "tls", "processes", "external-nats", "migrations"} {
 		if flag := cmd.Flag(name); flag.Changed {
 			args = append(args, "--"+name+"="+flag.Value.String())
 		}
@@ -106,6 +108,7 @@ type partState struct {
 	Part    string `json:"part"`
 	PID     int    `json:"pid,omitempty"`
 	Address string `json:"address"`
+	TLS     bool   `json:"tls"`
 	Up      bool   `json:"up"`
 	Error   string `json:"error,omitempty"`
 }
@@ -119,6 +122,12 @@ var partColumns = []column[partState]{
 		return p.PID
 	}},
 	{"address", func(p partState) any { return p.Address }},
+	{"links", func(p partState) any {
+		if p.TLS {
+			return "tls"
+		}
+		return "plain"
+	}},
 	{"state", func(p partState) any {
 		if p.Up {
 			return "up"
@@ -140,7 +149,7 @@ func devStatusCommand() *cobra.Command {
 			down := 0
 			states := make([]partState, 0, len(parts))
 			for _, p := range parts {
-				state := partState{Part: p.Name, PID: p.PID, Address: p.Address, Up: p.Err == nil}
+				state := partState{Part: p.Name, PID: p.PID, Address: p.Address, TLS: p.TLS, Up: p.Err == nil}
 				if p.Err != nil {
 					state.Error, down = strings.ReplaceAll(p.Err.Error(), "\n", "; "), down+1
 				}
@@ -220,7 +229,7 @@ func devNATSCommand() *cobra.Command {
 				return fmt.Errorf("%s: %w", file, err)
 			}
 			return serve(cmd.Context(), "freehold-nats", "nats", func(ctx context.Context) (server, error) {
-				return natsserver.Start(ctx, natsserver.Config{Dir: cfg.Dir, Port: cfg.Port, Token: cfg.Token, Log: slog.Default()})
+				return cfg.Start(ctx, slog.Default())
 			})
 		},
 	}

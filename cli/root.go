@@ -78,6 +78,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().VarP(&output, "output", "o", "print as table, json, yaml or csv")
 	completeFlag(root, "output", cobra.FixedCompletions([]string{"table", "json", "yaml", "csv"}, cobra.ShellCompDirectiveNoFileComp))
 	root.PersistentFlags().String("dir", defaultDir(), "directory of the development fleet (env "+EnvDir+")")
+	root.PersistentFlags().String("ca", "", "PEM file with the roots of the control plane's certificate (env "+envCA+"; default the system's)")
 	root.AddGroup(
 		&cobra.Group{ID: "operate", Title: "Operate:"},
 		&cobra.Group{ID: "serve", Title: "Serve:"},

@@ -12,6 +12,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,24 +61,36 @@ const (
 	tries     = 4
 )
 
-// New makes a client of the control plane at base (http://host:port), with a
-// bearer token. It refuses a base that is no such URL.
-func New(base, token string) (*Client, error) {
+// Option changes how a client connects.
+type Option func(*http.Transport)
+
+// WithTLS says whom the client believes and which certificate it shows; without it the system's roots are believed.
+func WithTLS(cfg *tls.Config) Option {
+	return func(t *http.Transport) { t.TLSClientConfig = cfg }
+}
+
+// New makes a client of the control plane at base (http://host:port, or
+// https://), with a bearer token. It refuses a base that is no such URL.
+func New(base, token string, options ...Option) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, fmt.Errorf("%q is not a URL of a control plane: want http://HOST:PORT", base)
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
+	transport := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: dialFor, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   dialFor,
+		ResponseHeaderTimeout: answerFor,
+		IdleConnTimeout:       30 * time.Second,
+		MaxIdleConnsPerHost:   8,
+		ForceAttemptHTTP2:     true,
+	}
+	for _, o := range options {
+		o(transport)
+	}
 	return &Client{base: u, token: token, http: &http.Client{
-		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: dialFor, KeepAlive: 30 * time.Second}).DialContext,
-			TLSHandshakeTimeout:   dialFor,
-			ResponseHeaderTimeout: answerFor,
-			IdleConnTimeout:       30 * time.Second,
-			MaxIdleConnsPerHost:   8,
-			ForceAttemptHTTP2:     true,
-		},
+		Transport: transport,
 		// A token goes where it was meant to go.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil

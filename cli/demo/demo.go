@@ -41,6 +41,8 @@ type Options struct {
 	Dir string
 	// Keep leaves the fleet's files in Dir, so that `tenant-ops dev --dir DIR` resumes it.
 	Keep bool
+	// TLS has every link of the fleet be by TLS.
+	TLS bool
 	// Out gets the story as it happens; nil for none.
 	Out io.Writer
 	// BigBytes is about how large the moved tenant is; default 200 MB.
@@ -155,13 +157,13 @@ func (p *play) perform(ctx context.Context) error {
 // bringUp starts the fleet.
 func (p *play) bringUp(ctx context.Context) error {
 	done := p.show.begin("Starting a fleet: 3 Postgres shards with PgBouncer, catalog, NATS, control plane, 2 data-plane nodes")
-	fleet, err := dev.Start(ctx, dev.Options{Dir: p.opts.Dir, Shards: 3, Nodes: 2, FastUnsafe: p.opts.fastUnsafe, Progress: p.show.live})
+	fleet, err := dev.Start(ctx, dev.Options{Dir: p.opts.Dir, Shards: 3, Nodes: 2, TLS: p.opts.TLS, FastUnsafe: p.opts.fastUnsafe, Progress: p.show.live})
 	if err != nil {
 		return err
 	}
 	p.fleet = fleet
 	info := fleet.Info()
-	if p.admin, err = client.New(info.AdminURL, info.AdminToken); err != nil {
+	if p.admin, err = info.Client(); err != nil {
 		return err
 	}
 	if p.signer, err = issuer.Open(dev.IssuerDir(p.opts.Dir)); err != nil {

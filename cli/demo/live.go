@@ -56,7 +56,12 @@ func (p *play) live(ctx context.Context) error {
 }
 
 func (p *play) newTraffic() (c *ledger.Client, tenants int, rate float64, err error) {
-	cfg := ledger.Config{Nodes: p.fleet.Info().DataplaneURLs}
+	info := p.fleet.Info()
+	secure, err := info.TLSConfig()
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	cfg := ledger.Config{Nodes: info.DataplaneURLs, TLS: secure}
 	for _, t := range cast {
 		if t.rate == 0 {
 			continue

@@ -3,6 +3,7 @@ package dev_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -214,6 +216,74 @@ func TestPortsTakenMeanwhile(t *testing.T) {
 			require.Equal(t, bouncer.Port(), strconv.Itoa(int(s1.Bouncer.Port)))
 		})
 	}
+}
+
+// A fleet with TLS speaks nothing else, remembers it, and lets nobody in who has no certificate.
+func TestFleetWithTLS(t *testing.T) {
+	t.Parallel()
+	dir := fleetDir(t)
+	f := start(t, dev.Options{Dir: dir, Shards: 1, Nodes: 1, TLS: true})
+	requireUp(t, dir)
+	info := f.Info()
+	require.True(t, info.Secure)
+	own, err := info.HTTP()
+	require.NoError(t, err)
+	defer own.CloseIdleConnections()
+	get := func(web *http.Client, url string) error {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		require.NoError(t, err)
+		resp, err := web.Do(req)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			err = errors.New(resp.Status)
+		}
+		return errors.Join(err, resp.Body.Close())
+	}
+	anonymous := info
+	anonymous.CertFile, anonymous.KeyFile = "", ""
+	nobody, err := anonymous.HTTP()
+	require.NoError(t, err)
+	defer nobody.CloseIdleConnections()
+	for _, page := range []string{info.AdminURL + "/readyz", info.DataplaneURLs[0] + "/readyz", info.OpsURLs[0] + "/metrics", info.IssuerURL + "/healthz"} {
+		require.NoError(t, get(own, page), page)
+		require.Error(t, get(http.DefaultClient, page), "%s: the system knows nothing of its root", page)
+		require.Error(t, get(own, strings.Replace(page, "https:", "http:", 1)), page)
+		if strings.HasPrefix(page, info.AdminURL) {
+			require.Error(t, get(nobody, page), "without a certificate")
+		} else {
+			require.NoError(t, get(nobody, page), page)
+		}
+	}
+	for _, dsn := range []string{info.CatalogDSN, info.Shards[0].PostgresDSN, info.Shards[0].PgbouncerDSN} {
+		u, err := url.Parse(dsn)
+		require.NoError(t, err)
+		require.Equal(t, "verify-full", u.Query().Get("sslmode"))
+		for _, less := range []string{"sslmode=disable", "sslmode=verify-full&sslrootcert=" + info.CAFile} { // the second shows no certificate
+			u.RawQuery = less
+			_, err = pgx.Connect(t.Context(), u.String())
+			require.Error(t, err, less)
+		}
+	}
+	stop(t, f)
+	_, err = dev.Start(t.Context(), dev.Options{Dir: fleetDirOf(t, false), TLS: true, FastUnsafe: true})
+	require.ErrorContains(t, err, "made without TLS")
+	f = start(t, dev.Options{Dir: dir}) // as before
+	requireUp(t, dir)
+	require.True(t, f.Info().Secure)
+	require.Equal(t, info.AdminURL, f.Info().AdminURL)
+}
+
+// fleetDirOf is the directory of a fleet that was made before, by its state.
+func fleetDirOf(t *testing.T, secure bool) string {
+	t.Helper()
+	dir := fleetDir(t)
+	require.NoError(t, os.MkdirAll(dir, 0o711))
+	b, err := json.Marshal(map[string]any{"shards": 1, "nodes": 1, "tls": secure})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "state.json"), b, 0o600))
+	return dir
 }
 
 func TestExternalNATS(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freehold-db/freehold/internal/pki"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -30,7 +30,11 @@ type Fleet struct {
 	state   *state
 	secrets secret.Store
 
-	catalogLogin, auditLogin, lookup, adminToken, nodeToken, natsToken secret.Login
+	catalogLogin, auditLogin, lookup, adminToken, nodeToken secret.Login
+
+	authority    *pki.Authority // nil: without TLS
+	operator     pki.Pair       // what who uses the fleet shows
+	endAuthority func()         // nil: nothing is renewed
 
 	catalog       *postgresPart
 	migrationsDir string
@@ -152,6 +156,9 @@ func (f *Fleet) prepare(ctx context.Context) error {
 	if err := f.state.settle(f.opts); err != nil {
 		return err
 	}
+	if err := f.openAuthority(); err != nil {
+		return err
+	}
 	if err := f.openSecrets(ctx); err != nil {
 		return err
 	}
@@ -224,6 +231,10 @@ func (f *Fleet) startOne(ctx context.Context, m *member) error {
 // directory free. Stopping twice is no error.
 func (f *Fleet) Stop(ctx context.Context) error {
 	err := removeFile(f.dir.info())
+	if f.endAuthority != nil {
+		f.endAuthority()
+		f.endAuthority = nil
+	}
 	for _, group := range f.stopOrder() {
 		g := new(errgroup.Group)
 		for _, m := range group {
@@ -350,10 +361,10 @@ func (f *Fleet) Ended(name string) <-chan struct{} {
 
 // Info says how to reach every part.
 func (f *Fleet) Info() Info {
-	info := Info{
-		AdminURL: f.adminURL(), AdminToken: f.adminToken.Password, IssuerURL: f.issuerURL(), NATSURL: f.natsURL(),
-		CatalogDSN: f.catalogDSN(), AdminURLs: f.adminURLs(), PIDs: map[string]int{selfName: os.Getpid()},
-	}
+	info := f.tlsInfo()
+	info.AdminURL, info.AdminURLs, info.AdminToken = f.adminURL(), f.adminURLs(), f.adminToken.Password
+	info.IssuerURL, info.NATSURL, info.CatalogDSN = f.issuerURL(), f.natsURL(), f.catalogDSN()
+	info.PIDs = map[string]int{selfName: os.Getpid()}
 	for _, n := range f.nodes() {
 		info.DataplaneURLs = append(info.DataplaneURLs, f.urlOf(n))
 		info.OpsURLs = append(info.OpsURLs, f.urlOf(n+opsSuffix))
@@ -386,8 +397,10 @@ func (f *Fleet) writeInfo() error {
 	return writeJSON(f.dir.info(), f.Info())
 }
 
-func (f *Fleet) urlOf(name string) string { return "http://" + loopback(f.state.port(name)) }
-func (f *Fleet) adminURL() string         { return f.urlOf(controlPlanePart) }
+func (f *Fleet) urlOf(name string) string {
+	return f.state.scheme() + "://" + loopback(f.state.port(name))
+}
+func (f *Fleet) adminURL() string { return f.urlOf(controlPlanePart) }
 func (f *Fleet) adminURLs() (urls []string) {
 	for _, n := range f.controlPlanes() {
 		urls = append(urls, f.urlOf(n))
@@ -401,12 +414,4 @@ func (f *Fleet) auditDSN() string   { return f.onCatalog(f.auditLogin) }
 // onCatalog is a DSN to the database that has its owner's name.
 func (f *Fleet) onCatalog(l secret.Login) string {
 	return f.catalog.server.LoginDSN(l, l.User)
-}
-
-func (f *Fleet) natsURL() string {
-	if f.opts.ExternalNATS != "" {
-		return f.opts.ExternalNATS
-	}
-	u := url.URL{Scheme: "nats", User: url.User(f.natsToken.Password), Host: loopback(f.state.port(natsPart))}
-	return u.String()
 }

@@ -23,6 +23,12 @@ type Info struct {
 	CatalogDSN    string         `json:"catalog_dsn"`
 	Shards        []ShardInfo    `json:"shards"`
 	PIDs          map[string]int `json:"pids"`
+	// Secure: all links are by TLS. CAFile holds the root of every certificate,
+	// CertFile and KeyFile what an operator shows, such as at AdminURL.
+	Secure   bool   `json:"tls"`
+	CAFile   string `json:"ca_file,omitempty"`
+	CertFile string `json:"cert_file,omitempty"`
+	KeyFile  string `json:"key_file,omitempty"`
 }
 
 // ShardInfo is how to reach one shard, as its superuser.

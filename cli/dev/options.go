@@ -39,6 +39,8 @@ type Options struct {
 	Shards int
 	// Nodes is the number of data-plane nodes; default: as before, or 2.
 	Nodes int
+	// TLS has every link of the fleet be by TLS; a fleet stays as it was made.
+	TLS bool
 	// Processes runs NATS, control plane and nodes as processes of their own, so that each can be killed.
 	Processes bool
 	// Binary is the tenant-ops program that these run; default: the running program.
@@ -133,6 +135,7 @@ func (l layout) lock() string              { return filepath.Join(string(l), "lo
 func (l layout) secrets() string           { return filepath.Join(string(l), "secrets") }
 func (l layout) issuer() string            { return filepath.Join(string(l), "issuer") }
 func (l layout) nats() string              { return filepath.Join(string(l), "nats") }
+func (l layout) pki() string               { return filepath.Join(string(l), "pki") }
 func (l layout) migrations() string        { return filepath.Join(string(l), "migrations") }
 func (l layout) log(name string) string    { return filepath.Join(string(l), "log", name+".log") }
 func (l layout) config(name string) string { return filepath.Join(string(l), "config", name) }
@@ -157,7 +160,7 @@ func (l layout) create() error {
 	if err := os.MkdirAll(filepath.Join(string(l), "server"), 0o711); err != nil { //nolint:gosec // see above
 		return err
 	}
-	for _, d := range []string{"log", "config", "run"} {
+	for _, d := range []string{"log", "config", "run", "keys"} {
 		if err := os.MkdirAll(filepath.Join(string(l), d), 0o700); err != nil {
 			return err
 		}

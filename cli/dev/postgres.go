@@ -95,6 +95,9 @@ func (b *bouncerPart) start(ctx context.Context) error {
 		cfg := b.cfg
 		cfg.Port = port
 		cfg.BackendHost, cfg.BackendPort = b.backend.server.SocketDir(), b.backend.server.Port()
+		if cfg.TLS != nil {
+			cfg.BackendHost = b.backend.server.Host() // a unix socket knows no TLS
+		}
 		s, err := pgserver.NewBouncer(cfg)
 		if err != nil {
 			return err
@@ -149,8 +152,16 @@ func (f *Fleet) newCatalog(ctx context.Context) (*postgresPart, error) {
 	if err != nil {
 		return nil, err
 	}
+	files, err := f.serverTLS(catalogPart)
+	if err != nil {
+		return nil, err
+	}
+	hba := pgserver.OpenHBA()
+	if files != nil {
+		hba = secureHBA(hba)
+	}
 	return &postgresPart{f: f, name: catalogPart,
-		cfg: pgserver.Config{Dir: f.dir.server(catalogPart), Superuser: admin.User, Password: admin.Password,
+		cfg: pgserver.Config{Dir: f.dir.server(catalogPart), Superuser: admin.User, Password: admin.Password, TLS: files, HBA: hba,
 			Settings:   map[string]string{"max_connections": "200", "shared_buffers": "64MB"},
 			FastUnsafe: f.opts.FastUnsafe, DieWithParent: true, LogFile: f.dir.log(catalogPart)},
 		setup: f.setupCatalog}, nil
@@ -203,14 +214,22 @@ func (f *Fleet) newShard(ctx context.Context, id shardmap.ShardID) (*shardUnit, 
 		return nil, err
 	}
 	name := postgresPrefix + string(id)
+	files, err := f.serverTLS(name)
+	if err != nil {
+		return nil, err
+	}
 	u.postgres = &postgresPart{f: f, name: name,
 		cfg: pgserver.Config{Dir: f.dir.server(name), BinDir: f.state.PostgresBin[string(id)], Superuser: u.admin.User, Password: u.admin.Password,
-			Settings: pgserver.ShardSettings(), HBA: pgserver.ShardHBA(u.admin.User, f.lookup.User),
+			Settings: pgserver.ShardSettings(), TLS: files,
+			HBA:        pgserver.HBA{Platform: []string{u.admin.User, f.lookup.User}, TLS: files != nil}.Lines(),
 			FastUnsafe: f.opts.FastUnsafe, DieWithParent: true, LogFile: f.dir.log(name)},
 		setup: func(ctx context.Context, s *pgserver.Postgres) error { return ensureLogin(ctx, s, f.lookup) }}
 	name = bouncerPrefix + string(id)
+	if files, err = f.serverTLS(name); err != nil {
+		return nil, err
+	}
 	u.bouncer = &bouncerPart{f: f, name: name, backend: u.postgres,
-		cfg: pgserver.BouncerConfig{Dir: f.dir.server(name), Auth: f.lookup, Admin: u.console,
+		cfg: pgserver.BouncerConfig{Dir: f.dir.server(name), Auth: f.lookup, Admin: u.console, TLS: files,
 			Known: []secret.Login{u.admin}, FastUnsafe: f.opts.FastUnsafe, DieWithParent: true, LogFile: f.dir.log(name)}}
 	return u, nil
 }

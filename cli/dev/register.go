@@ -11,7 +11,7 @@ import (
 
 // register makes a shard known to the control plane, or renews its addresses.
 func (f *Fleet) register(ctx context.Context, u *shardUnit) error {
-	admin, err := client.New(f.adminURL(), f.adminToken.Password)
+	admin, err := f.admin()
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,6 @@ func (f *Fleet) openSecrets(ctx context.Context) error {
 		{&f.lookup, "dev/lookup", "freehold_bouncer"},
 		{&f.adminToken, "dev/tokens/admin", "dev"},
 		{&f.nodeToken, "dev/tokens/node", "node"},
-		{&f.natsToken, "dev/nats", "nats"},
 	} {
 		if *want.into, err = f.login(ctx, want.path, want.user); err != nil {
 			return err

@@ -19,19 +19,12 @@ import (
 	"github.com/freehold-db/freehold/controlplane"
 	"github.com/freehold-db/freehold/dataplane"
 	"github.com/freehold-db/freehold/internal/issuer"
-	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/servertls"
 	"github.com/freehold-db/freehold/internal/telemetry"
 )
-
-// NATSConfig is the configuration file of `tenant-ops dev nats`.
-type NATSConfig struct {
-	Dir   string `yaml:"dir"`
-	Port  int    `yaml:"port"`
-	Token string `yaml:"token"`
-}
 
 // onPort gives the named part the port it had before, or a free one, and
 // remembers it. When somebody else took the port meanwhile it gets another;
@@ -112,27 +105,22 @@ func (s *served) ended() <-chan struct{} {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-func (f *Fleet) newNATS() *served {
-	const name = natsPart
-	return &served{f: f, name: name, make: func(port int) (part, error) {
-		cfg := NATSConfig{Dir: f.dir.nats(), Port: port, Token: f.natsToken.Password}
-		if f.opts.Processes {
-			return f.child(name, []string{"dev", "nats"}, cfg, port, dialable(loopback(port)))
+func (f *Fleet) newIssuer() *served {
+	return &served{f: f, name: issuerPart, make: func(port int) (part, error) {
+		pair, err := f.certificate(issuerPart)
+		if err != nil {
+			return nil, err
 		}
-		log, err := f.logger(name)
+		log, err := f.logger(issuerPart)
 		if err != nil {
 			return nil, err
 		}
 		return &embedded{run: func(ctx context.Context) (stopper, error) {
-			return orNil(natsserver.Start(ctx, natsserver.Config{Dir: cfg.Dir, Port: port, Token: cfg.Token, Log: log}))
-		}}, nil
-	}}
-}
-
-func (f *Fleet) newIssuer() *served {
-	return &served{f: f, name: issuerPart, make: func(port int) (part, error) {
-		return &embedded{run: func(ctx context.Context) (stopper, error) {
-			s, err := issuer.Start(ctx, f.dir.issuer(), loopback(port))
+			secure, err := listenTLS(ctx, servertls.Files{Certificate: pair.Certificate, Key: pair.Key}, log)
+			if err != nil {
+				return nil, err
+			}
+			s, err := issuer.StartTLS(ctx, f.dir.issuer(), loopback(port), secure)
 			if err != nil {
 				return nil, err
 			}
@@ -159,7 +147,13 @@ func (f *Fleet) clientPrograms() string {
 
 func (f *Fleet) newControlPlane(name string) *served {
 	return &served{f: f, name: name, make: func(port int) (part, error) {
+		pair, err := f.certificate(name)
+		if err != nil {
+			return nil, err
+		}
 		cfg := controlplane.Config{
+			TLSCertFile: pair.Certificate, TLSKeyFile: pair.Key, TLSClientCAFile: pair.Root, DatabaseTLS: databaseTLS(pair),
+			NATSSeedFile: f.natsSeed(controlPlanePart), NATSCAFile: pair.Root, NATSCertFile: pair.Certificate, NATSKeyFile: pair.Key,
 			Name: name, Listen: loopback(port), CatalogDSN: f.catalogDSN(), AuditDSN: f.auditDSN(), NATSURL: f.natsURL(),
 			SecretsDir: f.dir.secrets(), MigrationsDir: f.migrationsDir, TokensFile: f.tokensFile(), PGBinDir: f.clientPrograms(),
 			MeasureEvery: 2 * time.Second, // somebody looks on
@@ -169,13 +163,12 @@ func (f *Fleet) newControlPlane(name string) *served {
 			f.opts.ControlPlane(&cfg)
 		}
 		if f.opts.Processes {
-			return f.child(name, []string{"controlplane"}, cfg, port, ready("http://"+cfg.Listen))
+			return f.child(name, []string{"controlplane"}, cfg, port, f.ready(cfg.Listen))
 		}
-		var err error
 		if cfg.Log, err = f.logger(name); err != nil {
 			return nil, err
 		}
-		return &embedded{run: func(ctx context.Context) (stopper, error) { return orNil(controlplane.Start(ctx, cfg)) }, ready: ready("http://" + cfg.Listen)}, nil
+		return &embedded{run: func(ctx context.Context) (stopper, error) { return orNil(controlplane.Start(ctx, cfg)) }, ready: f.ready(cfg.Listen)}, nil
 	}}
 }
 
@@ -185,7 +178,14 @@ func (f *Fleet) newNode(name string) *served {
 		if err != nil {
 			return nil, err
 		}
+		pair, err := f.certificate(name)
+		if err != nil {
+			return nil, err
+		}
 		cfg := dataplane.Config{
+			TLSCertFile: pair.Certificate, TLSKeyFile: pair.Key, OpsTLS: f.state.TLS, IssuerCAFile: pair.Root, DatabaseTLS: databaseTLS(pair),
+			NATSSeedFile: f.natsSeed(name), NATSCAFile: pair.Root, NATSCertFile: pair.Certificate, NATSKeyFile: pair.Key,
+			ControlCAFile: pair.Root, ControlCertFile: pair.Certificate, ControlKeyFile: pair.Key,
 			Name: name, Listen: loopback(port), OpsListen: loopback(ops), NATSURL: f.natsURL(), ControlURL: strings.Join(f.adminURLs(), ","), ControlTokenFile: f.nodeTokenFile(),
 			SecretsDir: secret.TenantsDir(f.dir.secrets()), Issuer: f.issuerURL(), JWKSURL: f.jwksURL.Load().(string), Audience: issuer.Audience,
 			Development: true, IssuerNetworks: []string{"127.0.0.0/8", "::1/128"}, // a tenant's own issuer may be tried here, too
@@ -195,12 +195,12 @@ func (f *Fleet) newNode(name string) *served {
 			f.opts.DataPlane(&cfg)
 		}
 		if f.opts.Processes {
-			return f.child(name, []string{"dataplane"}, cfg, port, ready("http://"+cfg.Listen))
+			return f.child(name, []string{"dataplane"}, cfg, port, f.ready(cfg.Listen))
 		}
 		if cfg.Log, err = f.logger(name); err != nil {
 			return nil, err
 		}
-		return &embedded{run: func(ctx context.Context) (stopper, error) { return orNil(dataplane.Start(ctx, cfg)) }, ready: ready("http://" + cfg.Listen)}, nil
+		return &embedded{run: func(ctx context.Context) (stopper, error) { return orNil(dataplane.Start(ctx, cfg)) }, ready: f.ready(cfg.Listen)}, nil
 	}}
 }
 
@@ -267,16 +267,24 @@ func (f *Fleet) logger(name string) (*slog.Logger, error) {
 	return slog.New(telemetry.NewLogHandler(file, f.opts.Level, false)).With("name", name), nil
 }
 
-func ready(url string) func(context.Context) error { return answers(url + "/readyz") }
+// ready tells whether a part of ours that listens there is ready.
+func (f *Fleet) ready(address string) func(context.Context) error {
+	return f.tlsInfo().answers(f.state.scheme() + "://" + address + "/readyz")
+}
 
 // answers tells whether a GET of the URL is answered with 200.
-func answers(url string) func(context.Context) error {
+func (i Info) answers(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
+		web, err := i.HTTP()
+		if err != nil {
+			return err
+		}
+		defer web.CloseIdleConnections()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := web.Do(req)
 		if err != nil {
 			return err
 		}

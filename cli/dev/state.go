@@ -21,6 +21,7 @@ type state struct {
 	mu     sync.Mutex
 	Shards int            `json:"shards"`
 	Nodes  int            `json:"nodes"`
+	TLS    bool           `json:"tls,omitempty"`
 	Ports  map[string]int `json:"ports"` // by the name of the part
 	// PostgresBin are the directories of Postgres's programs of shards that don't run the machine's.
 	PostgresBin map[string]string `json:"postgres_bin,omitempty"`
@@ -49,6 +50,10 @@ func (s *state) settle(o Options) error {
 	if o.Shards != 0 && o.Shards < s.Shards {
 		return fmt.Errorf("the fleet in %s has %d shards and cannot shrink to %d: move the tenants off and use another directory, or `tenant-ops dev destroy`", o.Dir, s.Shards, o.Shards)
 	}
+	if o.TLS && !s.TLS && s.Shards != 0 {
+		return fmt.Errorf("the fleet in %s was made without TLS: use another directory, or `tenant-ops dev destroy`", o.Dir)
+	}
+	s.TLS = s.TLS || o.TLS
 	s.Shards = first(o.Shards, s.Shards, defaultShards)
 	s.Nodes = first(o.Nodes, s.Nodes, defaultNodes)
 	for id, dir := range o.PostgresBin {

@@ -20,6 +20,7 @@ type PartStatus struct {
 	Name    string
 	PID     int    // 0: no process
 	Address string // host:port
+	TLS     bool   // it speaks nothing else
 	Err     error  // nil: it serves
 }
 
@@ -41,7 +42,7 @@ func Status(ctx context.Context, dir string) ([]PartStatus, error) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, checkFor)
 			defer cancel()
-			p := PartStatus{Name: name, PID: info.PIDs[name], Address: c.address(), Err: c.look(ctx)}
+			p := PartStatus{Name: name, PID: info.PIDs[name], Address: c.address(), TLS: info.Secure, Err: c.look(ctx)}
 			if p.PID != 0 && !process.Alive(p.PID) {
 				p.PID, p.Err = 0, errors.Join(errors.New("its process is gone"), p.Err)
 			}
@@ -70,7 +71,7 @@ func (c check) address() string {
 }
 
 func (i Info) checks() map[string]check {
-	web := func(url, path string) check { return check{url, answers(url + path)} }
+	web := func(url, path string) check { return check{url, i.answers(url + path)} }
 	sql := func(dsn string) check { return check{dsn, loginWorks(dsn)} }
 	all := map[string]check{
 		controlPlanePart: web(i.AdminURL, "/readyz"),

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,15 @@ type Server struct {
 // one) and notes its URL in dir for [Open]. Give the same addr after a restart:
 // the URL is part of every token.
 func Start(ctx context.Context, dir, addr string) (*Server, error) {
+	return start(ctx, dir, addr, nil)
+}
+
+// StartTLS is Start over HTTPS.
+func StartTLS(ctx context.Context, dir, addr string, secure *tls.Config) (*Server, error) {
+	return start(ctx, dir, addr, secure)
+}
+
+func start(ctx context.Context, dir, addr string, secure *tls.Config) (*Server, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("token issuer: %w", err)
 	}
@@ -35,7 +45,11 @@ func Start(ctx context.Context, dir, addr string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("token issuer: %w", err)
 	}
-	s := &Server{Signer: newSigner(key, "http://"+l.Addr().String()), done: make(chan struct{})}
+	iss := "http://" + l.Addr().String()
+	if secure != nil {
+		l, iss = tls.NewListener(l, secure), "https://"+l.Addr().String()
+	}
+	s := &Server{Signer: newSigner(key, iss), done: make(chan struct{})}
 	if err := replace(filepath.Join(dir, urlFile), []byte(s.iss+"\n")); err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("token issuer: %w", err)

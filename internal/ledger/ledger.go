@@ -24,6 +24,7 @@ package ledger
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -51,6 +52,8 @@ type Config struct {
 	// Nodes are the base URLs of the data-plane nodes.
 	Nodes   []string
 	Tenants []Tenant
+	// TLS says whom https nodes are believed by; nil: the system's roots.
+	TLS *tls.Config
 	// RequestFor bounds one request; default 30 s.
 	RequestFor time.Duration
 	// UnderWay bounds one tenant's requests at a time; due ones wait, and their latency counts; default 64.
@@ -83,7 +86,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.UnderWay = 64
 	}
 	c := &Client{cfg: cfg, run: uuid.NewString(), http: &http.Client{Transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+		DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext, TLSClientConfig: cfg.TLS,
 		MaxIdleConnsPerHost: cfg.UnderWay * len(cfg.Tenants), IdleConnTimeout: time.Minute,
 	}}}
 	seen := map[shardmap.TenantID]bool{}

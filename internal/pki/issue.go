@@ -81,8 +81,9 @@ func (r Request) pair(a *Authority) Pair {
 	return Pair{Certificate: file + ".crt", Key: file + ".key", Root: a.Root()}
 }
 
-// Run renews what was issued, in good time, until ctx ends.
-func (a *Authority) Run(ctx context.Context, log *slog.Logger) {
+// Run renews what was issued, in good time, until ctx ends; then is called after
+// a renewal, to tell those who don't look at their files by themselves.
+func (a *Authority) Run(ctx context.Context, log *slog.Logger, then func()) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -96,6 +97,9 @@ func (a *Authority) Run(ctx context.Context, log *slog.Logger) {
 			}
 			if err != nil {
 				log.Error("certificates cannot be renewed", "err", err)
+			}
+			if len(renewed) > 0 {
+				then()
 			}
 		}
 	}

@@ -169,7 +169,7 @@ func TestRenewedBeforeTheEnd(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	a.Run(ctx, slog.New(slog.DiscardHandler)) // returns
+	a.Run(ctx, slog.New(slog.DiscardHandler), nil) // returns
 }
 
 func TestManyOpenAtOnce(t *testing.T) {

@@ -21,7 +21,9 @@ import (
 func TestTenantIsTakenBackUnderTraffic(t *testing.T) {
 	const tenant = "returner"
 	shared.Create(t, tenant, "s1")
-	traffic, err := ledger.New(ledger.Config{Nodes: shared.Info.DataplaneURLs,
+	secure, err := shared.Info.TLSConfig()
+	require.NoError(t, err)
+	traffic, err := ledger.New(ledger.Config{Nodes: shared.Info.DataplaneURLs, TLS: secure,
 		Tenants: []ledger.Tenant{{ID: tenant, Token: shared.Token(t, tenant, "editor"), Rate: 40}}})
 	require.NoError(t, err)
 	require.NoError(t, traffic.Open(t.Context()))

@@ -35,6 +35,7 @@ type Fleet struct {
 	*dev.Fleet
 	Info  dev.Info
 	Admin *client.Client
+	HTTP  *http.Client // believes the fleet's certificates
 
 	issuer *issuer.Signer
 }
@@ -87,9 +88,10 @@ func Start(t testing.TB, opts dev.Options) *Fleet {
 	return f
 }
 
-// Up is Start for a TestMain.
+// Up is Start for a TestMain. With [pgtest.EnvTLS] every fleet is one with TLS.
 func Up(opts dev.Options, binary, dir string) (*Fleet, func() error, error) {
 	opts.Dir, opts.Processes, opts.Binary, opts.FastUnsafe = filepath.Join(dir, "fleet"), true, binary, true
+	opts.TLS = opts.TLS || os.Getenv(pgtest.EnvTLS) != ""
 	chosen := opts.ControlPlane
 	opts.ControlPlane = func(c *controlplane.Config) {
 		c.LeaseFor = 2 * time.Second // a killed worker is followed soon
@@ -114,7 +116,11 @@ func Up(opts dev.Options, binary, dir string) (*Fleet, func() error, error) {
 		return dev.Destroy(ctx, opts.Dir)
 	}
 	f := &Fleet{Fleet: up, Info: up.Info()}
-	if f.Admin, err = client.New(f.Info.AdminURL, f.Info.AdminToken); err != nil {
+	f.HTTP, err = f.Info.HTTP()
+	if err == nil {
+		f.Admin, err = f.Info.Client()
+	}
+	if err != nil {
 		return nil, nil, fmt.Errorf("%w (and stopping: %w)", err, stop())
 	}
 	if f.issuer, err = issuer.Open(dev.IssuerDir(opts.Dir)); err != nil {
@@ -214,7 +220,7 @@ func (f *Fleet) Do(t testing.TB, method, path, token string, body any, edit ...f
 	for _, e := range edit {
 		e(req)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := f.HTTP.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close() //nolint:errcheck // read to its end
 	b, err := io.ReadAll(resp.Body)
