@@ -11,6 +11,8 @@ CPUS    := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 P       := $(shell echo $$(( $(CPUS) > 4 ? 4 : $(CPUS) )))
 # Packages whose tests run a whole fleet: each has the machine to itself.
 FLEET   := /cli/demo$$|/test/(e2e|chaos|clients)$$
+# Packages with tests on a real Vault.
+VAULT_TESTS := ./internal/vault/...
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # An older Go fetches the version that go.mod asks for (Debian's doesn't unless told).
@@ -41,9 +43,22 @@ dev: build ## start a fleet in ./.dev if none runs, and show it working
 .PHONY: test
 test: ## run every test with the race detector, on real servers (11 minutes on 2 cores)
 	@deploy/install/deps.sh test
+	@[ -x '$(VAULT)' ] || echo '=== SKIPPED: the tests on a real Vault; make test-vault builds one (7 minutes) and runs them'
 	@go build -race ./... # not while servers are being tested
 	go test -race -timeout 15m -p $(P) $$(go list ./... | grep -vE '$(FLEET)')
 	go test -race -timeout 15m -p 1 $$(go list ./... | grep -E '$(FLEET)')
+
+# The file's name tells versions of its source apart, as vaulttest.Binary does.
+VAULT = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/freehold/vault-$(shell cat test/vault/main.go test/vault/go.mod | sha256sum | cut -c1-12)
+.PHONY: vault
+vault: ## build the Vault server that tests run on, unless it is in the cache (7 minutes on 2 cores)
+	@deploy/install/deps.sh run
+	@if [ -x '$(VAULT)' ]; then echo 'Vault for tests: $(VAULT)'; else \
+	  mkdir -p '$(dir $(VAULT))' && cd test/vault && time go build -buildvcs=false -trimpath -o '$(VAULT).new' . && mv '$(VAULT).new' '$(VAULT)'; fi
+
+.PHONY: test-vault
+test-vault: vault ## run the tests on a real Vault, a minute of it sealed under traffic included
+	FREEHOLD_VAULT=required FREEHOLD_SOAK=1 go test -race -count=1 -timeout 15m -p 1 $(VAULT_TESTS)
 
 .PHONY: lint
 lint: ## vet and lint

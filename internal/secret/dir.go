@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -44,8 +43,6 @@ type sealed struct {
 	Version int64 `json:"version"`
 	Login   Login `json:"login"`
 }
-
-var pathPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*$`)
 
 // TenantsDir is the part of the store in dir that data-plane nodes get.
 func TenantsDir(dir string) string { return filepath.Join(dir, tenantsDir) }
@@ -148,8 +145,8 @@ func (d *Dir) Delete(ctx context.Context, path string) error {
 
 // boxOf is where a path is kept; the pattern leaves no way out of it.
 func (d *Dir) boxOf(path string) (*box, error) {
-	if !pathPattern.MatchString(path) || len(path) > 200 || strings.HasPrefix(path, tenantsDir+"/") {
-		return nil, fmt.Errorf("secret path %.80q: want lower-case words joined by slashes, the first not %q", path, tenantsDir)
+	if err := CheckPath(path); err != nil {
+		return nil, err
 	}
 	if strings.HasPrefix(path, tenantsOf) {
 		return d.tenants, nil

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -94,8 +93,8 @@ func (d *Dir) named(ctx context.Context, name string) (named, error) {
 	if d.admin == nil {
 		return named{}, fmt.Errorf("key %s: %w", name, ErrDenied)
 	}
-	if !pathPattern.MatchString(name) || strings.Contains(name, "/") || len(name) > 100 {
-		return named{}, fmt.Errorf("key name %.80q: want one lower-case word", name)
+	if err := CheckKeyName(name); err != nil {
+		return named{}, err
 	}
 	plain, err := d.admin.open(keyPath(name))
 	if err != nil {

@@ -6,6 +6,9 @@ package secret
 import (
 	"context"
 	"errors"
+	"fmt"
+	"regexp"
+	"strings"
 )
 
 // Errors a caller decides on.
@@ -43,6 +46,25 @@ type Store interface {
 	Put(ctx context.Context, path string, l Login, version int64) (int64, error)
 	// Delete removes the login; deleting what is not there is no error.
 	Delete(ctx context.Context, path string) error
+}
+
+var pathPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*$`)
+
+// CheckPath refuses what is no path of a [Store]. The first word is never
+// "tenants", where the embedded store keeps its other part.
+func CheckPath(path string) error {
+	if !pathPattern.MatchString(path) || len(path) > 200 || strings.HasPrefix(path, tenantsDir+"/") {
+		return fmt.Errorf("secret path %.80q: want lower-case words joined by slashes, the first not %q", path, tenantsDir)
+	}
+	return nil
+}
+
+// CheckKeyName refuses what is no name of [Keys].
+func CheckKeyName(name string) error {
+	if !pathPattern.MatchString(name) || strings.Contains(name, "/") || len(name) > 100 {
+		return fmt.Errorf("key name %.80q: want one lower-case word", name)
+	}
+	return nil
 }
 
 // ShardAdmin is the path of a shard's Postgres admin login.

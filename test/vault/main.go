@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -36,9 +37,16 @@ func main() {
 	storage := flag.String("storage", "", "directory that the sealed data is kept in")
 	cert := flag.String("tls-cert", "", "PEM file with the certificate; plain HTTP without")
 	key := flag.String("tls-key", "", "PEM file with its private key")
+	follow := flag.Bool("follow-stdin", false, "end when standard input does, as it does with the process that holds it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *follow {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+	}
 	if err := run(ctx, *listen, *storage, *cert, *key); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

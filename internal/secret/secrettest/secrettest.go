@@ -91,6 +91,16 @@ func Run(t *testing.T, open func(t *testing.T) secret.Store) {
 		require.EqualValues(t, writers*each+1, v)
 	})
 
+	t.Run("a path is lower-case words joined by slashes", func(t *testing.T) {
+		for _, path := range []string{"", "/", "../x", "a/../b", "a//b", "/a", "a/", ".", "master.key", "A", "a\x00b", "a b", "a?b"} {
+			_, _, err := a.Get(ctx, path)
+			require.ErrorContains(t, err, "secret path", path)
+			_, err = a.Put(ctx, path, secret.Login{}, 0)
+			require.ErrorContains(t, err, "secret path", path)
+			require.ErrorContains(t, a.Delete(ctx, path), "secret path", path)
+		}
+	})
+
 	t.Run("a done context is an error", func(t *testing.T) {
 		done, cancel := context.WithCancel(ctx)
 		cancel()
