@@ -143,8 +143,8 @@ func TestEveryErrorHasAStatusAndRefusalsAHint(t *testing.T) {
 
 func TestConnectionURLs(t *testing.T) {
 	login := api.Access{Postgres: api.Endpoint{Host: "::1", Port: 5432}, Bouncer: api.Endpoint{Host: "/run/x y", Port: 6432}, Database: "t_1", User: "u", Password: "p@:/"}
-	require.Equal(t, "postgresql://u:p%40%3A%2F@[::1]:5432/t_1", dsnOf(login, false))
-	require.Equal(t, "postgresql://u:p%40%3A%2F@/t_1?host=%2Frun%2Fx%20y&port=6432", dsnOf(login, true))
+	require.Equal(t, "postgresql://u:p%40%3A%2F@[::1]:5432/t_1", dsnOf(login, false, nil))
+	require.Equal(t, "postgresql://u:p%40%3A%2F@/t_1?host=%2Frun%2Fx%20y&port=6432", dsnOf(login, true, nil))
 	env := psqlEnv([]string{"PATH=/bin", "PGPASSWORD=x", "PGSERVICE=y", "PGTZ=UTC"}, login, "/tmp/p")
 	require.Equal(t, []string{"PATH=/bin", "PGTZ=UTC", "PGHOST=::1", "PGPORT=5432", "PGDATABASE=t_1", "PGUSER=u", "PGPASSFILE=/tmp/p", "PGAPPNAME=tenant-ops", "PGCONNECT_TIMEOUT=10"}, env)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freehold-db/freehold/cli/dev"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/internal/pgserver"
 )
@@ -109,7 +110,7 @@ func runPsql(cmd *cobra.Command, path string, login api.Access, args []string) (
 	}
 	defer func() { err = errors.Join(err, os.Remove(passfile)) }()
 	psql := exec.Command(path, args...) //nolint:gosec,noctx // psql, with the operator's own arguments; it ends itself, by the signals below
-	psql.Env = psqlEnv(os.Environ(), login, passfile)
+	psql.Env = append(psqlTLS(cmd), psqlEnv(os.Environ(), login, passfile)...) // whoever says otherwise in the environment is heard
 	psql.Stdin, psql.Stdout, psql.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 
 	signals := make(chan os.Signal, 1)
@@ -191,7 +192,7 @@ transaction only: no SET, LISTEN, temporary tables or prepared statements across
 			if err != nil {
 				return err
 			}
-			dsn := dsnOf(login, pooled)
+			dsn := dsnOf(login, pooled, libpqTLS(cmd))
 			if f := outputFormat(cmd); f == asJSON || f == asYAML {
 				return printDocument(cmd.OutOrStdout(), f, map[string]any{"dsn": dsn, "tenant": login.Tenant, "as": login.As, "expires_at": login.ExpiresAt})
 			}
@@ -207,17 +208,35 @@ transaction only: no SET, LISTEN, temporary tables or prepared statements across
 	return cmd
 }
 
-func dsnOf(login api.Access, pooled bool) string {
+// libpqTLS is how libpq reaches the databases of a development fleet with TLS;
+// of others we know nothing: sslmode=verify-full is for whoever connects to say.
+func libpqTLS(cmd *cobra.Command) url.Values {
+	info, err := dev.Read(fleetDir(cmd))
+	if err != nil || !info.Secure {
+		return nil
+	}
+	return url.Values{"sslmode": {"verify-full"}, "sslrootcert": {info.CAFile}, "sslcert": {info.CertFile}, "sslkey": {info.KeyFile}}
+}
+
+// psqlTLS is libpqTLS as variables.
+func psqlTLS(cmd *cobra.Command) (env []string) {
+	for name, values := range libpqTLS(cmd) {
+		env = append(env, "PG"+strings.ToUpper(name)+"="+values[0])
+	}
+	return env
+}
+
+func dsnOf(login api.Access, pooled bool, query url.Values) string {
 	at := login.Postgres
 	if pooled {
 		at = login.Bouncer
 	}
 	u := url.URL{Scheme: "postgresql", User: url.UserPassword(login.User, login.Password), Path: "/" + login.Database}
 	if strings.HasPrefix(at.Host, "/") { // a unix socket's directory is no host of a URL
-		query := url.Values{"host": {at.Host}, "port": {strconv.Itoa(int(at.Port))}}.Encode()
-		u.RawQuery = strings.ReplaceAll(query, "+", "%20") // to libpq a plus is a plus
+		query = url.Values{"host": {at.Host}, "port": {strconv.Itoa(int(at.Port))}}
 	} else {
 		u.Host = address(at)
 	}
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // to libpq a plus is a plus
 	return u.String()
 }

@@ -144,6 +144,8 @@ func TestLoginOpensItsDatabaseOnly(t *testing.T) {
 	pair(t, "carla", "delta")
 	victim, err := shared.Admin.Tenant(t.Context(), "delta")
 	require.NoError(t, err)
+	secure, err := shared.Info.TLSConfig()
+	require.NoError(t, err)
 	var refusals sync.WaitGroup
 	defer refusals.Wait()
 	for _, as := range []string{"owner", "rw", "ro"} {
@@ -154,6 +156,10 @@ func TestLoginOpensItsDatabaseOnly(t *testing.T) {
 			require.NoError(t, err)
 			cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database = at.Host, at.Port, login.User, login.Password, database
 			cfg.Fallbacks, cfg.TLSConfig, cfg.DefaultQueryExecMode = nil, nil, pgx.QueryExecModeExec
+			if secure != nil {
+				cfg.TLSConfig = secure.Clone()
+				cfg.TLSConfig.ServerName = at.Host
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			conn, err := pgx.ConnectConfig(ctx, cfg)
