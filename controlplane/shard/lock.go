@@ -22,6 +22,7 @@ const (
 	lockRoutes    = 0x66726565_0002
 	lockKeeper    = 0x66726565_0003
 	lockPrepare   = 0x66726565_0004
+	lockAdmin     = 0x66726565_0005
 )
 
 func lockSession(ctx context.Context, conn *pgx.Conn, key int64) error {
@@ -84,12 +85,17 @@ func Seize(ctx context.Context, conn *pgx.Conn, database string) (release func()
 		if !errors.Is(err, ErrReserved) {
 			return true, err
 		}
-		_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks
-			WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND (classid::bigint << 32) | objid::bigint = $1 AND pid <> pg_catalog.pg_backend_pid()
-			AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`, key)
-		return false, err
+		return false, endHolders(ctx, conn, key)
 	})
 	return release, err
+}
+
+// endHolders ends the sessions of others that hold an advisory lock of this database.
+func endHolders(ctx context.Context, conn *pgx.Conn, key int64) error {
+	_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks
+		WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND (classid::bigint << 32) | objid::bigint = $1 AND pid <> pg_catalog.pg_backend_pid()
+		AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`, key)
+	return err
 }
 
 // reservation is the advisory lock of a database: the digits of its name.

@@ -42,8 +42,8 @@ func (h HBA) Lines() (lines []string) {
 		kind, cert = "hostssl", " clientcert=verify-ca"
 	}
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	for _, role := range h.Platform {
-		add("local all %q scram-sha-256", role)
+	for _, role := range h.Platform { // and what follows it by turns, which is a member of it
+		add("local all +%s scram-sha-256", role)
 	}
 	add("local samerole all scram-sha-256")
 	for _, network := range orLoopback(h.People) {
@@ -51,7 +51,7 @@ func (h HBA) Lines() (lines []string) {
 	}
 	for _, network := range orLoopback(h.From) {
 		for _, role := range h.Platform {
-			add("%s all %q %s scram-sha-256%s", kind, role, network, cert)
+			add("%s all +%s %s scram-sha-256%s", kind, role, network, cert)
 		}
 		add("%s samerole all %s scram-sha-256%s", kind, network, cert)
 	}

@@ -50,6 +50,7 @@ var law = []struct {
 		"controlplane/balance", "controlplane/balance/", "controlplane/move"}},
 	{"controlplane/clone", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/shard", "controlplane/provision", "controlplane/access",
 		"controlplane/move/data", "controlplane/move/pace", "controlplane/move/schema", "controlplane/move/survey"}},
+	{"controlplane/rotation", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/operation", "controlplane/publish", "controlplane/shard"}},
 	{"controlplane/move/protocol", []string{"controlplane/operation"}},
 	{"controlplane/move/ddlguard", []string{"internal/"}},
 	{"controlplane/move/diff", []string{"internal/", "controlplane/move/stream", "controlplane/move/survey"}},

@@ -1,0 +1,73 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+// revokeKind closes first and issues then: what leaked opens nothing from the
+// first step on, and requests wait for the second, or fail.
+func (s *Service) revokeKind() operation.Kind[TenantDoc] {
+	return operation.Kind[TenantDoc]{Name: KindRevoke, Steps: []operation.Step[TenantDoc]{
+		{Name: "prepare", Title: "looking at the logins", Do: s.prepare, Timeout: time.Minute},
+		{Name: "kill", Title: "closing every login and ending every session", Do: s.kill, NoReturn: true, Timeout: time.Minute},
+		{Name: "issue", Title: "issuing new logins", Do: s.reissue, Timeout: time.Minute},
+		{Name: "tell", Title: "telling the nodes", Do: s.tell, Timeout: 5 * time.Minute},
+	}}
+}
+
+// Revoke starts to close every login to a tenant's database at once, those of
+// people too, and to issue new ones so that it is served again. Requests that are
+// under way are cut off.
+// Errors: catalog.ErrNotFound, ErrConflict (deleted), ErrBusy, ErrKeyReused.
+func (s *Service) Revoke(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
+	spec := operation.Spec{Kind: KindRevoke, Tenant: id, Data: TenantDoc{}, Actor: actor, RequestKey: requestKey}
+	return s.begin(ctx, spec, "secret.revoke", "tenant/"+string(id), s.lives(id))
+}
+
+func (s *Service) kill(ctx context.Context, r *run) error {
+	err := s.owning(ctx, r, 0, func(conn *pgx.Conn) (err error) {
+		people, err := shard.RevokeLogins(ctx, conn, r.Data.Database)
+		if len(people) > 0 {
+			r.Data.Receipt.People = people
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.kickOut(ctx, r)
+	return r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return s.record(ctx, tx, r.Op.Actor, "secret.kill", "tenant/"+string(r.Op.Tenant), r.Op.Tenant, "ok",
+			map[string]any{"operation": r.Op.ID, "generation": r.Data.Generation - 1, "people": r.Data.Receipt.People})
+	})
+}
+
+// kickOut has PgBouncer close the database's clients. Postgres lets none of them
+// in any more; this is so that they hear of it at once.
+func (s *Service) kickOut(ctx context.Context, r *run) {
+	console, err := s.fleet.Console(ctx, r.Data.Shard)
+	if err == nil {
+		defer console.Close()
+		// Resume even if Kill failed half-way: a database left paused would serve nobody.
+		err = errors.Join(console.Kill(ctx, r.Data.Database), console.Resume(ctx, r.Data.Database))
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "pgbouncer did not close a database's clients", "shard", r.Data.Shard, "database", r.Data.Database, "error", err)
+	}
+}
+
+func (s *Service) reissue(ctx context.Context, r *run) error {
+	if err := s.issue(ctx, r); err != nil {
+		return err
+	}
+	return s.issued(ctx, r)
+}

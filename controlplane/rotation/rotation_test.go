@@ -1,0 +1,291 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/publish"
+	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/tenantdb"
+	"github.com/freehold-db/freehold/shardmap"
+)
+
+func TestRotate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{}, "a")
+	p := w.tenant("acme")
+	first := w.document(p)
+	plan, err := w.DryRun(t.Context(), "acme", tester)
+	require.NoError(t, err)
+	require.Len(t, plan, 4)
+	require.Equal(t, first, w.document(p), "a dry run changes nothing")
+
+	op, err := w.Rotate(t.Context(), "acme", tester, "once")
+	require.NoError(t, err)
+	var rec TenantReceipt
+	w.done(op, &rec)
+	second := w.document(p)
+	require.Equal(t, TenantReceipt{Tenant: "acme", Generation: 2, Login: second.User, Nodes: 1, Renewed: 1, Ended: rec.Ended}, rec)
+	require.Equal(t, tenantdb.REST.UserAt(p.Database, tenantdb.SecondTurn), second.User)
+	w.requireServed(p, first)
+	again, err := w.Rotate(t.Context(), "acme", tester, "once")
+	require.NoError(t, err)
+	require.Equal(t, op.ID, again.ID)
+
+	op, err = w.Rotate(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.done(op, &rec)
+	third := w.document(p)
+	require.EqualValues(t, 3, third.Generation)
+	require.Equal(t, first.User, third.User)
+	w.requireServed(p, first, second)
+
+	c, err := w.store.GetCredential(t.Context(), catalog.TenantCredential, "acme")
+	require.NoError(t, err)
+	require.EqualValues(t, 3, c.Generation)
+	require.Equal(t, []string{"tester", "a test", third.User}, []string{c.IssuedBy, c.Reason, c.Login})
+	actions := w.audited("tenant/acme", first.Password, second.Password, third.Password)
+	require.Equal(t, 2, count(actions, "secret.issue"), "%v", actions)
+	require.GreaterOrEqual(t, count(actions, "secret.rotate"), 2, "%v", actions)
+
+	_, err = w.Rotate(t.Context(), "nobody", tester, "")
+	require.ErrorIs(t, err, catalog.ErrNotFound)
+	op, err = w.tenants.Suspend(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.done(op, &struct{}{})
+	op, err = w.Rotate(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.done(op, &rec)
+	require.Error(t, w.enter(p, w.document(p)), "suspended is suspended")
+	op, err = w.tenants.Resume(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.done(op, &struct{}{})
+	w.requireServed(p, first, second, third)
+	op, err = w.tenants.Delete(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.done(op, &struct{}{})
+	_, err = w.Rotate(t.Context(), "acme", tester, "")
+	require.ErrorIs(t, err, catalog.ErrConflict)
+}
+
+func count(list []string, what string) (n int) {
+	for _, s := range list {
+		if s == what {
+			n++
+		}
+	}
+	return n
+}
+
+// Wherever a worker is killed, the next one ends the rotation.
+func TestWorkerKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{}, "a")
+	points := []string{"rotation/opened", "rotation/written", "rotation/closed"}
+	for _, step := range []string{"prepare", "issue", "tell", "close"} {
+		points = append(points, KindRotate+"/"+step+"/begin", KindRotate+"/"+step+"/end")
+	}
+	points = append(points, KindRotate+"/issue/committed")
+	revokes := []string{KindRevoke + "/kill/end", KindRevoke + "/kill/committed", KindRevoke + "/issue/end"}
+	places := map[shardmap.TenantID]shardmap.Placement{}
+	var ids []shardmap.TenantID
+	for i := range append(slices.Clone(points), revokes...) {
+		id := shardmap.TenantID(fmt.Sprintf("mortal-%02d", i))
+		ids = append(ids, id)
+		places[id] = w.tenant(id)
+	}
+	w.stop()
+	before := map[shardmap.TenantID]secret.Login{}
+	var ops []*operation.Operation
+	for i, id := range ids {
+		before[id] = w.document(places[id])
+		begin, point := w.Rotate, ""
+		if i < len(points) {
+			point = points[i]
+		} else {
+			begin, point = w.Revoke, revokes[i-len(points)]
+		}
+		op, err := begin(t.Context(), id, tester, "")
+		require.NoError(t, err)
+		ops = append(ops, op)
+		w.killedAt(point)
+	}
+	w.work()
+	for i, op := range ops {
+		var rec TenantReceipt
+		w.done(op, &rec)
+		require.EqualValues(t, 2, rec.Generation)
+		w.requireServed(places[ids[i]], before[ids[i]])
+	}
+}
+
+// Nodes that can't be told don't keep the old logins open; one that says what keeps it does, for a while.
+func TestNodesAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{TellFor: 10 * time.Millisecond, TroubleFor: time.Hour}, "a")
+	p := w.tenant("acme")
+	first := w.document(p)
+	w.nodes.answer = func(asked int) (publish.Renewed, error) {
+		ack := shardmap.RenewalAck{Node: "n2", Done: asked > 2}
+		if !ack.Done {
+			ack.Trouble = "no way in"
+		}
+		return publish.Renewed{Nodes: 2, Acks: []shardmap.RenewalAck{{Node: "n1", Done: true}, ack}}, nil
+	}
+	op, err := w.Rotate(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	var rec TenantReceipt
+	w.done(op, &rec)
+	require.Equal(t, 3, w.nodes.asked)
+	require.Equal(t, []int{2, 2}, []int{rec.Nodes, rec.Renewed})
+	require.Empty(t, rec.Note)
+
+	w.nodes.answer = func(int) (publish.Renewed, error) { return publish.Renewed{}, publish.ErrUnavailable }
+	op, err = w.Rotate(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.done(op, &rec)
+	require.Contains(t, rec.Note, "nats is unavailable")
+	w.requireServed(p, first)
+}
+
+// What could not be issued leaves the old logins as they were, and no others.
+func TestRotationTakenBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{}, "a")
+	p := w.tenant("acme")
+	first := w.document(p)
+	w.stop()
+	op, err := w.Rotate(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.killedAt("rotation/opened")
+	_, err = w.engine.Cancel(t.Context(), op.ID, tester)
+	require.NoError(t, err)
+	w.work()
+	require.Equal(t, operation.Canceled, w.ended(op).State)
+	require.Equal(t, first, w.document(p))
+	w.requireServed(p)
+	conn, err := w.fleet.Admin(t.Context(), p.Shard, maintenance)
+	require.NoError(t, err)
+	defer closeConn(t.Context(), conn)
+	var open int
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_authid WHERE rolname = ANY($1::text[]) AND (rolcanlogin OR rolpassword IS NOT NULL)",
+		shard.TurnLogins(p.Database, tenantdb.SecondTurn)).Scan(&open))
+	require.Zero(t, open)
+}
+
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{}, "a")
+	p := w.tenant("acme")
+	first := w.document(p)
+	conn, err := w.fleet.Admin(t.Context(), p.Shard, maintenance)
+	require.NoError(t, err)
+	defer closeConn(t.Context(), conn)
+	person, _, err := shard.TempLogin(t.Context(), conn, p.Database, shard.AccessRO, time.Hour)
+	require.NoError(t, err)
+	require.NoError(t, w.enter(p, person))
+	op, err := w.Revoke(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	var rec TenantReceipt
+	w.done(op, &rec)
+	require.Equal(t, []string{person.User}, rec.People)
+	w.requireServed(p, first)
+	require.Error(t, w.enter(p, person))
+	actions := w.audited("tenant/acme", first.Password, person.Password, w.document(p).Password)
+	require.Contains(t, actions, "secret.kill")
+	require.Contains(t, actions, "secret.issue")
+}
+
+func TestRotateAllGoesOnAfterADeath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{}, "c")
+	var places []shardmap.Placement
+	var before []secret.Login
+	for i := range 6 {
+		p := w.tenant(shardmap.TenantID(fmt.Sprintf("t%d", i)))
+		places, before = append(places, p), append(before, w.document(p))
+	}
+	w.stop()
+	op, err := w.RotateAll(t.Context(), 2, tester, "")
+	require.NoError(t, err)
+	_, err = w.RotateAll(t.Context(), 2, tester, "")
+	require.ErrorIs(t, err, catalog.ErrBusy)
+	w.killedAt("rotation/written")
+	w.killedAt("rotation/closed")
+	w.work()
+	var rec AllReceipt
+	w.done(op, &rec)
+	require.Equal(t, AllReceipt{Rotated: 7}, rec, "six tenants and the shard")
+	for i, p := range places {
+		require.EqualValues(t, 2, w.document(p).Generation)
+		w.requireServed(p, before[i])
+	}
+	admin, _, err := w.secrets.Get(t.Context(), secret.ShardAdmin("c"))
+	require.NoError(t, err)
+	require.Equal(t, "freehold_admin_b", admin.User)
+}
+
+// What is due is rotated by itself, and nothing else.
+func TestKeeperRotatesWhatIsDue(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{Every: 30 * 24 * time.Hour}, "a")
+	old, young := w.tenant("old"), w.tenant("young")
+	_, err := w.store.Pool().Exec(t.Context(), `update tenants set created_at = created_at - interval '31 days' where id = 'old'`)
+	require.NoError(t, err)
+	require.NoError(t, w.tend(t.Context()))
+	ops, _, err := w.engine.List(t.Context(), operation.Filter{Kind: KindRotate}, catalog.Page{})
+	require.NoError(t, err)
+	require.Len(t, ops, 1)
+	w.done(ops[0], &TenantReceipt{})
+	require.EqualValues(t, 2, w.document(old).Generation)
+	require.EqualValues(t, 1, w.document(young).Generation)
+	require.NoError(t, w.tend(t.Context()))
+	ops, _, err = w.engine.List(t.Context(), operation.Filter{Kind: KindRotate}, catalog.Page{})
+	require.NoError(t, err)
+	require.Len(t, ops, 1)
+}
+
+func TestRotateShard(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{}, "b")
+	path := secret.ShardAdmin("b")
+	first, _, err := w.secrets.Get(t.Context(), path)
+	require.NoError(t, err)
+	var logins []secret.Login
+	for _, point := range []string{"rotation/admin-opened", "rotation/admin-written", KindShard + "/close/end"} {
+		w.stop()
+		op, err := w.RotateShard(t.Context(), "b", tester, "")
+		require.NoError(t, err)
+		_, err = w.RotateShard(t.Context(), "b", tester, "")
+		require.ErrorIs(t, err, catalog.ErrBusy)
+		w.killedAt(point)
+		w.work()
+		var rec ShardReceipt
+		w.done(op, &rec)
+		login, _, err := w.secrets.Get(t.Context(), path)
+		require.NoError(t, err)
+		require.Equal(t, login.User, rec.Login)
+		logins = append(logins, login)
+	}
+	require.Equal(t, []string{"freehold_admin_b", "freehold_admin_a", "freehold_admin_b"}, []string{logins[0].User, logins[1].User, logins[2].User})
+	for _, old := range logins[:2] {
+		_, err := w.fleet.AdminAs(t.Context(), "b", old)
+		require.Error(t, err)
+	}
+	conn, err := w.fleet.AdminAs(t.Context(), "b", first)
+	require.NoError(t, err, "the bootstrap superuser is the deployment's")
+	closeConn(t.Context(), conn)
+	w.tenant("later")
+	w.audited("shard/b", logins[0].Password, logins[1].Password, logins[2].Password)
+
+	_, err = w.RotateShard(t.Context(), "z", tester, "")
+	require.True(t, errors.Is(err, catalog.ErrNotFound), "%v", err)
+}
