@@ -106,7 +106,7 @@ func (s *Server) Run(t *testing.T) {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(s.IDs, "vault.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
-	defer log.Close() //nolint:errcheck // the server has its own
+	defer log.Close()                                                     //nolint:errcheck // the server has its own
 	cmd := exec.Command(s.binary, "-storage", s.storage, "-follow-stdin") //nolint:gosec,noctx // ours; Stop ends it
 	cmd.Stderr = log
 	_, err = cmd.StdinPipe() // it ends with us, however we do
