@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/internal/pg"
 )
 
 //go:embed migrations/*.sql
@@ -83,7 +84,7 @@ type Log struct{ pool *pgxpool.Pool }
 
 // Open connects to a migrated audit database. The login needs to be a member of [WriterRole].
 func Open(ctx context.Context, dsn string) (*Log, error) {
-	cfg, err := pgxpool.ParseConfig(dsn)
+	cfg, err := pg.PoolConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("audit database: %w", err) // pgx leaves the password out of it
 	}
