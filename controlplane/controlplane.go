@@ -148,7 +148,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{
 		Bearable: usage.Bounds{Bounds: bearable, P95: s.cfg.RebalanceMaxP95}, Registry: registry, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
-		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Access: tenantAccess, Rebalance: balancing, Audit: s.audit,
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
 		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 

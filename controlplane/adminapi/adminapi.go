@@ -11,6 +11,7 @@ package adminapi
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -20,9 +21,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/time/rate"
 
 	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/audit"
+	"github.com/freehold-db/freehold/controlplane/audit/proof"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
@@ -56,6 +60,10 @@ type Deps struct {
 	Rebalance *rebalance.Service
 	// Audit is the audit log that is listed (*audit.Log); records are written through Catalog.
 	Audit Audit
+	// Anchors signs it and asks its witnesses (*anchor.Keeper); nil: this replica does not. Sources says what
+	// catalogs sent to it ([audit.SourceOf]); nil: nobody is asked.
+	Anchors Anchors
+	Sources audit.Witness
 	// Tokens tells who a bearer token belongs to; see [OpenTokens].
 	Tokens Authenticator
 	// Metrics answers /metrics; nil: 404. Registry gets the API's own figures; nil: none are kept.
@@ -116,6 +124,12 @@ type Shards interface {
 // Audit is what the API needs of the audit log.
 type Audit interface {
 	List(ctx context.Context, f audit.Filter, p catalog.Page) ([]audit.Entry, string, error)
+	ListTenant(ctx context.Context, tenant shardmap.TenantID, f audit.Filter, p catalog.Page) ([]audit.Entry, string, error)
+	Latest(ctx context.Context) (audit.Checkpoint, error)
+	Keys(ctx context.Context) (proof.Keys, error)
+	Inclusion(ctx context.Context, position, size int64) (tlog.RecordProof, error)
+	Extension(ctx context.Context, older, newer int64) (tlog.TreeProof, error)
+	Export(ctx context.Context, sources, anchors audit.Witness) iter.Seq2[proof.Line, error]
 }
 
 // API is the handler. Make one with [New].
@@ -126,6 +140,8 @@ type API struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 	watchers  chan struct{}
+	exports   chan struct{}
+	proofs    *rate.Limiter
 }
 
 // maxWatchers bounds the streams of one replica; each costs the catalog a few small reads a second.
@@ -138,6 +154,7 @@ func New(d Deps) *API {
 		d.Log = slog.Default()
 	}
 	a := &API{Deps: d, closing: make(chan struct{}), watchers: make(chan struct{}, maxWatchers)}
+	a.exports, a.proofs = make(chan struct{}, maxExports), rate.NewLimiter(proofsPerSecond, 2*proofsPerSecond)
 	a.engine = a.routes()
 	return a
 }
@@ -192,5 +209,6 @@ func (a *API) routes() *gin.Engine {
 		e.Handle(v.method, v.path, a.handler(v))
 	}
 	a.public(e)
+	a.publicAudit(e)
 	return e
 }

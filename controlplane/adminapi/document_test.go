@@ -112,6 +112,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	require.NotContains(t, figures, "acme")
 	f.everyVerification()
 	f.everyCutover()
+	f.everyAuditVerb()
 	f.everySoakVerb()
 	f.everyCloneVerb()
 	f.everyUsageVerb()

@@ -121,6 +121,9 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/usage/shards", need: RoleViewer, do: (*API).shardsUsage},
 	{method: "GET", path: "/v1/tenants/:tenant/usage", need: RoleViewer, do: (*API).tenantUsage},
 	{method: "GET", path: "/v1/shards/:shard/usage", need: RoleViewer, do: (*API).shardUsage},
+	{method: "GET", path: "/v1/tenants/:tenant/audit", need: RoleViewer, do: (*API).tenantAudit},
+	{method: "GET", path: "/v1/audit/export", need: RoleViewer, do: (*API).exportAudit},
+	{method: "POST", path: "/v1/audit/checkpoint", need: RoleOperator, action: "audit.checkpoint", do: (*API).anchorAudit},
 
 	{method: "GET", path: "/v1/audit", need: RoleViewer, do: (*API).listAudit},
 }

@@ -242,7 +242,10 @@ func (d *Domain) DropCustomRole(ctx context.Context, on shardmap.ShardID, databa
 }
 
 // Outbox shows the records that are on their way to the audit log.
-type Outbox struct{ Store *catalog.Store }
+type Outbox struct {
+	Store *catalog.Store
+	log   *lazyLog
+}
 
 // List is the audit log's.
 func (o Outbox) List(ctx context.Context, f audit.Filter, p catalog.Page) ([]audit.Entry, string, error) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -35,6 +36,8 @@ type Fleet struct {
 	// Rebalance plans for the fleet; its moves are the Domain's.
 	Rebalance *rebalance.Service
 	API       *adminapi.API
+	// Audit is the audit log; it is made when it is needed first.
+	Audit *lazyLog
 	// Log is what the API and the engine logged.
 	Log *Log
 	// Stop ends the server; the engine goes on.
@@ -64,6 +67,7 @@ func WriteTokens(t testing.TB, path string, roles ...adminapi.Role) {
 // Start brings a fleet up on an empty, migrated catalog; it ends with the test.
 func Start(t testing.TB, store *catalog.Store) *Fleet {
 	f := &Fleet{t: t, Store: store, Log: &Log{}, TokensFile: filepath.Join(t.TempDir(), "tokens.json")}
+	f.Audit = &lazyLog{t: t, store: store}
 	log := slog.New(slog.NewTextHandler(f.Log, nil))
 	f.Domain = newDomain(store, operation.Options{LeaseFor: 2 * time.Second, Worker: "w1", Logger: log})
 	f.Domain.registerRunMoves()
@@ -81,7 +85,7 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	require.NoError(t, err)
 	registry := prometheus.NewRegistry()
 	f.API = adminapi.New(adminapi.Deps{
-		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store}, Tokens: tokens,
+		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Tokens: tokens,
 		Access: f.Access, Rebalance: f.Rebalance,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: log,
 	})

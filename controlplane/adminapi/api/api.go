@@ -232,7 +232,7 @@ type Step struct {
 
 // AuditEntry is one line of the audit log.
 type AuditEntry struct {
-	// Position is the place in the log's chain, from 1, without gaps.
+	// Position is the place in the log, from 1, without gaps.
 	Position int64     `json:"position"`
 	Time     time.Time `json:"time"`
 	Actor    string    `json:"actor"`
@@ -248,8 +248,12 @@ type AuditEntry struct {
 	RequestID string          `json:"request_id,omitempty"`
 	TraceID   string          `json:"trace_id,omitempty"`
 	Address   string          `json:"address,omitempty"`
-	// Hash chains this record to the one before it: hex of SHA-256.
+	// Hash is the record's leaf in the log's tree: hex of the SHA-256 of a zero byte and the record's text.
 	Hash string `json:"hash"`
+	// Leaf is that text, and Proof the hashes (base64) that lead from the leaf to
+	// a checkpoint's root; where they were asked for, and the record was signed.
+	Leaf  string   `json:"leaf,omitempty"`
+	Proof []string `json:"proof,omitempty"`
 }
 
 // Identity is who the bearer token says the caller is.

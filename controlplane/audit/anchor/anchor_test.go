@@ -159,7 +159,7 @@ func TestKeysChange(t *testing.T) {
 	require.Equal(t, proof.Keys{{Verifier: first.VerifierKey(), From: 1, Until: 4}, {Verifier: w.signer.VerifierKey(), From: 5}}, keys)
 	require.NoError(t, old.Anchor(w.ctx), "a replica that has the old key carries on what the others sign")
 	verify := func(keys proof.Keys) proof.Verdict {
-		return proof.Verify(w.log.Export(w.ctx, audit.SourceOf(w.store), w.keeper.Witness), keys).Verdict
+		return proof.Verify(w.log.Export(w.ctx, audit.SourceOf(w.store), w.keeper.Witness()), keys).Verdict
 	}
 	require.Equal(t, proof.Sound, verify(keys))
 	require.Equal(t, proof.Tampered, verify(keys[:1]))

@@ -109,7 +109,7 @@ func (w *world) write(n int) {
 
 func (w *world) verify(k *anchor.Keeper) proof.Report {
 	w.t.Helper()
-	return proof.Verify(w.log.Export(w.ctx, audit.SourceOf(w.store), k.Witness), proof.Keys{{Verifier: w.signer.VerifierKey()}})
+	return proof.Verify(w.log.Export(w.ctx, audit.SourceOf(w.store), k.Witness()), proof.Keys{{Verifier: w.signer.VerifierKey()}})
 }
 
 // super is a connection for which no trigger is in force.
