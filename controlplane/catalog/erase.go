@@ -30,8 +30,17 @@ func (t Tenant) erased() error {
 	return nil
 }
 
+// CountKeys counts the API keys that the tenant has, those too that have ended.
+func (s *Store) CountKeys(ctx context.Context, id shardmap.TenantID) (int, error) {
+	n, err := one(ctx, s.pool, pgx.RowTo[int], `select count(*) from api_keys where tenant = $1`, id)
+	if err != nil {
+		return 0, fmt.Errorf("keys of tenant %s: %w", id, err)
+	}
+	return n, nil
+}
+
 // MarkErased records that the tenant is being erased, from which there is no
-// way back: it is deleted, with no grace. One that is marked is left as it is.
+// way back: it is deleted, with no grace, and has no API keys. One that is marked is left as it is.
 // Errors: ErrNotFound.
 func (s *Store) MarkErased(ctx context.Context, tx pgx.Tx, id shardmap.TenantID) (Tenant, error) {
 	t, err := s.LockTenant(ctx, tx, id)
@@ -44,8 +53,14 @@ func (s *Store) MarkErased(ctx context.Context, tx pgx.Tx, id shardmap.TenantID)
 			return t, err
 		}
 	}
-	if _, err := tx.Exec(ctx, `update tenants set erased_at = clock_timestamp() where id = $1`, id); err != nil {
-		return t, fmt.Errorf("tenant %s: %w", id, translate(err))
+	for _, sql := range []string{
+		`update tenants set erased_at = clock_timestamp() where id = $1`,
+		`delete from api_keys where tenant = $1`,
+		`update tenant_access set not_before = not_before where tenant = $1`, // has its document published without them
+	} {
+		if _, err := tx.Exec(ctx, sql, id); err != nil {
+			return t, fmt.Errorf("tenant %s: %w", id, translate(err))
+		}
 	}
 	return getTenant(ctx, tx, id, "")
 }

@@ -20,8 +20,12 @@ import (
 // row of the inventory it is building.
 const KindClone = "tenant-clone"
 
+// KindImport is the kind of operation that makes a tenant from a sealed copy;
+// its document says so too.
+const KindImport = "tenant-import"
+
 // builders are the kinds of operations that build databases.
-var builders = []string{KindCreate, KindClone}
+var builders = []string{KindCreate, KindClone, KindImport}
 
 // Limits are those of each tenant's login.
 func (s *Service) Limits() shard.Limits { return s.opt.Limits }
@@ -57,6 +61,12 @@ func (s *Service) Open(ctx context.Context, on shardmap.ShardID, database string
 func (s *Service) Admit(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, on shardmap.ShardID, needs catalog.Needs) error {
 	_, err := s.desk.Choose(ctx, tx, wish(id, catalog.Fit{Shard: on}, needs))
 	return err
+}
+
+// Choose picks the shard that is best for a tenant with these needs, of those
+// that fit, and keeps that from changing until tx ends. Errors: as Admit's.
+func (s *Service) Choose(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, fit catalog.Fit, needs catalog.Needs) (shardmap.ShardID, error) {
+	return s.desk.Choose(ctx, tx, wish(id, fit, needs))
 }
 
 // underConstruction names the databases that unfinished operations build.
