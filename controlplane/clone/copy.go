@@ -94,6 +94,8 @@ type copier struct {
 
 	src      *pgx.Conn // holds the snapshot, in a transaction
 	dst      *pgx.Conn
+	reads    *shard.Mover // the source
+	fills    *shard.Mover // the target
 	snapshot string
 	// state of the source as the snapshot sees it.
 	state      string
@@ -114,6 +116,8 @@ func (c *copier) close() {
 	}
 	closeConn(c.src)
 	closeConn(c.dst)
+	c.reads.Close()
+	c.fills.Close()
 }
 
 // prepare makes the empty database, anew if it was begun before.
@@ -147,6 +151,12 @@ func (c *copier) prepare(ctx context.Context) error {
 	if r.Data.Roles, err = shard.CloneTarget(ctx, src, dst, c.from.Database, r.Data.Database, document, s.provision.Limits()); err != nil {
 		return err
 	}
+	if c.reads, err = s.fleet.Mover(ctx, c.from.Shard, c.from.Database); err != nil {
+		return err
+	}
+	if c.fills, err = s.fleet.Mover(ctx, r.Data.Shard, r.Data.Database); err != nil {
+		return err
+	}
 	if c.dst, err = s.fleet.TableSession(ctx, r.Data.Shard, r.Data.Database, applicationName); err != nil {
 		return err
 	}
@@ -154,13 +164,18 @@ func (c *copier) prepare(ctx context.Context) error {
 	return err
 }
 
-// source and target connect for the copy of rows.
+// source connects for looking at catalogs, target for filling tables.
 func (c *copier) source(ctx context.Context) (*pgx.Conn, error) {
 	return c.s.fleet.TableSession(ctx, c.from.Shard, c.from.Database, applicationName)
 }
 
+// reader connects for reading rows, which is not an admin's (see [shard.Mover]).
+func (c *copier) reader(ctx context.Context) (*pgx.Conn, error) {
+	return c.reads.Connect(ctx, applicationName)
+}
+
 func (c *copier) target(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := c.s.fleet.TableSession(ctx, c.r.Data.Shard, c.r.Data.Database, applicationName)
+	conn, err := c.fills.Connect(ctx, applicationName)
 	if err != nil {
 		return nil, err
 	}
@@ -209,9 +224,14 @@ func (c *copier) schema(ctx context.Context) error {
 }
 
 func (c *copier) restore(ctx context.Context, entries []schema.Entry, jobs int) error {
-	env, err := c.s.fleet.ToolEnv(ctx, c.r.Data.Shard, c.r.Data.Database, applicationName, "synchronous_commit=off", "maintenance_work_mem=256MB")
-	if err != nil {
+	settings := []string{"synchronous_commit=off", "maintenance_work_mem=256MB"}
+	as := schema.Logins{Own: func(role string) bool { return shard.IsOwn(c.r.Data.Database, role) }}
+	var err error
+	if as.Admin, err = c.s.fleet.ToolEnv(ctx, c.r.Data.Shard, c.r.Data.Database, applicationName, settings...); err != nil {
 		return err
 	}
-	return c.archive.Restore(ctx, env, entries, jobs)
+	if as.Owner, err = c.fills.Env(ctx, applicationName, settings...); err != nil {
+		return err
+	}
+	return c.archive.Restore(ctx, as, entries, jobs)
 }

@@ -183,7 +183,10 @@ func TestCancelledFailedAndOvertaken(t *testing.T) {
 
 	// The zombie: the database was made anew under its feet.
 	w.during = func(string) error { return nil }
-	c := &copier{s: w.Service, r: &run{Data: Doc{Request: Request{Source: "source", Tenant: "copy"}, Shard: "a", Database: db}}, token: "clone_of_another"}
+	fills, err := w.fleet.Mover(t.Context(), "a", db)
+	require.NoError(t, err)
+	defer fills.Close()
+	c := &copier{s: w.Service, fills: fills, r: &run{Data: Doc{Request: Request{Source: "source", Tenant: "copy"}, Shard: "a", Database: db}}, token: "clone_of_another"}
 	_, err = c.target(t.Context())
 	require.ErrorIs(t, err, operation.ErrLeaseLost)
 }

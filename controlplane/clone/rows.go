@@ -27,7 +27,7 @@ func (c *copier) rows(ctx context.Context) error {
 	defer p.Beside(ctx, c.servers(), "", applicationName, pace.Bounds{}, func(waiting string) {
 		c.progress(*latest.Load(), started, waiting)
 	})()
-	job := data.Job{Source: c.source, Target: c.target, Snapshot: c.snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: p,
+	job := data.Job{Source: c.reader, Target: c.target, Snapshot: c.snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: p,
 		Index: c.index, Progress: func(p data.Progress) { latest.Store(&p) }}
 	var err error
 	c.report, err = job.Run(ctx)
@@ -142,8 +142,8 @@ func (c *copier) values(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(conn)
-	// Functions in a view's query may lean on the search_path of sessions of this database.
-	if _, err := conn.Exec(ctx, `SET search_path = "$user", public`, pgx.QueryExecModeSimpleProtocol); err != nil {
+	// Functions in a view's query may lean on the search_path of sessions of this database, and policies bind its owner there, too.
+	if _, err := conn.Exec(ctx, `SET search_path = "$user", public; SET row_security = on`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
 	for _, v := range c.views {

@@ -195,8 +195,8 @@ func (s *Service) refresh(ctx context.Context, r *run, views []survey.Named) err
 		return err
 	}
 	defer closeConn(conn)
-	// Functions in a view's query may lean on the search_path of sessions of this database.
-	if _, err := conn.Exec(ctx, `SET search_path = "$user", public`, pgx.QueryExecModeSimpleProtocol); err != nil {
+	// Functions in a view's query may lean on the search_path of sessions of this database, and policies bind its owner there, too.
+	if _, err := conn.Exec(ctx, `SET search_path = "$user", public; SET row_security = on`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
 	for i, v := range views {

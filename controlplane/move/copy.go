@@ -75,6 +75,7 @@ type copier struct {
 	s        *Service
 	r        *run
 	src, dst *pgx.Conn // inside the database, at both ends
+	from, to *shard.Mover
 
 	published  []survey.Table
 	export     *stream.Slot
@@ -98,6 +99,8 @@ func (c *copier) close() {
 	}
 	closeConn(c.src)
 	closeConn(c.dst)
+	c.from.Close()
+	c.to.Close()
 }
 
 // prepare clears what a copy before left, and publishes the tables.
@@ -136,6 +139,12 @@ func (c *copier) prepare(ctx context.Context) error {
 		return err
 	}
 	if c.src, err = s.connect(ctx, r.Data.From.Shard, r.Data.database()); err != nil {
+		return err
+	}
+	if c.from, err = s.fleet.Mover(ctx, r.Data.From.Shard, r.Data.database()); err != nil {
+		return err
+	}
+	if c.to, err = s.fleet.Mover(ctx, r.Data.To, r.Data.database()); err != nil {
 		return err
 	}
 	if err := s.guardDDL(ctx, r); err != nil {
@@ -282,12 +291,19 @@ func (c *copier) constraints(ctx context.Context) error {
 	return nil
 }
 
+// restoreSettings are those of sessions that make the schema.
+var restoreSettings = []string{"synchronous_commit=off", "maintenance_work_mem=256MB"}
+
 func (c *copier) restore(ctx context.Context, entries []schema.Entry, jobs int) error {
-	env, err := c.s.toolEnv(ctx, c.r.Data.To, c.r.Data.database(), "synchronous_commit=off", "maintenance_work_mem=256MB")
-	if err != nil {
+	as := schema.Logins{Own: func(role string) bool { return shard.IsOwn(c.r.Data.database(), role) }}
+	var err error
+	if as.Admin, err = c.s.toolEnv(ctx, c.r.Data.To, c.r.Data.database(), restoreSettings...); err != nil {
 		return err
 	}
-	return c.archive.Restore(ctx, env, entries, jobs)
+	if as.Owner, err = c.to.Env(ctx, applicationName, restoreSettings...); err != nil {
+		return err
+	}
+	return c.archive.Restore(ctx, as, entries, jobs)
 }
 
 func (s *Service) undoCopy(ctx context.Context, r *run) error {

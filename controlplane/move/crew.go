@@ -16,6 +16,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -212,8 +213,8 @@ type sourceState struct {
 
 var stateSQL = `SELECT (` + schema.FingerprintSQL() + `),
 (SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(line, '|' ORDER BY line), '')) FROM (
-	SELECT pg_catalog.textin(pg_catalog.record_out(a)) AS line FROM pg_catalog.pg_authid a WHERE a.rolname ~ ('^' || pg_catalog.current_database() || '(_|$)')
-	UNION ALL SELECT pg_catalog.textin(pg_catalog.record_out(m)) FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_authid a ON a.oid = m.member WHERE a.rolname ~ ('^' || pg_catalog.current_database() || '_')
+	SELECT pg_catalog.textin(pg_catalog.record_out(a)) AS line FROM pg_catalog.pg_authid a WHERE a.rolname ~ ('^' || pg_catalog.current_database() || '(_|$)') AND a.rolname !~ ('^' || pg_catalog.current_database() || '` + tenantdb.MoverPattern + `$')
+	UNION ALL SELECT pg_catalog.textin(pg_catalog.record_out(m)) FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_authid a ON a.oid = m.member WHERE a.rolname ~ ('^' || pg_catalog.current_database() || '_') AND a.rolname !~ ('^' || pg_catalog.current_database() || '` + tenantdb.MoverPattern + `$')
 	UNION ALL SELECT pg_catalog.textin(pg_catalog.record_out(s)) FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase WHERE d.datname = pg_catalog.current_database()
 	UNION ALL SELECT d.datacl::text FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 ) roles),

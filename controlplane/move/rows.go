@@ -13,6 +13,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -27,8 +28,8 @@ func (c *copier) rows(ctx context.Context) error {
 		c.progress(*latest.Load(), started, waiting)
 	})()
 	job := data.Job{
-		Source:   c.opener(c.r.Data.From.Shard, c.r.Data.database()),
-		Target:   c.opener(c.r.Data.To, c.r.Data.database()),
+		Source:   reader(c.from),
+		Target:   reader(c.to),
 		Snapshot: c.export.Snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: p,
 		Index:    c.index,
 		Progress: func(p data.Progress) { latest.Store(&p) },
@@ -39,15 +40,18 @@ func (c *copier) rows(ctx context.Context) error {
 	return err
 }
 
-func (c *copier) opener(on shardmap.ShardID, database string) func(context.Context) (*pgx.Conn, error) {
-	return func(ctx context.Context) (*pgx.Conn, error) { return c.s.connect(ctx, on, database) }
+// reader has sessions opened that read and write tables.
+func reader(m *shard.Mover) func(context.Context) (*pgx.Conn, error) {
+	return func(ctx context.Context) (*pgx.Conn, error) { return m.Connect(ctx, applicationName) }
 }
 
 // servers are those whose load sets the pace.
 func (c *copier) servers() []pace.Server {
 	var servers []pace.Server
 	for _, on := range []shardmap.ShardID{c.r.Data.From.Shard, c.r.Data.To} {
-		servers = append(servers, pace.Server{Name: string(on), Connect: c.opener(on, maintenance)})
+		servers = append(servers, pace.Server{Name: string(on), Connect: func(ctx context.Context) (*pgx.Conn, error) {
+			return c.s.connect(ctx, on, maintenance)
+		}})
 	}
 	return servers
 }

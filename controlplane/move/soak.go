@@ -13,6 +13,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/shardmap"
@@ -202,6 +203,9 @@ func (s *Service) followBackOnce(ctx context.Context, r *run) error {
 	}
 	conninfo, err := s.fleet.AdminConninfo(ctx, r.Data.From.Shard, r.Data.To, r.Data.database())
 	if err != nil {
+		return err
+	}
+	if err := shard.Admit(ctx, old, r.Data.database()); err != nil {
 		return err
 	}
 	if err := stream.Subscribe(ctx, old, r.Data.Back, conninfo); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/sleep"
 )
@@ -51,6 +52,9 @@ func (s *Service) subscribeOnce(ctx context.Context, r *run) error {
 		return err
 	}
 	defer closeConn(dst)
+	if err := shard.Admit(ctx, dst, r.Data.database()); err != nil {
+		return err
+	}
 	return stream.Subscribe(ctx, dst, r.Data.Link, conninfo)
 }
 

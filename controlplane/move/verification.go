@@ -12,6 +12,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/diff"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -174,11 +175,12 @@ func (s *Service) tied(ctx context.Context, id string) (tie, error) {
 
 // openComparison connects to both sides as they are tied now. still fails when
 // they are tied otherwise or not any more: what was read since the call of it
-// before may be of a target that clients write to, and shows nothing.
-func (s *Service) openComparison(ctx context.Context, r *verifyRun) (c *diff.Comparison, still func() error, err error) {
+// before may be of a target that clients write to, and shows nothing. done
+// closes everything.
+func (s *Service) openComparison(ctx context.Context, r *verifyRun) (c *diff.Comparison, still func() error, done func(), err error) {
 	t, err := s.tied(ctx, r.Data.Of)
 	if err != nil {
-		return nil, nil, untied(err)
+		return nil, nil, nil, untied(err)
 	}
 	still = func() error {
 		now, err := s.tied(ctx, r.Data.Of)
@@ -193,14 +195,39 @@ func (s *Service) openComparison(ctx context.Context, r *verifyRun) (c *diff.Com
 	if rep.Sample <= 0 {
 		rep.Sample = 100
 	}
-	side := func(on shardmap.ShardID) diff.Connect {
-		return func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, on, t.database) }
+	serving, follower, err := s.readers(ctx, t)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	c, err = diff.Open(ctx, diff.Pair{Serving: side(t.serving), Follower: side(t.follower)}, diff.Options{
+	done = func() {
+		if c != nil {
+			c.Close()
+		}
+		serving.Close()
+		follower.Close()
+	}
+	side := func(on shardmap.ShardID, as *shard.Mover) diff.Side {
+		return diff.Side{Reader: reader(as), Admin: func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, on, t.database) }}
+	}
+	c, err = diff.Open(ctx, diff.Pair{Serving: side(t.serving, serving), Follower: side(t.follower, follower)}, diff.Options{
 		KeysOnly: r.Data.OnlyPKs, Sample: r.Data.Sample, Seed: r.Op.ID, MaxRate: r.Data.MaxRate,
 		Waiting: func(why string) { r.Report(r.Data.progress(why)) },
 	})
-	return c, still, err
+	if err != nil {
+		done()
+	}
+	return c, still, done, err
+}
+
+// readers are the logins by which both sides' tables are read.
+func (s *Service) readers(ctx context.Context, t tie) (serving, follower *shard.Mover, err error) {
+	if serving, err = s.fleet.Mover(ctx, t.serving, t.database); err != nil {
+		return nil, nil, err
+	}
+	if follower, err = s.fleet.Mover(ctx, t.follower, t.database); err != nil {
+		serving.Close()
+	}
+	return serving, follower, err
 }
 
 // untied says of an error of tied what becomes of the comparison.
@@ -215,11 +242,11 @@ func untied(err error) error {
 }
 
 func (s *Service) verifyObjects(ctx context.Context, r *verifyRun) error {
-	c, still, err := s.openComparison(ctx, r)
+	c, still, done, err := s.openComparison(ctx, r)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer done()
 	found, err := c.Objects(ctx)
 	if terr := still(); terr != nil {
 		return terr
@@ -235,11 +262,11 @@ func (s *Service) verifyObjects(ctx context.Context, r *verifyRun) error {
 var errTurn = errors.New("other operations have their turn")
 
 func (s *Service) verifyRows(ctx context.Context, r *verifyRun) error {
-	c, still, err := s.openComparison(ctx, r)
+	c, still, done, err := s.openComparison(ctx, r)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer done()
 	begun, saved := time.Now(), time.Now()
 	save := func() error {
 		saved = time.Now()

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/freehold-db/freehold/controlplane/move/data"
 	"github.com/freehold-db/freehold/controlplane/move/diff"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
@@ -62,11 +60,18 @@ func (s *Service) compare(ctx context.Context, r *run, c *crew) (data.Report, er
 	if err != nil {
 		return data.Report{}, err
 	}
+	from, err := s.fleet.Mover(ctx, r.Data.From.Shard, r.Data.database())
+	if err != nil {
+		return data.Report{}, err
+	}
+	defer from.Close()
+	to, err := s.fleet.Mover(ctx, r.Data.To, r.Data.database())
+	if err != nil {
+		return data.Report{}, err
+	}
+	defer to.Close()
 	cmp := data.Comparison{
-		Source: func(ctx context.Context) (*pgx.Conn, error) {
-			return s.connect(ctx, r.Data.From.Shard, r.Data.database())
-		},
-		Target:   func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, r.Data.To, r.Data.database()) },
+		Source: reader(from), Target: reader(to),
 		Snapshot: c.snapshot, Tables: tables, Streams: s.opt.Streams,
 		Progress: func(p data.Progress) {
 			out := operation.Progress{Phase: fmt.Sprintf("comparing %d tables", len(tables)), BytesDone: p.Compared, BytesTotal: p.Total}

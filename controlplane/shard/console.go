@@ -190,3 +190,30 @@ func (c *Console) run(ctx context.Context, command string) ([]map[string]string,
 	}
 	return rows, nil
 }
+
+// Config reads PgBouncer's settings, by name.
+func (c *Console) Config(ctx context.Context) (map[string]string, error) {
+	rows, err := c.run(ctx, "SHOW CONFIG")
+	if err != nil {
+		return nil, err
+	}
+	set := make(map[string]string, len(rows))
+	for _, row := range rows {
+		set[row["key"]] = row["value"]
+	}
+	return set, nil
+}
+
+// Forced lists the entries that log everybody in as one user of their own.
+func (c *Console) Forced(ctx context.Context) (names []string, err error) {
+	rows, err := c.run(ctx, "SHOW DATABASES")
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if row["force_user"] != "" && row["name"] != "pgbouncer" {
+			names = append(names, row["name"])
+		}
+	}
+	return names, nil
+}

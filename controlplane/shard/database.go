@@ -65,7 +65,7 @@ func dropLeftover(ctx context.Context, conn *pgx.Conn, database string) error {
 		return nil
 	case err != nil:
 		return err
-	case limit != 0 && limit != dropping:
+	case limit != 0 && limit != ajar && limit != dropping:
 		return fmt.Errorf("database %s: %w", database, ErrInUse)
 	}
 	return dropDatabase(ctx, conn, database)
@@ -134,7 +134,7 @@ func grantConnect(ctx context.Context, conn *pgx.Conn, database string) error {
 	if err != nil {
 		return err
 	}
-	err = script(ctx, conn, fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s", pg.Ident(database), strings.Join(append(logins, pg.Ident(BouncerRole)), ", ")))
+	err = script(ctx, conn, connectSQL(database, strings.Join(append(logins, pg.Ident(BouncerRole)), ", ")))
 	if err != nil {
 		return fmt.Errorf("connect privilege of %s: %w", database, err)
 	}

@@ -146,6 +146,9 @@ func firstLook(ctx context.Context, conn *pgx.Conn, database string) (starting m
 
 // Unfence lets logins in again. It may be part of a transaction. A database that is not there is an error (3D000).
 func Unfence(ctx context.Context, conn *pgx.Conn, database string) error {
+	if err := Shut(ctx, conn, database); err != nil {
+		return err
+	}
 	return limitConnections(ctx, conn, database, -1)
 }
 
@@ -162,5 +165,5 @@ func Fenced(ctx context.Context, conn *pgx.Conn, database string) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	return limit == 0 || limit == dropping, nil
+	return limit == 0 || limit == ajar || limit == dropping, nil
 }

@@ -123,7 +123,7 @@ func AddLogins(ctx context.Context, conn *pgx.Conn, database string, document se
 	if err := defineLogins(&b, there, database, document, limits, missing); err != nil {
 		return err
 	}
-	fmt.Fprintf(&b, "GRANT CONNECT ON DATABASE %s TO %s;\n", pg.Ident(database), strings.Join(users, ", "))
+	b.WriteString(connectSQL(database, strings.Join(users, ", ")))
 	b.WriteString(limitsScript(database, turn, limits, missing))
 	if err := script(ctx, conn, b.String()); err != nil {
 		return fmt.Errorf("logins of %s: %w", database, err)

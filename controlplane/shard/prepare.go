@@ -28,34 +28,10 @@ CREATE SCHEMA ` + platformSchema + `;
 COMMENT ON SCHEMA ` + platformSchema + ` IS 'kept by the platform; not part of the application';
 CREATE TABLE ` + platformSchema + `.barrier (id uuid PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
 COMMENT ON TABLE ` + platformSchema + `.barrier IS 'a row of a move, seen at the target once all before it is there';
-CREATE FUNCTION ` + platformSchema + `.lookup(login text) RETURNS TABLE (usename name, passwd text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT a.rolname, a.rolpassword FROM pg_catalog.pg_authid a
-  WHERE a.rolname = login AND a.rolcanlogin AND NOT a.rolsuper AND NOT a.rolreplication AND NOT a.rolbypassrls
-    AND (a.rolvaliduntil IS NULL OR a.rolvaliduntil > now())
-    AND EXISTS (SELECT FROM pg_catalog.pg_authid g
-      WHERE g.rolname = current_database() AND pg_catalog.pg_has_role(a.oid, g.oid, 'MEMBER'))
-$$;
+` + lookupSQL + `
 REVOKE ALL ON FUNCTION ` + platformSchema + `.lookup(text) FROM PUBLIC;
 COMMENT ON FUNCTION ` + platformSchema + `.lookup(text) IS 'what PgBouncer asks: the verifier of a login of this very database';
-DO $$
-DECLARE f regprocedure; v regclass;
-BEGIN
-  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND (
-      p.proname ~ '^lo_' OR p.proname IN ('loread', 'lowrite')
-      OR p.proname IN ('pg_stat_get_activity', 'pg_stat_get_wal_senders', 'pg_stat_get_wal_receiver', 'pg_stat_get_subscription',
-        'pg_stat_get_progress_info', 'pg_lock_status', 'pg_prepared_xact', 'pg_get_replication_slots', 'pg_stat_get_replication_slot',
-        'pg_blocking_pids', 'pg_safe_snapshot_blocking_pids', 'pg_tablespace_databases', 'pg_notification_queue_usage',
-        'pg_show_replication_origin_status', 'pg_logical_emit_message')
-      OR p.proname ~ '^pg_stat_get_(backend|db)_' OR p.proname = 'pg_tablespace_size')
-  LOOP EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f); END LOOP;
-  FOR v IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind = 'v' AND (
-      c.relname ~ '^pg_stat_(activity|replication|wal_receiver|subscription|ssl|gssapi|progress_|database)'
-      OR c.relname IN ('pg_locks', 'pg_prepared_xacts', 'pg_replication_slots', 'pg_stat_replication_slots', 'pg_replication_origin_status'))
-  LOOP EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', v); END LOOP;
-END $$;
-REVOKE ALL ON pg_catalog.pg_db_role_setting FROM PUBLIC;
-`
+` + hideSQL
 
 // PrepareShard does once per server what isolation needs: PUBLIC may connect
 // to none of its databases, the platform's roles are there. It never changes

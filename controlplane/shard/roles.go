@@ -169,6 +169,9 @@ func DropDatabaseAndRoles(ctx context.Context, conn *pgx.Conn, database string) 
 	if err := dropDatabase(ctx, conn, database); err != nil {
 		return err
 	}
+	if err := dropMovers(ctx, conn, database); err != nil {
+		return fmt.Errorf("drop roles of %s: %w", database, err)
+	}
 	names, err := roleNames(ctx, conn, database)
 	if err != nil || len(names) == 0 {
 		return err

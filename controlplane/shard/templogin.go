@@ -77,7 +77,7 @@ func TempLogin(ctx context.Context, conn *pgx.Conn, database string, access Acce
 	fmt.Fprintf(&b, "GRANT %s, %s TO %s;\n", pg.Ident(AnchorRole(database)), pg.Ident(become), user)
 	enlist(&b, login.User)
 	fmt.Fprintf(&b, "ALTER ROLE %s SET role = %s;\n", user, pg.Ident(become))
-	fmt.Fprintf(&b, "GRANT CONNECT ON DATABASE %s TO %s;\n", pg.Ident(database), user)
+	b.WriteString(connectSQL(database, user))
 	if err := script(ctx, conn, b.String()); err != nil {
 		return fail(err)
 	}
@@ -91,7 +91,7 @@ func SweepTempLogins(ctx context.Context, conn *pgx.Conn) (int, error) {
 	type expired struct{ Login, Database string }
 	rows, err := conn.Query(ctx, `
 		SELECT rolname::text, substring(rolname::text FROM 1 FOR 18) FROM pg_catalog.pg_roles
-		WHERE rolname ~ '^t_[0-9a-f]{16}_tmp_[0-9a-f]{8}$' AND rolvaliduntil < pg_catalog.clock_timestamp()`)
+		WHERE rolname ~ '^t_[0-9a-f]{16}_(tmp|mv)_[0-9a-f]{8}$' AND rolvaliduntil < pg_catalog.clock_timestamp()`)
 	if err != nil {
 		return 0, fmt.Errorf("expired logins: %w", err)
 	}

@@ -83,7 +83,7 @@ func OpenTurn(ctx context.Context, conn *pgx.Conn, database string, document sec
 		}
 		users = append(users, pg.Ident(twin.Name))
 	}
-	fmt.Fprintf(&b, "GRANT CONNECT ON DATABASE %s TO %s;\n", pg.Ident(database), strings.Join(users, ", "))
+	b.WriteString(connectSQL(database, strings.Join(users, ", ")))
 	if err := script(ctx, conn, b.String()); err != nil {
 		return fmt.Errorf("logins of %s: %w", database, err)
 	}

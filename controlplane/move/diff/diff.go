@@ -32,11 +32,15 @@ import (
 	"github.com/freehold-db/freehold/internal/sleep"
 )
 
-// Connect opens an admin connection to the tenant's database on one side.
+// Connect opens a connection to the tenant's database on one side.
 type Connect func(ctx context.Context) (*pgx.Conn, error)
 
+// Side is one side, as an admin and as the login that reads its tables: to read
+// one runs what its owner wrote, with the reader's rights.
+type Side struct{ Admin, Reader Connect }
+
 // Pair is both sides: clients write at Serving, and Follower is subscribed to it.
-type Pair struct{ Serving, Follower Connect }
+type Pair struct{ Serving, Follower Side }
 
 // Options of a comparison. Zero values mean the default in brackets.
 type Options struct {
@@ -147,15 +151,19 @@ type Comparison struct {
 	pace *pace
 
 	serving, follower *pgx.Conn
-	mark              *pgx.Conn // serving: barriers
+	mark              *pgx.Conn // serving, as an admin: barriers
+	seen              *pgx.Conn // follower, as an admin: barriers
 	lock              *pgx.Conn // serving: keeps writers off a table
 }
 
 // settings fix how values are put into text, on both sides alike, bound what a
 // session may keep others from, and have keys looked up by their index.
 const settings = "SET extra_float_digits = 1; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; " +
-	"SET bytea_output = 'hex'; SET xmloption = 'content'; SET lc_monetary = 'C'; SET lc_messages = 'C'; SET search_path = ''; " +
+	"SET bytea_output = 'hex'; SET xmloption = 'content'; SET lc_monetary = 'C'; SET search_path = ''; " +
 	"SET max_parallel_workers_per_gather = 0; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+
+// adminSettings: names of objects are in the server's language.
+const adminSettings = "; SET lc_messages = 'C'"
 
 // lockSettings: a worker that is stopped must not keep a table's writers waiting.
 const lockSettings = "; SET lock_timeout = '200ms'; SET statement_timeout = '2s'; SET idle_in_transaction_session_timeout = '2s'"
@@ -175,7 +183,10 @@ func Open(ctx context.Context, p Pair, o Options) (_ *Comparison, err error) {
 		conn    **pgx.Conn
 		connect Connect
 		sql     string
-	}{{&c.serving, p.Serving, settings}, {&c.follower, p.Follower, settings}, {&c.mark, p.Serving, settings}, {&c.lock, p.Serving, settings + lockSettings}} {
+	}{
+		{&c.serving, p.Serving.Reader, settings}, {&c.follower, p.Follower.Reader, settings}, {&c.lock, p.Serving.Reader, settings + lockSettings},
+		{&c.mark, p.Serving.Admin, settings + adminSettings}, {&c.seen, p.Follower.Admin, settings + adminSettings},
+	} {
 		if *s.conn, err = s.connect(ctx); err != nil {
 			return nil, err
 		}
@@ -193,7 +204,7 @@ const closeFor = 2 * time.Second
 func (c *Comparison) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeFor)
 	defer cancel()
-	for _, conn := range []*pgx.Conn{c.serving, c.follower, c.mark, c.lock} {
+	for _, conn := range []*pgx.Conn{c.serving, c.follower, c.mark, c.seen, c.lock} {
 		if conn != nil {
 			_ = conn.Close(ctx) // the server notices either way
 		}
@@ -218,7 +229,7 @@ func (c *Comparison) barrier(ctx context.Context, within time.Duration) error {
 	}
 	waits := false
 	for pause := 300 * time.Microsecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		there, err := stream.Seen(ctx, c.follower, token)
+		there, err := stream.Seen(ctx, c.seen, token)
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/tenantdb"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -76,7 +77,7 @@ func open(t *testing.T) *two {
 			return pgx.ConnectConfig(ctx, cfg)
 		}
 	}
-	p.Pair = Pair{Serving: connect(0), Follower: connect(1)}
+	p.Pair = Pair{Serving: Side{connect(0), connect(0)}, Follower: Side{connect(1), connect(1)}}
 	for i, conn := range []**pgx.Conn{&p.a, &p.b} {
 		admin, err := pg.Connect(t.Context(), servers[i].Host(), servers[i].PGPort(), "postgres", servers[i].Admin)
 		require.NoError(t, err)
@@ -86,6 +87,8 @@ func open(t *testing.T) *two {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = (*conn).Close(context.Background()) })
 		do(t, *conn, "CREATE SCHEMA freehold; CREATE TABLE freehold.barrier (id uuid PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());"+schemaSQL+rowsSQL)
+		mover := tenantdb.MoverRole(p.db)
+		do(t, *conn, "CREATE ROLE "+mover+"; GRANT ALL ON SCHEMA public TO "+mover+"; GRANT ALL ON ALL TABLES IN SCHEMA public TO "+mover)
 	}
 	p.link = "freehold_move_" + p.db
 	tables, err := survey.Tables(t.Context(), p.a)
@@ -163,7 +166,7 @@ func TestEqualWhileWritten(t *testing.T) {
 	var wg sync.WaitGroup
 	var writes atomic.Int64
 	for w := range 2 {
-		conn, err := p.Serving(t.Context())
+		conn, err := p.Serving.Admin(t.Context())
 		require.NoError(t, err)
 		defer conn.Close(context.Background()) //nolint:errcheck // the test is over
 		wg.Go(func() {
@@ -245,7 +248,7 @@ func TestDifferenceIsProven(t *testing.T) {
 	t.Parallel()
 	p := open(t)
 	p.plant("DELETE FROM by_id WHERE id = 10; UPDATE keyless SET b = 'z' WHERE a = 3")
-	conn, err := p.Serving(t.Context())
+	conn, err := p.Serving.Admin(t.Context())
 	require.NoError(t, err)
 	defer conn.Close(context.Background()) //nolint:errcheck // the test is over
 	ctx, stop := context.WithCancel(t.Context())

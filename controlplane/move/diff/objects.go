@@ -70,7 +70,7 @@ var byVersion = []string{"extension", "view definition", "function", "rule", "tr
 // following side's is past the serving side's: it gets its position at the
 // cutover, and until then may be behind.
 func (c *Comparison) Objects(ctx context.Context) ([]Object, error) {
-	return compareObjects(ctx, c.serving, c.follower)
+	return compareObjects(ctx, c.mark, c.seen)
 }
 
 // Objects is [Comparison.Objects] over two connections of the caller's, with an

@@ -76,7 +76,7 @@ UNION ALL SELECT 'type', ident, pg_catalog.concat_ws(' ', 'owner', typowner::pg_
 		(SELECT r.rngsubtype::pg_catalog.regtype::pg_catalog.text FROM pg_catalog.pg_range r WHERE r.rngtypid = typ.oid)) FROM typ
 UNION ALL SELECT 'grant', x.privilege_type || ' on ' || acl.kind || ' ' || acl.ident || ' to ' || CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE x.grantee::pg_catalog.regrole::pg_catalog.text END,
 		pg_catalog.string_agg('by ' || x.grantor::pg_catalog.regrole::pg_catalog.text || CASE WHEN x.is_grantable THEN ' with grant option' ELSE '' END, ', ' ORDER BY x.grantor::pg_catalog.regrole::pg_catalog.text)
-	FROM acl, LATERAL pg_catalog.aclexplode(acl.acl) x GROUP BY 1, 2
+	FROM acl, LATERAL pg_catalog.aclexplode(acl.acl) x WHERE NOT (acl.kind = 'database' AND x.privilege_type = 'CONNECT') GROUP BY 1, 2 -- who may connect is a matter of the fence
 UNION ALL SELECT 'default privileges', pg_catalog.concat_ws(' ', x.privilege_type, 'on', d.defaclobjtype, 'of', d.defaclrole::pg_catalog.regrole, 'in ' || n.nspname, 'to', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE x.grantee::pg_catalog.regrole::pg_catalog.text END),
 		pg_catalog.bool_or(x.is_grantable)::pg_catalog.text
 	FROM pg_catalog.pg_default_acl d LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace, LATERAL pg_catalog.aclexplode(d.defaclacl) x GROUP BY 1, 2
@@ -93,6 +93,7 @@ UNION ALL SELECT 'setting', pg_catalog.concat_ws(' ', pg_catalog.split_part(one,
 UNION ALL SELECT 'role', pg_catalog.quote_ident(r.rolname), pg_catalog.concat_ws(' ', 'superuser', r.rolsuper, 'inherit', r.rolinherit, 'createrole', r.rolcreaterole, 'createdb', r.rolcreatedb, 'login', r.rolcanlogin, 'replication', r.rolreplication,
 		'bypassrls', r.rolbypassrls, 'connections', r.rolconnlimit, 'member of ' || (SELECT pg_catalog.string_agg(m.roleid::pg_catalog.regrole::pg_catalog.text, ',' ORDER BY m.roleid::pg_catalog.regrole::pg_catalog.text) FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid))
 	FROM pg_catalog.pg_roles r CROSS JOIN db WHERE (r.rolname = db.datname OR pg_catalog.starts_with(r.rolname, db.datname || '_')) AND NOT pg_catalog.starts_with(r.rolname, db.datname || '_tmp_') -- those of people end by themselves
+	AND r.rolname !~ (db.datname || '_(apply|mv)') -- these are each server's own
 UNION ALL SELECT 'event trigger', pg_catalog.quote_ident(evtname), pg_catalog.concat_ws(' ', evtevent, evtfoid::pg_catalog.regproc, evtenabled, evttags) FROM pg_catalog.pg_event_trigger WHERE NOT pg_catalog.starts_with(evtname, 'freehold_')
 UNION ALL SELECT 'publication', pg_catalog.quote_ident(pubname), pg_catalog.concat_ws(' ', puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot) FROM pg_catalog.pg_publication WHERE NOT pg_catalog.starts_with(pubname, 'freehold_')
 UNION ALL SELECT 'object', pg_catalog.pg_describe_object(o.classid, o.oid, 0), '' FROM (

@@ -49,7 +49,7 @@ func (c *Comparison) still(ctx context.Context, t table, fn func(ctx context.Con
 
 // relock opens the connection anew that keeps writers off.
 func (c *Comparison) relock(ctx context.Context) (err error) {
-	if c.lock, err = c.pair.Serving(ctx); err != nil {
+	if c.lock, err = c.pair.Serving.Reader(ctx); err != nil {
 		return err
 	}
 	_, err = c.lock.Exec(ctx, settings+lockSettings, pgx.QueryExecModeSimpleProtocol)

@@ -117,10 +117,19 @@ func parseTOC(list []byte) ([]Entry, error) {
 	return entries, lines.Err()
 }
 
-// Restore makes the given entries, in their order, in the database that env
-// describes. With jobs > 1 entries that don't depend on each other are made at
-// the same time; otherwise all are made in one transaction.
-func (a *Archive) Restore(ctx context.Context, env []string, entries []Entry, jobs int) error {
+// Restore makes the given entries, in their order. With jobs > 1 entries that
+// don't depend on each other are made at the same time; otherwise those that
+// follow each other by one login are made in one transaction.
+func (a *Archive) Restore(ctx context.Context, as Logins, entries []Entry, jobs int) error {
+	for _, part := range as.stretches(entries) {
+		if err := a.restoreAs(ctx, part.env, part.entries, jobs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Archive) restoreAs(ctx context.Context, env []string, entries []Entry, jobs int) error {
 	if jobs > 1 {
 		alone, rest := untilAttached(entries)
 		if err := a.restore(ctx, env, alone, 1); err != nil {

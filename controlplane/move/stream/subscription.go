@@ -18,6 +18,10 @@ import (
 // is an admin connection to the target database, conninfo the way to the
 // source with its password, which no log of the target will show. A
 // subscription of that name is taken for this one: nothing else makes that name.
+//
+// Changes are made as [tenantdb.ApplyRole], which may do what the tenant's
+// owner may: with them run CHECK constraints, domains, generated columns and
+// indexes' expressions, all of which the tenant wrote.
 func Subscribe(ctx context.Context, conn *pgx.Conn, name, conninfo string) error {
 	secret, err := pg.Literal(conninfo)
 	if err != nil {
@@ -29,6 +33,9 @@ func Subscribe(ctx context.Context, conn *pgx.Conn, name, conninfo string) error
 			pgx.QueryExecModeSimpleProtocol); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, applyRoleSQL(conn.Config().Database), pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
 		n := pg.Ident(name)
 		options := "create_slot = false, copy_data = false, slot_name = " + n + ", synchronous_commit = off, streaming = off"
 		if pg.Major(conn) >= 16 {
@@ -36,6 +43,10 @@ func Subscribe(ctx context.Context, conn *pgx.Conn, name, conninfo string) error
 			options += ", run_as_owner = true"
 		}
 		_, err := tx.Exec(ctx, "CREATE SUBSCRIPTION "+n+" CONNECTION "+secret+" PUBLICATION "+n+" WITH ("+options+")", pgx.QueryExecModeSimpleProtocol)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, handOverSQL(conn.Config().Database, n), pgx.QueryExecModeSimpleProtocol)
 		return err
 	})
 	if pg.Code(err) == pgerrcode.DuplicateObject {
@@ -55,13 +66,17 @@ func Unsubscribe(ctx context.Context, conn *pgx.Conn, name string) error {
 		WHERE s.subname = $1 AND d.datname = pg_catalog.current_database())`, name).Scan(&there); err != nil {
 		return fmt.Errorf("unsubscribe: %w", err)
 	}
-	if !there {
+	if !there { // who was here before may have died between the two
+		if _, err := conn.Exec(ctx, schemachange.Unnoted+";"+dropGuardSQL(conn.Config().Database), pgx.QueryExecModeSimpleProtocol); err != nil {
+			return fmt.Errorf("unsubscribe: %w", err)
+		}
 		return nil
 	}
 	for _, sql := range []string{
 		"ALTER SUBSCRIPTION " + pg.Ident(name) + " DISABLE",
 		"ALTER SUBSCRIPTION " + pg.Ident(name) + " SET (slot_name = NONE)",
 		"DROP SUBSCRIPTION IF EXISTS " + pg.Ident(name),
+		dropGuardSQL(conn.Config().Database),
 	} {
 		// Two statements in one simple query are one transaction: the setting is for the other one.
 		if _, err := conn.Exec(ctx, schemachange.Unnoted+";"+sql, pgx.QueryExecModeSimpleProtocol); err != nil && pg.Code(err) != pgerrcode.UndefinedObject {

@@ -237,7 +237,7 @@ SELECT coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8,
 FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
 	-- A clone only reads, and a cutover ends no session of it. What a tenant's session calls itself counts for nothing.
-	AND NOT (application_name IN ('freehold-move', 'freehold-clone') AND coalesce((SELECT rolsuper FROM pg_roles WHERE oid = usesysid), false))
+	AND NOT (application_name IN ('freehold-move', 'freehold-clone') AND coalesce((SELECT rolsuper OR rolname ~ ('^' || current_database() || '_mv_[0-9a-f]{8}$') FROM pg_roles WHERE oid = usesysid), false))
 ORDER BY xact_start LIMIT 1`).Scan(&seconds, &who)
 	if err == pgx.ErrNoRows { //nolint:errorlint // Scan returns it bare
 		return 0, "", nil
