@@ -30,7 +30,7 @@ func (s site) client(w *world, p shardmap.Placement) (*pgconn.PgConn, error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 	defer cancel()
 	login := w.logins[secret.DatabaseAuth(p.Database)]
-	cfg, err := pg.Config(s.Host(), s.BouncerPort(), p.Database, login)
+	cfg, err := s.Channel.Config(s.Host(), s.BouncerPort(), p.Database, login)
 	require.NoError(s.t, err)
 	c, err := pgconn.ConnectConfig(ctx, &cfg.Config)
 	if err == nil {

@@ -42,7 +42,7 @@ func (s site) super(database string, use func(ctx context.Context, c *pgx.Conn))
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := pg.Connect(ctx, s.Host(), s.PGPort(), database, s.Admin)
+	c, err := s.Channel.Connect(ctx, s.Host(), s.PGPort(), database, s.Admin)
 	require.NoError(s.t, err)
 	defer func() { _ = c.Close(ctx) }()
 	use(ctx, c)
@@ -71,7 +71,7 @@ func (s site) console(command string) (rows []map[string]string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cfg, err := pg.Config(s.Host(), s.BouncerPort(), "pgbouncer", s.Console)
+	cfg, err := s.Channel.Config(s.Host(), s.BouncerPort(), "pgbouncer", s.Console)
 	require.NoError(s.t, err)
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	c, err := pgx.ConnectConfig(ctx, cfg)
@@ -164,8 +164,13 @@ func tenant(t *testing.T, w *world, at ...site) shardmap.Placement {
 
 // realRouter routes to real servers until the test ends.
 func realRouter(t *testing.T, w *world, cfg router.Config) (*router.Router, *shardmap.Map) {
+	return routerBy(t, w, cfg, pgtest.Channel(t))
+}
+
+// routerBy is realRouter with its connections secured.
+func routerBy(t *testing.T, w *world, cfg router.Config, channel *pg.Channel) (*router.Router, *shardmap.Map) {
 	m := shardmap.NewMap(shardmap.MapConfig{}, w)
-	r := router.New(m, w, cfg)
+	r := router.New(m, w, cfg, router.WithChannel(channel))
 	t.Cleanup(func() { require.NoError(t, r.Close(context.Background())) })
 	return r, m
 }

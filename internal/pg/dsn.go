@@ -30,8 +30,11 @@ func PoolConfig(dsn string) (*pgxpool.Config, error) {
 
 // Exposed says how a connection by dsn could be listened to, or be led to
 // another server, on a network: "" when it can't, for it stays on this machine
-// or verifies the server by its certificate.
+// or verifies the server by its certificate (or dsn is empty).
 func Exposed(dsn string) (string, error) {
+	if dsn == "" {
+		return "", nil // none is made
+	}
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return "", fmt.Errorf("connection string: %w", err) // pgx leaves the password out of it
