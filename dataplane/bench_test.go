@@ -28,7 +28,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/dataplane"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -281,7 +280,7 @@ func readAnswer(in *bufio.Reader, rows bool) error {
 func newBare(b *testing.B, w *world) string {
 	login, _, err := w.secrets.Get(b.Context(), secret.DatabaseAuth(w.database("acme")))
 	require.NoError(b, err)
-	cfg, err := pg.Config(w.shard.Host(), w.shard.BouncerPort(), w.database("acme"), login)
+	cfg, err := w.shard.Channel.Config(w.shard.Host(), w.shard.BouncerPort(), w.database("acme"), login)
 	require.NoError(b, err)
 	pool := make(chan *pgconn.PgConn, benchConns)
 	for range benchConns {

@@ -171,7 +171,7 @@ func (w *world) place(id shardmap.TenantID, state shardmap.State, epoch shardmap
 }
 
 func (w *world) config() dataplane.Config {
-	return dataplane.Config{Name: "n1", Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", NATSURL: w.nats.URL(), ControlURL: w.control.URL, SecretsDir: secret.TenantsDir(w.dir),
+	return dataplane.Config{Name: "n1", Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", DatabaseTLS: w.shard.Security, NATSURL: w.nats.URL(), ControlURL: w.control.URL, SecretsDir: secret.TenantsDir(w.dir),
 		Issuer: w.issuer.URL(), JWKSURL: w.issuer.JWKSURL(), Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 }
 

@@ -36,12 +36,12 @@ func TestThroughPgBouncer(t *testing.T) {
 	shard := pgtest.SharedShard(t, "rest")
 	ctx := t.Context()
 	const database = "t_00000000000000ab"
-	admin, err := pg.Connect(ctx, shard.Host(), shard.PGPort(), "postgres", shard.Admin)
+	admin, err := shard.Channel.Connect(ctx, shard.Host(), shard.PGPort(), "postgres", shard.Admin)
 	require.NoError(t, err)
 	defer admin.Close(context.Background())
 	_, err = admin.Exec(ctx, "CREATE DATABASE "+pg.Ident(database))
 	require.NoError(t, err)
-	owner, err := pg.Connect(ctx, shard.Host(), shard.PGPort(), database, shard.Admin)
+	owner, err := shard.Channel.Connect(ctx, shard.Host(), shard.PGPort(), database, shard.Admin)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = owner.Close(context.Background()) })
 	sample, err := os.ReadFile("testdata/sample.sql")
@@ -54,7 +54,7 @@ func TestThroughPgBouncer(t *testing.T) {
 		require.NoError(t, err)
 	}
 	connect := func() *direct {
-		config, err := pg.Config(shard.Host(), shard.BouncerPort(), database, login)
+		config, err := shard.Channel.Config(shard.Host(), shard.BouncerPort(), database, login)
 		require.NoError(t, err)
 		conn, err := pgconn.ConnectConfig(ctx, &config.Config)
 		require.NoError(t, err)

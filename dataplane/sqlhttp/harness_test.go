@@ -51,7 +51,7 @@ func newWorld(t testing.TB, limits sqlhttp.Limits) *world {
 	w := &world{t: t, fleet: shardtest.New(t, "../../deploy/sample", "a"), database: "t_" + hex.EncodeToString(name[:])}
 	w.fleet.Database(t, "a", w.database)
 	// One connection per login, so that a request always follows upon the one before in the same session.
-	r := router.New(shardmap.NewMap(shardmap.MapConfig{}, w), w.fleet.Secrets, router.Config{})
+	r := router.New(shardmap.NewMap(shardmap.MapConfig{}, w), w.fleet.Secrets, router.Config{}, router.WithChannel(pgtest.Channel(t)))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
