@@ -46,7 +46,7 @@ func (s *Server) newAuditing(ctx context.Context, secrets secret.Store, fleet *s
 	if err != nil {
 		return nil, err
 	}
-	stream, err := anchor.NewStream(s.nats, s.cfg.NATSReplicas, s.log)
+	stream, err := anchor.NewStream(s.natsAudit, s.cfg.NATSReplicas, s.log)
 	if err != nil {
 		return nil, err
 	}

@@ -55,9 +55,12 @@ func (f *Fleet) newNATS() *served {
 	}}
 }
 
+// auditorKey names the key by which the control plane adds to the audit log's stream.
+const auditorKey = "auditor"
+
 // natsUsers are the fleet's parts by the keys that they show NATS.
 func (f *Fleet) natsUsers() (users []natsrole.User, err error) {
-	roles := map[string]natsrole.Role{controlPlanePart: natsrole.ControlPlane()}
+	roles := map[string]natsrole.Role{controlPlanePart: natsrole.ControlPlane(), auditorKey: natsrole.Auditor()}
 	for _, n := range f.nodes() {
 		roles[n] = natsrole.Node(n)
 	}

@@ -2,6 +2,7 @@ package natsrole_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -10,21 +11,23 @@ import (
 	"github.com/freehold-db/freehold/controlplane/audit/proof"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/natsrole"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
-// The copy of the audit log is made, added to and read by the control plane;
-// neither it nor a node can shorten, purge or remove it.
+// The copy of the audit log is made, added to and read by one role; neither it
+// nor another can shorten, purge or remove it, and no other can put anything in.
 func TestTheAuditLogsCopyStays(t *testing.T) {
 	t.Parallel()
-	w := start(t, natsrole.ControlPlane(), natsrole.Node("n1"))
-	cp, node := w.as(natsrole.ControlPlane()), w.as(natsrole.Node("n1"))
-	stream, err := anchor.NewStream(cp.Conn, 1, quiet)
+	w := start(t, natsrole.ControlPlane(), natsrole.Auditor(), natsrole.Node("n1"))
+	cp, auditor, node := w.as(natsrole.ControlPlane()), w.as(natsrole.Auditor()), w.as(natsrole.Node("n1"))
+	buckets(t, cp)
+	stream, err := anchor.NewStream(auditor.Conn, 1, quiet)
 	require.NoError(t, err)
 	ctx := t.Context()
-	require.Empty(t, cp.refused(t, func() {
+	require.Empty(t, auditor.refused(t, func() {
 		require.NoError(t, stream.Keep(ctx, 1, "a checkpoint"))
 		require.NoError(t, stream.Keep(ctx, 1, "a checkpoint"))
-		_, err := cp.js.Publish(ctx, access.AuditLogRecords, []byte("a record"), jetstream.WithExpectLastSequencePerSubject(0))
+		_, err := auditor.js.Publish(ctx, access.AuditLogRecords, []byte("a record"), jetstream.WithExpectLastSequencePerSubject(0))
 		require.NoError(t, err)
 		var held []proof.Anchor
 		for a, err := range stream.Held(ctx) {
@@ -35,13 +38,28 @@ func TestTheAuditLogsCopyStays(t *testing.T) {
 		require.Equal(t, "a checkpoint", held[0].Checkpoint)
 		require.EqualValues(t, 1, held[1].Records)
 	}))
-	for _, c := range []who{cp, node} {
+	for _, c := range []who{cp, auditor, node} {
 		for _, verb := range []string{"UPDATE", "DELETE", "PURGE", "MSG.DELETE"} {
 			subject := "$JS.API.STREAM." + verb + "." + access.AuditLogStream
 			require.Len(t, c.refused(t, func() { require.NoError(t, c.Publish(subject, nil)) }), 1, subject)
 		}
 	}
-	for _, subject := range []string{access.AuditLogRecords, access.AuditLogCheckpoints, "$JS.API.CONSUMER.CREATE." + access.AuditLogStream + ".c"} {
-		require.Len(t, node.refused(t, func() { require.NoError(t, node.Publish(subject, nil)) }), 1, subject)
+	for _, c := range []who{cp, node} {
+		for _, subject := range []string{access.AuditLogRecords, access.AuditLogCheckpoints, "$JS.API.CONSUMER.CREATE." + access.AuditLogStream + ".c"} {
+			require.Len(t, c.refused(t, func() { require.NoError(t, c.Publish(subject, nil)) }), 1, subject)
+		}
 	}
+
+	// Nor by having NATS answer there instead.
+	heard, err := cp.SubscribeSync(shardmap.SubjectAnswers + "q.n1")
+	require.NoError(t, err)
+	require.NoError(t, cp.Flush())
+	const question = "$JS.API.STREAM.INFO.KV_nodes"
+	require.NoError(t, node.PublishRequest(question, access.AuditLogRecords, nil))
+	require.NoError(t, node.PublishRequest(question, shardmap.SubjectAnswers+"q.n1", nil)) // the control: answers go anywhere in one's own account
+	_, err = heard.NextMsg(30 * time.Second)
+	require.NoError(t, err)
+	info, err := auditor.js.Stream(ctx, access.AuditLogStream)
+	require.NoError(t, err)
+	require.EqualValues(t, uint64(2), info.CachedInfo().State.Msgs)
 }

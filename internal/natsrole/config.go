@@ -3,6 +3,7 @@ package natsrole
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -12,25 +13,41 @@ type User struct {
 	Role Role
 }
 
-// WriteConfig writes the block `authorization` of a NATS server's configuration: these users and nobody else.
+// WriteConfig writes the block `accounts` of a NATS server's configuration: these users and nobody else.
 func WriteConfig(w io.Writer, users []User) error {
-	var b strings.Builder
-	b.WriteString("authorization {\n  users = [\n")
+	var accounts []string
 	for _, u := range users {
-		fmt.Fprintf(&b, "    # %s\n    {\n      nkey: %s\n      permissions {\n", u.Role.Name, u.Key)
-		for _, side := range []struct {
-			name     string
-			subjects []string
-		}{{"publish", u.Role.Publish}, {"subscribe", u.Role.Subscribe}} {
-			fmt.Fprintf(&b, "        %s {\n          allow: [\n", side.name)
-			for _, s := range side.subjects {
-				fmt.Fprintf(&b, "            %q\n", s)
-			}
-			b.WriteString("          ]\n        }\n")
+		if !slices.Contains(accounts, u.Role.Account) {
+			accounts = append(accounts, u.Role.Account)
 		}
-		b.WriteString("      }\n    }\n")
 	}
-	b.WriteString("  ]\n}\n")
+	var b strings.Builder
+	b.WriteString("accounts {\n")
+	for _, a := range accounts {
+		fmt.Fprintf(&b, "  %s {\n    jetstream: enabled\n    users = [\n", a)
+		for _, u := range users {
+			if u.Role.Account == a {
+				u.write(&b)
+			}
+		}
+		b.WriteString("    ]\n  }\n")
+	}
+	b.WriteString("}\n")
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func (u User) write(b *strings.Builder) {
+	fmt.Fprintf(b, "      # %s\n      {\n        nkey: %s\n        permissions {\n", u.Role.Name, u.Key)
+	for _, side := range []struct {
+		name     string
+		subjects []string
+	}{{"publish", u.Role.Publish}, {"subscribe", u.Role.Subscribe}} {
+		fmt.Fprintf(b, "          %s {\n            allow: [\n", side.name)
+		for _, s := range side.subjects {
+			fmt.Fprintf(b, "              %q\n", s)
+		}
+		b.WriteString("            ]\n          }\n")
+	}
+	b.WriteString("        }\n      }\n")
 }

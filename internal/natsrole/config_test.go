@@ -3,6 +3,7 @@ package natsrole_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,14 +20,14 @@ func TestServersReadTheConfiguration(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var users []natsrole.User
-	for _, r := range []natsrole.Role{natsrole.ControlPlane(), natsrole.Node("n1"), natsrole.Node("host.example")} {
+	for _, r := range []natsrole.Role{natsrole.ControlPlane(), natsrole.Auditor(), natsrole.Node("n1"), natsrole.Node("host.example")} {
 		key, err := natslink.Seed(filepath.Join(dir, r.Name))
 		require.NoError(t, err)
 		users = append(users, natsrole.User{Key: key, Role: r})
 	}
 	var b strings.Builder
 	require.NoError(t, natsrole.WriteConfig(&b, users))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "authorization.conf"), []byte(b.String()), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "accounts.conf"), []byte(b.String()), 0o600))
 	shipped, err := os.ReadFile("../../deploy/nats/nats-server.conf")
 	require.NoError(t, err)
 	text := string(shipped)
@@ -43,10 +44,13 @@ func TestServersReadTheConfiguration(t *testing.T) {
 	require.Empty(t, opts.Authorization+opts.Username+opts.NoAuthUser)
 	require.Empty(t, opts.Users)
 	require.Len(t, opts.Nkeys, len(users))
-	for i, got := range opts.Nkeys {
-		require.Equal(t, users[i].Key, got.Nkey)
-		require.Equal(t, users[i].Role.Publish, got.Permissions.Publish.Allow)
-		require.Equal(t, users[i].Role.Subscribe, got.Permissions.Subscribe.Allow)
+	for _, u := range users {
+		i := slices.IndexFunc(opts.Nkeys, func(n *server.NkeyUser) bool { return n.Nkey == u.Key })
+		require.NotEqual(t, -1, i, u.Role.Name)
+		got := opts.Nkeys[i]
+		require.Equal(t, u.Role.Account, got.Account.GetName())
+		require.Equal(t, u.Role.Publish, got.Permissions.Publish.Allow)
+		require.Equal(t, u.Role.Subscribe, got.Permissions.Subscribe.Allow)
 		require.Nil(t, got.Permissions.Response)
 	}
 }

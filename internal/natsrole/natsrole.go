@@ -7,6 +7,7 @@
 //   - It publishes on subjects that end in its own name, and its inbox is its own.
 //   - It may answer on its own subjects only, never on whichever a message names
 //     (allow_responses): a node that speaks to itself would name any it likes.
+//   - The copy of the audit log is in another account.
 //   - It reads no stream or bucket that a node writes to: JetStream delivers what
 //     is read wherever the reader says, and asks nobody's permission for that.
 //
@@ -31,9 +32,18 @@ const SubjectDemand = "freehold.gateway.demand."
 type Role struct {
 	// Name is for people, and for the inbox.
 	Name string
+	// Account is the part of NATS that the role is in: nothing that is said in one is heard in another.
+	Account string
 	// Publish and Subscribe are the subjects that it may publish on and hear; all others are refused.
 	Publish, Subscribe []string
 }
+
+// Accounts.
+const (
+	fleet = "FLEET"
+	// audit has the audit log's stream: by no way can a node put anything into it.
+	audit = "AUDIT"
+)
 
 // Inbox is the prefix of the subjects on which the role's own questions are
 // answered; nobody else may hear them.
@@ -45,8 +55,9 @@ func inbox(name string) string { return "freehold.inbox." + name }
 // buckets, asks nodes, and reads what they say. It deletes and purges no stream.
 func ControlPlane() Role {
 	const name = "controlplane"
-	r := Role{Name: name,
-		Publish:   []string{shardmap.SubjectHold + "*", shardmap.SubjectRelease + "*", "$JS.API.INFO"}, // the last is asked before a bucket is made
+	r := Role{Name: name, Account: fleet,
+		// The last is asked before a bucket is made.
+		Publish:   []string{shardmap.SubjectHold + "*", shardmap.SubjectRelease + "*", shardmap.SubjectRenew + "*", "$JS.API.INFO"},
 		Subscribe: []string{inbox(name) + ".>", shardmap.SubjectAnswers + "*.*", traffic.Subject + "*"},
 	}
 	for _, b := range []string{shardmap.BucketPlacements, shardmap.BucketShards, access.Bucket} {
@@ -61,11 +72,19 @@ func ControlPlane() Role {
 		"$JS.API.CONSUMER.*."+access.AuditStream+".controlplane", // create, info
 		"$JS.API.CONSUMER.MSG.NEXT."+access.AuditStream+".controlplane",
 		"$JS.ACK."+access.AuditStream+".controlplane.>")
-	// The copy of the audit log is made once, added to and read; nothing changes or removes it.
-	r.Publish = append(r.Publish, access.AuditLogRecords, access.AuditLogCheckpoints,
-		info(access.AuditLogStream), "$JS.API.STREAM.CREATE."+access.AuditLogStream,
-		"$JS.API.CONSUMER.MSG.NEXT."+access.AuditLogStream+".*")
-	r.Publish = append(r.Publish, read(access.AuditLogStream)...)
+	return r
+}
+
+// Auditor is how the control plane makes the copy of the audit log, adds to it
+// and reads it. Nothing changes it once it is made, or takes anything out of it.
+func Auditor() Role {
+	const name, stream = "auditor", access.AuditLogStream
+	r := Role{Name: name, Account: audit, Publish: []string{
+		access.AuditLogRecords, access.AuditLogCheckpoints,
+		info(stream), "$JS.API.STREAM.CREATE." + stream, // a stream that is there stays as it is
+		"$JS.API.CONSUMER.MSG.NEXT." + stream + ".*",
+	}, Subscribe: []string{inbox(name) + ".>"}}
+	r.Publish = append(r.Publish, read(stream)...)
 	return r
 }
 
@@ -73,7 +92,7 @@ func ControlPlane() Role {
 // access documents, and speaks for itself.
 func Node(name string) Role {
 	token := shardmap.NodeToken(name)
-	r := Role{Name: "node." + token,
+	r := Role{Name: "node." + token, Account: fleet,
 		Publish: []string{
 			"$KV." + shardmap.BucketNodes + "." + name, // its heartbeat
 			info("KV_" + shardmap.BucketNodes),

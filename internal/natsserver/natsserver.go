@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -73,12 +74,22 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	ns, err := server.NewServer(&server.Options{
+	opts := &server.Options{
 		ServerName: "freehold-dev", Host: "127.0.0.1", Port: port, Authorization: cfg.Token,
 		JetStream: true, StoreDir: cfg.Dir, JetStreamMaxStore: 4 << 30, JetStreamMaxMemory: 64 << 20,
 		SyncAlways: false, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: 1 << 20,
-		Nkeys: nkeyUsers(cfg.Users), TLSConfig: cfg.TLS, TLS: cfg.TLS != nil, TLSTimeout: tlsFor.Seconds(),
-	})
+		TLSConfig: cfg.TLS, TLS: cfg.TLS != nil, TLSTimeout: tlsFor.Seconds(),
+	}
+	if len(cfg.Users) > 0 {
+		var text strings.Builder // as a cluster's configuration says it
+		if err := natsrole.WriteConfig(&text, cfg.Users); err != nil {
+			return nil, fmt.Errorf("natsserver: %w", err)
+		}
+		if err := opts.ProcessConfigString(text.String()); err != nil {
+			return nil, fmt.Errorf("natsserver: %w", err)
+		}
+	}
+	ns, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("natsserver: %w", err)
 	}
@@ -91,16 +102,6 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s.port = ns.Addr().(*net.TCPAddr).Port
 	return s, nil
-}
-
-func nkeyUsers(users []natsrole.User) (list []*server.NkeyUser) {
-	for _, u := range users {
-		list = append(list, &server.NkeyUser{Nkey: u.Key, Permissions: &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: u.Role.Publish},
-			Subscribe: &server.SubjectPermission{Allow: u.Role.Subscribe},
-		}})
-	}
-	return list
 }
 
 func (s *Server) ready(ctx context.Context) error {
