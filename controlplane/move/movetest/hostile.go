@@ -47,11 +47,12 @@ func (a Attack) RequireNothingGained(t testing.TB, conn *pgx.Conn) {
 func (a Attack) Gained(t testing.TB, conn *pgx.Conn) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
-		SELECT 'role ' || rolname || ' has more rights' FROM pg_catalog.pg_roles WHERE rolname ~ '^t_[0-9a-f]{16}' AND (rolsuper OR rolcreaterole OR rolreplication)
-		UNION ALL SELECT 'role ' || rolname || ' was made' FROM pg_catalog.pg_roles WHERE rolname = 'mallory'
+		SELECT 'role ' || rolname || ' has more rights' FROM pg_catalog.pg_roles WHERE rolname ~ ('^' || current_database()) AND (rolsuper OR rolcreaterole OR rolreplication)
+		UNION ALL SELECT 'role ' || rolname || ' was made' FROM pg_catalog.pg_roles WHERE rolname = 'mallory_' || $1
 		UNION ALL SELECT r.rolname || ' is a member of ' || g.rolname FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.member
-			JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE r.rolname ~ '^t_[0-9a-f]{16}' AND g.rolname ~ '^pg_'
-		UNION ALL SELECT 'subscription ' || subname || ' was bent' FROM pg_catalog.pg_subscription WHERE subconninfo ~ 'nowhere.invalid'`)
+			JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE r.rolname ~ ('^' || current_database()) AND g.rolname ~ '^pg_'
+		UNION ALL SELECT 'subscription ' || subname || ' was bent' FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+			WHERE d.datname = current_database() AND (s.subconninfo ~ 'nowhere.invalid' OR NOT s.subenabled)`, a.db)
 	require.NoError(t, err)
 	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)

@@ -4,9 +4,9 @@ CREATE FUNCTION hostile.try() RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 DECLARE s text;
 BEGIN
   FOREACH s IN ARRAY ARRAY['RESET ROLE', 'RESET SESSION AUTHORIZATION', 'SET SESSION AUTHORIZATION postgres', 'SET ROLE postgres', 'SET ROLE freehold_admin',
-      'ALTER ROLE {db}_rw SUPERUSER', 'ALTER ROLE {db}_rw CREATEROLE', 'CREATE ROLE mallory SUPERUSER', 'GRANT pg_execute_server_program TO {db}_owner', 'GRANT pg_read_all_data TO {db}_owner',
+      'ALTER ROLE {db}_rw SUPERUSER', 'ALTER ROLE {db}_rw CREATEROLE', 'CREATE ROLE mallory_{db} SUPERUSER', 'GRANT pg_execute_server_program TO {db}_owner', 'GRANT pg_read_all_data TO {db}_owner',
       'COPY (SELECT 1) TO PROGRAM ''touch {mark}''', 'COPY (SELECT 1) TO ''{mark}''', 'SELECT pg_catalog.lo_export(1, ''{mark}'')',
-      'CREATE SUBSCRIPTION mallory CONNECTION ''host=nowhere.invalid'' PUBLICATION p WITH (connect = false)'] LOOP
+      'CREATE SUBSCRIPTION mallory_{db} CONNECTION ''host=nowhere.invalid'' PUBLICATION p WITH (connect = false)'] LOOP
     BEGIN EXECUTE s; EXCEPTION WHEN OTHERS THEN NULL; END;
   END LOOP;
   FOR s IN SELECT subname FROM pg_catalog.pg_subscription WHERE subname LIKE 'freehold\_%' LOOP
