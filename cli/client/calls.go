@@ -171,8 +171,7 @@ type AuditFilter struct {
 	From, Until           time.Time
 }
 
-// Audit lists the audit log newest first; an error ends the list.
-func (c *Client) Audit(ctx context.Context, f AuditFilter) iter.Seq2[api.AuditEntry, error] {
+func (f AuditFilter) query() url.Values {
 	q := url.Values{}
 	set(q, "tenant", f.Tenant)
 	set(q, "actor", f.Actor)
@@ -182,7 +181,12 @@ func (c *Client) Audit(ctx context.Context, f AuditFilter) iter.Seq2[api.AuditEn
 			q.Set(name, t.UTC().Format(time.RFC3339Nano))
 		}
 	}
-	return pages[api.AuditEntry](ctx, c, "/v1/audit", q)
+	return q
+}
+
+// Audit lists the audit log newest first; an error ends the list.
+func (c *Client) Audit(ctx context.Context, f AuditFilter) iter.Seq2[api.AuditEntry, error] {
+	return pages[api.AuditEntry](ctx, c, "/v1/audit", f.query())
 }
 
 // pageSize is how much of a list is asked for at once.
