@@ -11,6 +11,8 @@ import (
 
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/secretstore"
+	"github.com/freehold-db/freehold/internal/vault"
 )
 
 // Config is everything a replica needs to know. It is read from a YAML file
@@ -46,15 +48,19 @@ type Config struct {
 	// NATSSeedFile holds the seed of the control plane's NKey. NATSCAFile holds the roots by which
 	// NATS is believed (empty: the system's), NATSCertFile and NATSKeyFile what it is shown.
 	NATSSeedFile string `yaml:"nats_seed_file" env:"FREEHOLD_NATS_SEED_FILE"`
-	// NATSAuditSeedFile holds the seed of the NKey by which the audit log's stream is added to; empty: as the control plane.
-	NATSAuditSeedFile string `yaml:"nats_audit_seed_file" env:"FREEHOLD_NATS_AUDIT_SEED_FILE"`
 	NATSCAFile   string `yaml:"nats_ca_file" env:"FREEHOLD_NATS_CA_FILE"`
 	NATSCertFile string `yaml:"nats_cert_file" env:"FREEHOLD_NATS_CERT_FILE"`
 	NATSKeyFile  string `yaml:"nats_key_file" env:"FREEHOLD_NATS_KEY_FILE"`
 	// NATSReplicas of the KV buckets: 1 in development, 3 in a cluster.
 	NATSReplicas int `yaml:"nats_replicas" env:"FREEHOLD_NATS_REPLICAS"`
-	// SecretsDir is the embedded encrypted secret store.
-	SecretsDir string `yaml:"secrets_dir" env:"FREEHOLD_SECRETS_DIR"`
+	// Environment is what the fleet is for, development or production. SecretStore is where logins
+	// and keys are: dir, encrypted files in SecretsDir, or vault. In production EmbeddedSecrets must
+	// be set for dir to be accepted.
+	Environment     string       `yaml:"environment" env:"FREEHOLD_ENVIRONMENT"`
+	SecretStore     string       `yaml:"secret_store" env:"FREEHOLD_SECRET_STORE"`
+	EmbeddedSecrets bool         `yaml:"embedded_secrets" env:"FREEHOLD_EMBEDDED_SECRETS"`
+	SecretsDir      string       `yaml:"secrets_dir" env:"FREEHOLD_SECRETS_DIR"`
+	Vault           vault.Config `yaml:"vault"`
 	// MigrationsDir holds the application schema every tenant gets: goose SQL files.
 	MigrationsDir string `yaml:"migrations_dir" env:"FREEHOLD_MIGRATIONS_DIR"`
 	// TokensFile lists the admin API's bearer tokens as JSON: [{"name","role","sha256"}] (hex of SHA-256 of the token).
@@ -117,4 +123,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.MeasureEvery, 10*time.Second)
 	config.Default(&c.Workers, 6)
 	config.Default(&c.LeaseFor, 5*time.Second)
+	config.Default(&c.Environment, secretstore.Development)
+	config.Default(&c.SecretStore, secretstore.Dir)
+	c.Vault.Defaults()
 }

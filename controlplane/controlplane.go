@@ -36,7 +36,7 @@ import (
 	"github.com/freehold-db/freehold/internal/natsrole"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
-	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/secretstore"
 	"github.com/freehold-db/freehold/internal/servertls"
 	"github.com/freehold-db/freehold/internal/telemetry"
 	"github.com/freehold-db/freehold/shardmap"
@@ -56,8 +56,8 @@ type Server struct {
 	store *catalog.Store
 	audit *audit.Log
 	nats  *nats.Conn
-	// natsAudit adds to the audit log's stream; the same as nats unless there is a key for it.
-	natsAudit *nats.Conn
+
+	secrets *secretstore.Opened
 
 	stopOnce sync.Once
 	stopErr  error
@@ -90,11 +90,14 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func (s *Server) assemble(ctx context.Context) error {
+	if err := s.openSecrets(ctx); err != nil { // first, for they may give us our certificates
+		return err
+	}
+	secrets := s.secrets
 	if err := s.open(ctx); err != nil {
 		return err
 	}
-	secrets, err := secret.OpenDir(s.cfg.SecretsDir)
-	if err != nil {
+	if err := s.recordEmbedded(ctx); err != nil {
 		return err
 	}
 	tokens, err := adminapi.OpenTokens(s.cfg.TokensFile, s.log)
@@ -202,22 +205,14 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.openAudit(ctx); err != nil {
 		return err
 	}
-	if s.nats, err = natslink.Connect(s.cfg.nats(), natsrole.ControlPlane(), "freehold-controlplane "+s.cfg.Name, s.log,
+	s.nats, err = natslink.Connect(s.cfg.nats(), natsrole.ControlPlane(), "freehold-controlplane "+s.cfg.Name, s.log,
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				s.log.Warn("NATS is away", "error", err)
 			}
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { s.log.Info("NATS is back") }),
-	); err != nil {
-		return err
-	}
-	s.natsAudit = s.nats
-	if s.cfg.NATSAuditSeedFile != "" {
-		link := s.cfg.nats()
-		link.SeedFile = s.cfg.NATSAuditSeedFile
-		s.natsAudit, err = natslink.Connect(link, natsrole.Auditor(), "freehold-auditor "+s.cfg.Name, s.log)
-	}
+	)
 	return err
 }
 
@@ -309,8 +304,8 @@ func (s *Server) close() {
 	if s.nats != nil {
 		s.nats.Close()
 	}
-	if s.natsAudit != nil {
-		s.natsAudit.Close()
+	if s.secrets != nil {
+		s.secrets.Close()
 	}
 	if s.audit != nil {
 		s.audit.Close()

@@ -47,7 +47,7 @@ func (c *Config) Validate() error {
 	check((c.NATSCertFile == "") == (c.NATSKeyFile == ""), "nats_cert_file, nats_key_file: one without the other")
 	check((c.TLSCertFile == "") == (c.TLSKeyFile == ""), "tls_cert_file, tls_key_file: one without the other")
 	check(c.TLSClientCAFile == "" || c.TLSCertFile != "", "tls_client_ca_file: clients show certificates by TLS alone: set tls_cert_file")
-	check(c.SecretsDir != "", "secrets_dir: where are the logins kept?")
+	c.secrets().Check(&faults)
 	check(c.TokensFile != "", "tokens_file: who may use the admin API?")
 	check(c.NATSReplicas >= 1 && c.NATSReplicas <= 5, "nats_replicas: %d: want 1 to 5", c.NATSReplicas)
 	check(c.TenantConnections > 0, "tenant_connections: must be positive")

@@ -14,6 +14,8 @@ import (
 	"github.com/freehold-db/freehold/dataplane/sqlhttp"
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/secretstore"
+	"github.com/freehold-db/freehold/internal/vault"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -66,8 +68,14 @@ type Config struct {
 	ControlCAFile   string `yaml:"control_ca_file" env:"FREEHOLD_CONTROL_CA_FILE"`
 	ControlCertFile string `yaml:"control_cert_file" env:"FREEHOLD_CONTROL_CERT_FILE"`
 	ControlKeyFile  string `yaml:"control_key_file" env:"FREEHOLD_CONTROL_KEY_FILE"`
-	// SecretsDir is the embedded encrypted secret store with the tenants' logins.
-	SecretsDir string `yaml:"secrets_dir" env:"FREEHOLD_SECRETS_DIR"`
+	// Environment is what the fleet is for, development or production. SecretStore is where the tenants'
+	// logins are: dir, encrypted files in SecretsDir, or vault. In production EmbeddedSecrets must
+	// be set for dir to be accepted.
+	Environment     string       `yaml:"environment" env:"FREEHOLD_ENVIRONMENT"`
+	SecretStore     string       `yaml:"secret_store" env:"FREEHOLD_SECRET_STORE"`
+	EmbeddedSecrets bool         `yaml:"embedded_secrets" env:"FREEHOLD_EMBEDDED_SECRETS"`
+	SecretsDir      string       `yaml:"secrets_dir" env:"FREEHOLD_SECRETS_DIR"`
+	Vault           vault.Config `yaml:"vault"`
 
 	// DatabaseTLS secures the connections to PgBouncers.
 	DatabaseTLS pg.TLS `yaml:"database_tls"`
@@ -192,4 +200,7 @@ func (c *Config) Defaults() {
 	if len(c.TenantFrom) == 0 {
 		c.TenantFrom = []string{gateway.FromClaim, gateway.FromSubdomain, gateway.FromHeader}
 	}
+	config.Default(&c.Environment, secretstore.Development)
+	config.Default(&c.SecretStore, secretstore.Dir)
+	c.Vault.Defaults()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/freehold-db/freehold/internal/clienttls"
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/internal/natslink"
+	"github.com/freehold-db/freehold/internal/secretstore"
 )
 
 // what names the configuration in errors.
@@ -41,7 +42,7 @@ func (c *Config) Validate() error {
 	check(err == nil, "cors_origins: %w", err)
 	err = gateway.CheckProxies(c.TrustedProxies)
 	check(err == nil, "trusted_proxies: %w", err)
-	check(c.SecretsDir != "", "secrets_dir: where are the tenants' logins?")
+	c.secrets().Check(&faults)
 	err = c.DatabaseTLS.Validate()
 	check(err == nil, "database_tls: %w", err)
 	c.checkIssuers(&faults)
@@ -78,4 +79,9 @@ func (c *Config) nats() natslink.Config {
 func isURL(s string, schemes ...string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.Host != "" && slices.Contains(schemes, u.Scheme)
+}
+
+// secrets is which store the configuration names.
+func (c *Config) secrets() *secretstore.Named {
+	return &secretstore.Named{Store: c.SecretStore, SecretsDir: c.SecretsDir, Environment: c.Environment, EmbeddedSecrets: c.EmbeddedSecrets, Vault: c.Vault}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest"
 	"github.com/freehold-db/freehold/dataplane/sqlhttp"
 	"github.com/freehold-db/freehold/internal/access"
-	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/secretstore"
 	"github.com/freehold-db/freehold/internal/servertls"
 	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/telemetry"
@@ -55,6 +55,7 @@ type Server struct {
 	verify   *bearer.Verifier
 	reporter *access.Reporter
 	meter    *meter.Meter
+	secrets  *secretstore.Opened
 
 	end  context.CancelFunc // of what runs beside the requests
 	side sync.WaitGroup
@@ -86,11 +87,18 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) assemble(ctx context.Context) error {
-	secrets, err := secret.OpenTenants(s.cfg.SecretsDir)
-	if err != nil {
+func (s *Server) assemble(ctx context.Context) (err error) {
+	// First, for it may give us our certificate.
+	if s.secrets, err = s.cfg.secrets().OpenTenants(ctx, s.log); err != nil {
 		return err
 	}
+	if err = s.open(ctx); err != nil {
+		s.secrets.Close()
+	}
+	return err
+}
+
+func (s *Server) open(ctx context.Context) error {
 	inside, err := s.loadTLS()
 	if err != nil {
 		return err
@@ -107,7 +115,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 
-	if err := s.build(ctx, secrets); err != nil {
+	if err := s.build(ctx); err != nil {
 		end()
 		return errors.Join(err, s.close(ctx), listener.Close())
 	}
@@ -134,7 +142,7 @@ func (s *Server) assemble(ctx context.Context) error {
 }
 
 // build makes the node's parts; none of them does anything yet.
-func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
+func (s *Server) build(ctx context.Context) (err error) {
 	if s.source, err = newSource(s.cfg, s.log); err != nil {
 		return err
 	}
@@ -147,7 +155,7 @@ func (s *Server) build(ctx context.Context, secrets secret.Store) (err error) {
 	if err != nil {
 		return err
 	}
-	s.router = router.New(s.source.places, secrets, s.cfg.Router, router.WithChannel(channel))
+	s.router = router.New(s.source.places, s.secrets, s.cfg.Router, router.WithChannel(channel))
 	registry := telemetry.NewRegistry()
 	registry.MustRegister(stats{s.router, s.source.places},
 		condition("feed_connected", "Whether NATS can be heard now; known tenants are served without.", s.source.Connected),
@@ -271,6 +279,7 @@ func (s *Server) stop(ctx context.Context) error {
 	s.end() // only now: holds are answered until the last request is done
 	s.side.Wait()
 	err = errors.Join(err, s.close(ctx))
+	s.secrets.Close()
 	s.log.Info("data-plane node stopped", "node", s.cfg.Name, "err", err)
 	return err
 }

@@ -16,7 +16,8 @@
 #                                   must have an issuer, or PKI_ROOT=1 makes one)
 #   KUBERNETES_HOST                 when set, Kubernetes auth is enabled for the service
 #                                   accounts freehold-controlplane and freehold-dataplane
-#                                   of the namespace KUBERNETES_NAMESPACE (freehold)
+#                                   of the namespace KUBERNETES_NAMESPACE (freehold);
+#                                   KUBERNETES_CA_FILE when Vault is not in that cluster
 set -euo pipefail
 cd "$(dirname "$0")"
 : "${VAULT_ADDR:?where is Vault?}" "${VAULT_TOKEN:?a token that may set it up}"
@@ -78,7 +79,11 @@ for plane in controlplane dataplane; do
   fi
   if [ -n "${KUBERNETES_HOST:-}" ]; then
     enable auth/kubernetes '{"type":"kubernetes"}'
-    call POST auth/kubernetes/config "{\"kubernetes_host\":\"$KUBERNETES_HOST\"}" >/dev/null
+    ca=
+    if [ -n "${KUBERNETES_CA_FILE:-}" ]; then
+      ca=",\"disable_local_ca_jwt\":true,\"kubernetes_ca_cert\":\"$(sed -e ':a;N;$!ba;s/\n/\\n/g' "$KUBERNETES_CA_FILE")\""
+    fi
+    call POST auth/kubernetes/config "{\"kubernetes_host\":\"$KUBERNETES_HOST\"$ca}" >/dev/null
     call POST "auth/kubernetes/role/freehold-$plane" \
       "{\"bound_service_account_names\":\"freehold-$plane\",\"bound_service_account_namespaces\":\"${KUBERNETES_NAMESPACE:-freehold}\",\"token_policies\":\"freehold-$plane\",\"token_ttl\":\"$TOKEN_TTL\",\"token_max_ttl\":\"$TOKEN_MAX_TTL\"}" >/dev/null
   fi

@@ -49,6 +49,18 @@ type Config struct {
 	Certificate Certificate `yaml:"certificate"`
 }
 
+// String hides SecretID.
+func (c Config) String() string {
+	hidden := ""
+	if c.SecretID != "" {
+		hidden = " with a secret ID of the environment"
+	}
+	return c.Auth + " at " + c.Address + hidden
+}
+
+// GoString hides SecretID from %#v, too.
+func (c Config) GoString() string { return c.String() }
+
 // Defaults fills what is zero.
 func (c *Config) Defaults() {
 	config.Default(&c.Auth, AppRole)
