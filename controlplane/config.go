@@ -65,6 +65,16 @@ type Config struct {
 	MigrationsDir string `yaml:"migrations_dir" env:"FREEHOLD_MIGRATIONS_DIR"`
 	// TokensFile lists the admin API's bearer tokens as JSON: [{"name","role","sha256"}] (hex of SHA-256 of the token).
 	TokensFile string `yaml:"tokens_file" env:"FREEHOLD_TOKENS_FILE"`
+	// OIDCIssuers are where people sign in to the admin API; OIDCCAFile holds the roots by
+	// which those issuers are believed, beside the system's.
+	OIDCIssuers OIDCIssuers `yaml:"oidc_issuers" env:"FREEHOLD_OIDC_ISSUERS"`
+	OIDCCAFile  string      `yaml:"oidc_ca_file" env:"FREEHOLD_OIDC_CA_FILE"`
+	// BreakGlassMax bounds how long a person's login to a tenant's database lasts;
+	// BreakGlassApproval wants another person's consent for each, BreakGlassReason a
+	// reason also for those of tenant psql and dsn.
+	BreakGlassMax      time.Duration `yaml:"break_glass_max" env:"FREEHOLD_BREAK_GLASS_MAX"`
+	BreakGlassApproval bool          `yaml:"break_glass_approval" env:"FREEHOLD_BREAK_GLASS_APPROVAL"`
+	BreakGlassReason   bool          `yaml:"break_glass_reason" env:"FREEHOLD_BREAK_GLASS_REASON"`
 	// PGBinDir is where pg_dump and pg_restore are; empty: look for them. Several
 	// directories, separated as PATH's are, hold those of several major versions:
 	// what fits a move's source and target is taken.
@@ -110,6 +120,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.NATSReplicas, 1)
 	config.Default(&c.AuditSigningKey, "signing/audit")
 	config.Default(&c.AuditCheckpointEvery, time.Minute)
+	config.Default(&c.BreakGlassMax, 8*time.Hour)
 	config.Default(&c.WarmPool, 4)
 	config.Default(&c.TenantConnections, 40)
 	config.Default(&c.StatementTimeout, 30*time.Second)

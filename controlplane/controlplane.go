@@ -100,10 +100,6 @@ func (s *Server) assemble(ctx context.Context) error {
 	if err := s.recordEmbedded(ctx); err != nil {
 		return err
 	}
-	tokens, err := adminapi.OpenTokens(s.cfg.TokensFile, s.log)
-	if err != nil {
-		return err
-	}
 	bin, err := clientPrograms(s.cfg.PGBinDir)
 	if err != nil {
 		return err
@@ -133,6 +129,10 @@ func (s *Server) assemble(ctx context.Context) error {
 		return err
 	}
 	fleet := shard.New(s.store, secrets, channel)
+	who, err := s.newIdentities(fleet)
+	if err != nil {
+		return err
+	}
 	auditing, err := s.newAuditing(ctx, secrets, fleet, registry)
 	if err != nil {
 		return err
@@ -154,13 +154,14 @@ func (s *Server) assemble(ctx context.Context) error {
 		Bearable: usage.Bounds{Bounds: bearable, P95: s.cfg.RebalanceMaxP95}, Registry: registry, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
 		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
-		Tokens: tokens, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
+		Callers: who.desk, Identities: who.desk, BreakGlass: who.breakGlass, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 	s.run(life, "publishing", publisher.Run)
 	auditing.run(life, s)
+	who.run(life, s)
 	s.run(life, "operations", engine.Run)
 	s.run(life, "provisioning", tenants.Run)
 	s.run(life, "soaks", moves.Run)

@@ -49,6 +49,7 @@ func (c *Config) Validate() error {
 	check(c.TLSClientCAFile == "" || c.TLSCertFile != "", "tls_client_ca_file: clients show certificates by TLS alone: set tls_cert_file")
 	c.secrets().Check(&faults)
 	check(c.TokensFile != "", "tokens_file: who may use the admin API?")
+	c.checkIdentities(&faults)
 	check(c.NATSReplicas >= 1 && c.NATSReplicas <= 5, "nats_replicas: %d: want 1 to 5", c.NATSReplicas)
 	check(c.TenantConnections > 0, "tenant_connections: must be positive")
 	check(c.StatementTimeout > 0 && c.IdleInTxTimeout > 0, "statement_timeout, idle_in_transaction_timeout: must be positive")

@@ -127,9 +127,14 @@ func (a *API) patchTenantAccess(ctx context.Context, c *call) (answer, error) {
 	if err := c.decodePatch(&in); err != nil {
 		return answer{}, err
 	}
-	if opens(in) && !c.who.Role.may(RoleAdmin, false) {
-		return answer{}, problem.New(http.StatusForbidden, "forbidden", "the role "+string(c.who.Role)+" may change plan and limits only",
-			"ask someone with the role "+string(RoleAdmin)+", or use their token")
+	if opens(in) {
+		target, err := a.tenantTarget(ctx, id)
+		if err != nil {
+			return answer{}, err
+		}
+		if err := c.may(RoleAdmin, target); err != nil {
+			return answer{}, err
+		}
 	}
 	ch := access.Change{Plan: in.Plan, Attributes: in.Attributes, Schemas: in.Schemas, Policies: policiesOf(in.Policies)}
 	if in.Limits != nil {

@@ -31,7 +31,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/rebalance"
-	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -59,13 +58,17 @@ type Deps struct {
 	// Rebalance keeps the policy of placement and plans by it.
 	Rebalance *rebalance.Service
 	// Audit is the audit log that is listed (*audit.Log); records are written through Catalog.
-	Audit Audit
 	// Anchors signs it and asks its witnesses (*anchor.Keeper); nil: this replica does not. Sources says what
 	// catalogs sent to it ([audit.SourceOf]); nil: nobody is asked.
 	Anchors Anchors
 	Sources audit.Witness
-	// Tokens tells who a bearer token belongs to; see [OpenTokens].
-	Tokens Authenticator
+	Audit   Audit
+	// Callers tells who a bearer token belongs to: [Tokens], or what knows more (*identity.Desk).
+	Callers Authenticator
+	// Identities keeps access tokens and bindings (*identity.Desk), BreakGlass
+	// opens tenants' databases to people (*breakglass.Service).
+	Identities Identities
+	BreakGlass BreakGlass
 	// Metrics answers /metrics; nil: 404. Registry gets the API's own figures; nil: none are kept.
 	Metrics  http.Handler
 	Registry prometheus.Registerer
@@ -73,15 +76,19 @@ type Deps struct {
 	Log *slog.Logger
 }
 
-// Authenticator tells who a bearer token belongs to.
+// Authenticator tells who a bearer token belongs to; from is the address it came from.
+// Errors: authority.ErrUnknown, ErrExpired, ErrRevoked, ErrUnsettled; catalog.ErrUnavailable.
 type Authenticator interface {
-	Lookup(token string) (Principal, bool)
+	Authenticate(ctx context.Context, token, from string) (Principal, error)
 }
 
 // Catalog is what the API reads and changes without anyone's help (*catalog.Store).
 type Catalog interface {
 	Tx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error
 	GetTenant(ctx context.Context, id shardmap.TenantID) (catalog.Tenant, error)
+	TenantsSeen(ctx context.Context, sight *catalog.Sight, limit int) ([]shardmap.TenantID, error)
+	SetLabels(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, labels map[string]string) error
+	LockTenant(ctx context.Context, tx pgx.Tx, id shardmap.TenantID) (catalog.Tenant, error)
 	ListTenants(ctx context.Context, f catalog.TenantFilter, p catalog.Page) ([]catalog.Tenant, string, error)
 	GetPlacement(ctx context.Context, id shardmap.TenantID) (shardmap.Placement, error)
 	GetShard(ctx context.Context, id shardmap.ShardID) (catalog.Shard, error)
@@ -91,6 +98,7 @@ type Catalog interface {
 	AppendAudit(ctx context.Context, tx pgx.Tx, r catalog.AuditRecord) error
 	GetSoak(ctx context.Context, operation string) (catalog.Soak, error)
 	ListSoaks(ctx context.Context, f catalog.SoakFilter, p catalog.Page) ([]catalog.Soak, string, error)
+	ListCredentials(ctx context.Context, f catalog.CredentialFilter, p catalog.Page) ([]catalog.Credential, string, error)
 	Usage
 	BeginRequest(ctx context.Context, actor, key string, hash []byte) (*catalog.Answer, error)
 	FinishRequest(ctx context.Context, actor, key string, hash []byte, a catalog.Answer) error
@@ -113,7 +121,6 @@ type Tenants interface {
 	Resume(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	Delete(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	Restore(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error)
-	Grant(ctx context.Context, id shardmap.TenantID, as shard.Access, ttl time.Duration, actor catalog.Actor) (provision.Access, error)
 }
 
 // Shards is what the API needs to register a server. It writes its own audit record when it succeeds.
@@ -142,6 +149,9 @@ type API struct {
 	watchers  chan struct{}
 	exports   chan struct{}
 	proofs    *rate.Limiter
+	strangers *strangers
+	refusals  *refusals
+	needs     map[string]Role // the role that a verb needs, by its name
 }
 
 // maxWatchers bounds the streams of one replica; each costs the catalog a few small reads a second.
@@ -153,7 +163,8 @@ func New(d Deps) *API {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
-	a := &API{Deps: d, closing: make(chan struct{}), watchers: make(chan struct{}, maxWatchers)}
+	a := &API{Deps: d, closing: make(chan struct{}), watchers: make(chan struct{}, maxWatchers),
+		strangers: newStrangers(strangerBurst), refusals: newRefusals()}
 	a.exports, a.proofs = make(chan struct{}, maxExports), rate.NewLimiter(proofsPerSecond, 2*proofsPerSecond)
 	a.engine = a.routes()
 	return a
@@ -205,7 +216,11 @@ func (a *API) routes() *gin.Engine {
 		a.refuse(c, problem.New(http.StatusMethodNotAllowed, "method_not_allowed", "this path does not take "+clip(c.Request.Method),
 			"the Allow header lists what it takes"))
 	})
+	names := operationIDs()
+	a.needs = map[string]Role{}
 	for _, v := range verbs {
+		v.name = names[v.method+" "+v.path]
+		a.needs[v.name] = v.need
 		e.Handle(v.method, v.path, a.handler(v))
 	}
 	a.public(e)

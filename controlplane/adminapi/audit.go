@@ -27,6 +27,9 @@ func (a *API) listAudit(ctx context.Context, c *call) (answer, error) {
 		}
 		f.Upwards = true
 	}
+	if f.Tenants, err = a.seenTenants(ctx, c); err != nil {
+		return answer{}, err
+	}
 	entries, next, err := a.Audit.List(ctx, f, p.forCatalog())
 	if err != nil {
 		return answer{}, err

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -8,46 +9,29 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
+
+	"github.com/freehold-db/freehold/controlplane/authority"
 )
 
 // Role says what a bearer token may do. Which role which verb needs is said in
-// one place, the table of routes.
-type Role string
+// one place, the table of verbs.
+type Role = authority.Role
 
+// The roles, as package authority has them.
 const (
-	// RoleViewer reads everything but secrets.
-	RoleViewer Role = "viewer"
-	// RoleOperator also does what can be undone: create, move, suspend, cordon …
-	RoleOperator Role = "operator"
-	// RoleAdmin also does what can't be undone or opens tenants' data: delete, add a shard, hand out logins.
-	RoleAdmin Role = "admin"
-	// RoleNode is a data-plane node: placements, addresses and access documents, nothing else.
-	RoleNode Role = "node"
+	RoleViewer   = authority.Viewer
+	RoleOperator = authority.Operator
+	RoleAdmin    = authority.Admin
+	RoleNode     = authority.Node
 )
 
-// rank orders the people's roles, each including the ones before. RoleNode is
-// in no order with them.
-var rank = map[Role]int{RoleViewer: 1, RoleOperator: 2, RoleAdmin: 3}
-
-// may tells whether r does what need asks for; nodes pass only where they are let in by name.
-func (r Role) may(need Role, nodes bool) bool {
-	if r == RoleNode {
-		return nodes
-	}
-	return rank[r] > 0 && rank[r] >= rank[need]
-}
-
-func (r Role) known() bool { return r == RoleNode || rank[r] > 0 }
-
-// Principal is who a token belongs to.
-type Principal struct {
-	Name string
-	Role Role
-}
+// Principal is who a credential belongs to.
+type Principal = authority.Principal
 
 // Tokens is the list of bearer tokens in a file: [{"name","role","sha256"}],
 // where sha256 is the hex of the token's SHA-256. A change of the file is seen
@@ -109,6 +93,16 @@ func (t *Tokens) Lookup(token string) (Principal, bool) {
 	return found, ok == 1
 }
 
+// Authenticate is Lookup for an API that has nothing but the file.
+// Errors: authority.ErrUnknown.
+func (t *Tokens) Authenticate(_ context.Context, token, _ string) (Principal, error) {
+	who, ok := t.Lookup(token)
+	if !ok {
+		return who, authority.ErrUnknown
+	}
+	return who, nil
+}
+
 // settled is the age from which a file's time stamp is trusted to change with the next edit.
 const settled = 2 * time.Second
 
@@ -165,12 +159,15 @@ func parseTokens(text []byte) ([]tokenEntry, error) {
 	digests := map[[sha256.Size]byte]bool{}
 	entries := make([]tokenEntry, 0, len(list))
 	for i, l := range list {
-		e := tokenEntry{who: Principal{l.Name, l.Role}}
+		e := tokenEntry{who: Principal{Name: l.Name, Root: l.Name, Method: authority.ByFile,
+			Grants: []authority.Grant{{Role: l.Role, Where: authority.Where{All: true}}}}}
 		digest, err := hex.DecodeString(l.SHA256)
 		switch {
 		case l.Name == "":
 			return nil, fmt.Errorf("entry %d has no name", i)
-		case !l.Role.known():
+		case strings.ContainsRune(l.Name, ':'):
+			return nil, fmt.Errorf("entry %q: a name has no colon; names with one are those of access tokens and of people", l.Name)
+		case !l.Role.Known():
 			return nil, fmt.Errorf("entry %q: unknown role %q", l.Name, l.Role)
 		case err != nil || len(digest) != sha256.Size:
 			return nil, fmt.Errorf("entry %q: sha256 is not 64 hex digits", l.Name)

@@ -40,6 +40,14 @@ func (a *API) cloneTenant(ctx context.Context, c *call) (answer, error) {
 		return answer{}, badID(err, "/id")
 	}
 	c.tenant = req.Tenant
+	target, err := a.tenantTarget(ctx, source) // a clone bears its source's labels
+	if err != nil {
+		return answer{}, err
+	}
+	target.Tenant = req.Tenant
+	if err := c.may(c.verb.need, target); err != nil {
+		return answer{}, err
+	}
 	if in.To != "" {
 		if req.To, err = shardmap.ParseShardID(in.To); err != nil {
 			return answer{}, badID(err, "/to")

@@ -11,6 +11,8 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/adminapi"
 	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
+	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/controlplane/identity"
 )
 
 func TestRoutesAreTheDocumentsPaths(t *testing.T) {
@@ -53,7 +55,7 @@ func TestDocumentSaysWhoMayAndWhatIsKeyed(t *testing.T) {
 // harness holds every one of them, and of the bad ones, against the document.
 func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleetWith(t, catalogtest.Open(t), admintest.Options{Issuers: []identity.Issuer{corp}})
 	admin, node := adminapi.RoleAdmin, adminapi.RoleNode
 	get := func(path string) reply {
 		r := f.ask(admin, "GET", path, "")
@@ -102,7 +104,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	moving = into[struct{ ID string }](t, post("/v1/tenants/acme/move", `{"to":"s2"}`, http.StatusAccepted))
 	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, f.ask(admin, "POST", "/v1/operations/"+moving.ID+"/cancel", "").StatusCode)
 	get("/v1/audit?tenant=acme&actor=the-admin&action=tenant.move&from=2020-01-01T00:00:00Z&until=2120-01-01T00:00:00Z")
-	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.yaml", "/openapi.json"} {
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.yaml", "/openapi.json", "/signin"} {
 		require.Equal(t, http.StatusOK, f.ask("", "GET", path, "").StatusCode, path)
 	}
 
@@ -118,6 +120,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	f.everyUsageVerb()
 	f.everyRebalanceVerb()
 	f.everyRunVerb()
+	f.everyIdentityVerb()
 
 	doc, _ := document()
 	for path, item := range doc.Paths.Map() {

@@ -6,8 +6,11 @@ import (
 	"net/http"
 
 	"github.com/freehold-db/freehold/controlplane/access"
+	"github.com/freehold-db/freehold/controlplane/authority"
 	"github.com/freehold-db/freehold/controlplane/balance"
+	"github.com/freehold-db/freehold/controlplane/breakglass"
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/identity"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
@@ -31,6 +34,15 @@ var translations = []translation{
 	{shardmap.ErrInvalidID, http.StatusBadRequest, "invalid_id", "IDs are lower-case: a letter, then letters, digits and '-'"},
 	{provision.ErrInvalid, http.StatusBadRequest, "invalid_request", "change what the detail names and send it again"},
 	{access.ErrInvalid, http.StatusBadRequest, "invalid_request", "change what the detail names and send it again"},
+	{identity.ErrInvalid, http.StatusBadRequest, "invalid_request", "change what the detail names and send it again"},
+	{identity.ErrBeyond, http.StatusForbidden, "beyond_own_rights", "ask for less, or have somebody with these rights do it; tenant-ops whoami shows yours"},
+	{breakglass.ErrInvalid, http.StatusBadRequest, "invalid_request", "change what the detail names and send it again"},
+	{breakglass.ErrNoReason, http.StatusBadRequest, "reason_required", "say why (--reason, or the header X-Freehold-Reason); it goes into the audit log"},
+	{breakglass.ErrApproval, http.StatusForbidden, "approval_required", "ask with tenant-ops tenant break-glass, and have another admin approve it (tenant-ops break-glass approve)"},
+	{breakglass.ErrOwnRequest, http.StatusForbidden, "own_request", "another person has to approve it"},
+	{breakglass.ErrNotYours, http.StatusForbidden, "not_yours", "who asked for it opens it; ask for access of your own"},
+	{breakglass.ErrShard, http.StatusServiceUnavailable, "shard_unavailable", "see whether the shard's Postgres answers, then ask again; no login was handed out"},
+	{authority.ErrUnsettled, http.StatusServiceUnavailable, "issuer_unavailable", "try again in a moment; the keys of the token's issuer cannot be fetched"},
 	{access.ErrChanged, http.StatusPreconditionFailed, "changed_meanwhile", "read it again, and ask for the change of the version it has now"},
 	{access.ErrInUse, http.StatusConflict, "in_use", "take it away first from those that the detail names"},
 	{access.ErrExists, http.StatusConflict, "already_exists", "choose another name, or go on with the one that is there"},

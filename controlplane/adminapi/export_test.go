@@ -10,16 +10,27 @@ type VerbInfo struct {
 	Method, Path, Action string
 	Need                 Role
 	Nodes, Unkeyed       bool
+	// Name is the operation's ID; Fleet and Own say what it is about.
+	Name       string
+	Fleet, Own bool
 }
 
 // Verbs is the table.
 func Verbs() []VerbInfo {
 	var list []VerbInfo
+	names := operationIDs()
 	for _, v := range verbs {
-		list = append(list, VerbInfo{v.method, v.path, v.action, v.need, v.nodes, v.unkeyed})
+		list = append(list, VerbInfo{v.method, v.path, v.action, v.need, v.nodes, v.unkeyed, names[v.method+" "+v.path], v.fleet, v.own})
 	}
 	return list
 }
 
 // Decode is the strict parser.
 func Decode(body []byte, v any) error { return decode(body, v) }
+
+// StrangerBurst lets n unknown tokens in a row come from one address.
+func (a *API) StrangerBurst(n int) {
+	a.strangers.mu.Lock()
+	defer a.strangers.mu.Unlock()
+	a.strangers.burst = n
+}

@@ -87,7 +87,13 @@ type fleet struct {
 func newFleet(t testing.TB) *fleet { return newFleetOn(t, catalogtest.Open(t)) }
 
 func newFleetOn(t testing.TB, store *catalog.Store) *fleet {
-	return &fleet{Fleet: admintest.Start(t, store), t: t, seen: map[string]bool{}}
+	return newFleetWith(t, store, admintest.Options{})
+}
+
+func newFleetWith(t testing.TB, store *catalog.Store, opt admintest.Options) *fleet {
+	f := &fleet{Fleet: admintest.StartWith(t, store, opt), t: t, seen: map[string]bool{}}
+	f.API.StrangerBurst(1 << 20) // tests send many
+	return f
 }
 
 // reply is an answer, read to its end.
@@ -116,10 +122,20 @@ type header map[string]string
 // ask sends a request and holds the answer against the document.
 func (f *fleet) ask(role adminapi.Role, method, path, body string, headers ...header) reply {
 	f.t.Helper()
+	token := ""
+	if role != "" {
+		token = admintest.Token(role)
+	}
+	return f.askAs(token, method, path, body, headers...)
+}
+
+// askAs is ask with any credential.
+func (f *fleet) askAs(token, method, path, body string, headers ...header) reply {
+	f.t.Helper()
 	req, err := http.NewRequestWithContext(testContext(f.t), method, f.URL+path, strings.NewReader(body))
 	require.NoError(f.t, err)
-	if role != "" {
-		req.Header.Set("Authorization", "Bearer "+admintest.Token(role))
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -69,27 +70,13 @@ func (a *API) fail(c *gin.Context, err error) *problem.Problem {
 	switch p.Status {
 	case http.StatusUnauthorized:
 		c.Header("WWW-Authenticate", `Bearer realm="freehold"`)
+	case http.StatusTooManyRequests:
+		c.Header("Retry-After", strconv.Itoa(strangerWait))
 	case http.StatusServiceUnavailable:
 		c.Header("Retry-After", "1")
 	}
 	a.refuse(c, p)
 	return p
-}
-
-// authenticate tells who calls. A token travels in the Authorization header and nowhere else.
-func (a *API) authenticate(r *http.Request) (Principal, error) {
-	headers := r.Header.Values("Authorization")
-	scheme, token, _ := strings.Cut(strings.Join(headers, ","), " ")
-	if len(headers) != 1 || !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > 512 {
-		return Principal{}, problem.New(http.StatusUnauthorized, "no_token", "the request carries no bearer token",
-			"send Authorization: Bearer TOKEN; tenant-ops takes it from the dev fleet's dev.json or from TENANT_OPS_TOKEN")
-	}
-	who, ok := a.Tokens.Lookup(token)
-	if !ok {
-		return Principal{}, problem.New(http.StatusUnauthorized, "unknown_token", "the bearer token is none of this control plane's",
-			"check that the token and the URL belong to the same fleet; the control plane's tokens_file lists the tokens' hashes")
-	}
-	return who, nil
 }
 
 // detached is a context for what must be done although the caller may have left.

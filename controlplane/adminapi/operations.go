@@ -53,6 +53,7 @@ func (a *API) listOperations(ctx context.Context, c *call) (answer, error) {
 	if f.Of, err = readOf(c); err != nil {
 		return answer{}, err
 	}
+	f.Sight = c.sight()
 	ops, next, err := a.Operations.List(ctx, f, p.forCatalog())
 	if err != nil {
 		return answer{}, err

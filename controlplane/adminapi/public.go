@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +34,32 @@ var documentJSON = sync.OnceValue(func() []byte {
 	return text
 })
 
+// documentPaths are the document's operation IDs by path (as gin writes it) and method.
+func documentPaths() map[string]map[string]string {
+	var doc struct {
+		Paths map[string]map[string]yaml.Node `yaml:"paths"`
+	}
+	if err := yaml.Unmarshal(Document, &doc); err != nil {
+		panic(fmt.Sprintf("openapi.yaml: %v", err))
+	}
+	paths := map[string]map[string]string{}
+	for path, item := range doc.Paths {
+		path = parameter.ReplaceAllString(path, ":$1")
+		paths[path] = map[string]string{}
+		for method, node := range item {
+			var op struct {
+				OperationID string `yaml:"operationId"`
+			}
+			if node.Kind == yaml.MappingNode && node.Decode(&op) == nil && op.OperationID != "" {
+				paths[path][strings.ToUpper(method)] = op.OperationID
+			}
+		}
+	}
+	return paths
+}
+
+var parameter = regexp.MustCompile(`\{(\w+)\}`)
+
 // readyFor bounds a look at the catalog.
 const readyFor = 2 * time.Second
 
@@ -47,6 +75,7 @@ func (a *API) public(e *gin.Engine) {
 		}
 		a.send(c, http.StatusOK, []byte(`{"status":"ready"}`))
 	})
+	e.GET("/signin", a.signIn)
 	e.GET("/openapi.yaml", func(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", Document) })
 	e.GET("/openapi.json", func(c *gin.Context) { c.Data(http.StatusOK, "application/json", documentJSON()) })
 	if a.Metrics != nil {

@@ -37,7 +37,7 @@ func (a *API) listShards(ctx context.Context, c *call) (answer, error) {
 	var items []catalog.ShardUsage
 	next := ""
 	for _, s := range all[from:] {
-		if state != "" && s.State != state {
+		if state != "" && s.State != state || !c.seesShard(s.ID) {
 			continue
 		}
 		if len(items) == p.limit {

@@ -107,6 +107,7 @@ func (a *API) listSoaks(ctx context.Context, c *call) (answer, error) {
 	if f.Live, err = readBool(c, "live"); err != nil {
 		return answer{}, err
 	}
+	f.Sight = c.sight()
 	soaks, next, err := a.Catalog.ListSoaks(ctx, f, p.forCatalog())
 	if err != nil {
 		return answer{}, err

@@ -6,22 +6,18 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/controlplane/authority"
 	"github.com/freehold-db/freehold/controlplane/balance"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/rebalance"
-	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-func (a *API) whoami(_ context.Context, c *call) (answer, error) {
-	return ok(api.Identity{Name: c.who.Name, Role: string(c.who.Role)})
-}
-
 func (a *API) listTenants(ctx context.Context, c *call) (answer, error) {
-	if err := onlyParameters(c.query, "limit", "cursor", "state", "shard", "q", "purged"); err != nil {
+	if err := onlyParameters(c.query, "limit", "cursor", "state", "shard", "q", "purged", "label"); err != nil {
 		return answer{}, err
 	}
 	p, err := readPage("tenants", c.query)
@@ -45,6 +41,10 @@ func (a *API) listTenants(ctx context.Context, c *call) (answer, error) {
 	if f.Purged, err = readBool(c, "purged"); err != nil {
 		return answer{}, err
 	}
+	if f.Labels, err = readLabels(c); err != nil {
+		return answer{}, err
+	}
+	f.Sight = c.sight()
 	tenants, next, err := a.Catalog.ListTenants(ctx, f, p.forCatalog())
 	if err != nil {
 		return answer{}, err
@@ -73,12 +73,18 @@ func (a *API) createTenant(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	c.about("tenant", in.ID)
-	spec := provision.CreateSpec{DisplayName: in.DisplayName}
+	spec := provision.CreateSpec{DisplayName: in.DisplayName, Labels: in.Labels}
 	var err error
 	if spec.ID, err = shardmap.ParseTenantID(in.ID); err != nil {
 		return answer{}, badID(err, "/id")
 	}
 	c.tenant = spec.ID
+	if err := authority.CheckLabels(in.Labels); err != nil {
+		return answer{}, invalidBody().At("/labels", err.Error())
+	}
+	if err := c.may(c.verb.need, authority.Target{Tenant: spec.ID, Labels: in.Labels}); err != nil {
+		return answer{}, err
+	}
 	if in.Shard != "" {
 		if spec.Fit.Shard, err = shardmap.ParseShardID(in.Shard); err != nil {
 			return answer{}, badID(err, "/shard")
@@ -167,37 +173,6 @@ func begun(op *operation.Operation, err error) (answer, error) {
 	return answer{status: status, doc: operationDoc(op)}, nil
 }
 
-func (a *API) grantAccess(ctx context.Context, c *call) (answer, error) {
-	id, err := c.tenantID()
-	if err != nil {
-		return answer{}, err
-	}
-	var in api.GrantAccess
-	if err := decode(c.body, &in); err != nil {
-		return answer{}, err
-	}
-	switch shard.Access(in.As) {
-	case "", shard.AccessOwner, shard.AccessRW, shard.AccessRO:
-	default:
-		return answer{}, invalidBody().At("/as", "is not owner, rw or ro")
-	}
-	ttl := time.Duration(in.TTLSeconds) * time.Second
-	if in.TTLSeconds < 0 || in.TTLSeconds > int(provision.MaxAccess/time.Second) {
-		return answer{}, invalidBody().At("/ttl_seconds", "is not from 1 second to "+provision.MaxAccess.String())
-	}
-	access, err := a.Tenants.Grant(ctx, id, shard.Access(in.As), ttl, c.actor)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{status: http.StatusCreated, doc: api.Access{
-		Tenant: id, Shard: access.Placement.Shard,
-		Postgres: api.Endpoint{Host: access.Host, Port: access.Port},
-		Bouncer:  api.Endpoint{Host: access.BouncerHost, Port: access.BouncerPort},
-		Database: access.Placement.Database, User: access.Login.User, Password: access.Login.Password,
-		As: string(access.As), ExpiresAt: access.ExpiresAt.UTC(),
-	}}, nil
-}
-
 // placement is what a node asks when neither its cache nor NATS knows a tenant.
 func (a *API) placement(ctx context.Context, c *call) (answer, error) {
 	id, err := c.tenantID()
@@ -247,9 +222,9 @@ func tenantDoc(t catalog.Tenant) api.Tenant {
 		state = "purged"
 	}
 	return api.Tenant{
-		ID: t.ID, DisplayName: t.DisplayName, State: state,
+		ID: t.ID, DisplayName: t.DisplayName, Labels: labelsDoc(t.Labels), State: state,
 		Shard: t.Placement.Shard, Database: t.Placement.Database, Epoch: t.Placement.Epoch,
-		CreatedAt: t.CreatedAt.UTC(), DeletedAt: utc(t.DeletedAt), PurgeAfter: utc(t.PurgeAfter), PurgedAt: utc(t.PurgedAt),
+		CreatedAt: t.CreatedAt.UTC(), DeletedAt: utc(t.DeletedAt), PurgeAfter: utc(t.PurgeAfter), PurgedAt: utc(t.PurgedAt), ErasedAt: utc(t.ErasedAt),
 	}
 }
 

@@ -52,7 +52,7 @@ func (a *API) tenantsUsage(ctx context.Context, c *call) (answer, error) {
 			return answer{}, invalidParameter("shard", "is not a shard's ID")
 		}
 	}
-	found, next, err := a.Catalog.TopTenants(ctx, by, shard, nil, p.forCatalog())
+	found, next, err := a.Catalog.TopTenants(ctx, by, shard, c.sight(), p.forCatalog())
 	if errors.Is(err, catalog.ErrConflict) {
 		return answer{}, invalidParameter("cursor", "is no cursor of this list")
 	}
@@ -117,6 +117,7 @@ func (a *API) shardsUsage(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	all = slices.DeleteFunc(all, func(r catalog.ShardReading) bool { return !c.seesShard(r.Shard) })
 	of := shardOrders[by]
 	order := func(v float64, id shardmap.ShardID, r catalog.ShardReading) int {
 		return cmp.Or(cmp.Compare(of(r), v), cmp.Compare(id, r.Shard))

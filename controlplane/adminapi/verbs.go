@@ -31,21 +31,28 @@ type verb struct {
 	need         Role
 	// nodes lets data-plane nodes in; they get in nowhere else.
 	nodes bool
+	// name is the operation's ID in openapi.yaml, which grants name verbs by; see [API.routes].
+	name string
+	// A verb is about what its path names: a tenant, an operation (that is, its
+	// tenant), a shard; else about the fleet. fleet says that it is about the
+	// whole fleet although its path names less, own that it shows or asks by itself what
+	// the caller may: a list by [call.sight], a document of what is to be by [call.may].
+	fleet, own bool
 	// action names a mutation in the audit log; empty: the verb only reads.
 	action string
 	// unkeyed verbs give an answer that must not be stored (it holds a
 	// secret), so an Idempotency-Key is refused.
 	unkeyed bool
-	do      func(a *API, ctx context.Context, c *call) (answer, error)
+	do  func(a *API, ctx context.Context, c *call) (answer, error)
 }
 
 // verbs is the API. Viewers read; operators do what can be undone; admins also
 // do what can't, or what opens tenants' data.
 var verbs = []verb{
-	{method: "GET", path: "/v1/whoami", need: RoleViewer, do: (*API).whoami},
+	{method: "GET", path: "/v1/whoami", own: true, need: RoleViewer, do: (*API).whoami},
 
-	{method: "GET", path: "/v1/tenants", need: RoleViewer, do: (*API).listTenants},
-	{method: "POST", path: "/v1/tenants", need: RoleOperator, action: "tenant.create", do: (*API).createTenant},
+	{method: "GET", path: "/v1/tenants", own: true, need: RoleViewer, do: (*API).listTenants},
+	{method: "POST", path: "/v1/tenants", own: true, need: RoleOperator, action: "tenant.create", do: (*API).createTenant},
 	{method: "GET", path: "/v1/tenants/:tenant", need: RoleViewer, do: (*API).getTenant},
 	{method: "DELETE", path: "/v1/tenants/:tenant", need: RoleAdmin, action: "tenant.delete", do: (*API).deleteTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/restore", need: RoleOperator, action: "tenant.restore", do: (*API).restoreTenant},
@@ -53,7 +60,23 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/tenants/:tenant/resume", need: RoleOperator, action: "tenant.resume", do: (*API).resumeTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/move", need: RoleOperator, action: "tenant.move", do: (*API).moveTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/clone", need: RoleOperator, action: "tenant.clone", do: (*API).cloneTenant},
-	{method: "POST", path: "/v1/tenants/:tenant/access", need: RoleAdmin, action: "tenant.access", unkeyed: true, do: (*API).grantAccess},
+	{method: "POST", path: "/v1/tenants/:tenant/access", need: RoleAdmin, action: "break-glass.ask", unkeyed: true, do: (*API).grantAccess},
+
+	{method: "POST", path: "/v1/tenants/:tenant/break-glass", need: RoleAdmin, action: "break-glass.ask", unkeyed: true, do: (*API).askBreakGlass},
+	{method: "GET", path: "/v1/break-glass", own: true, need: RoleViewer, do: (*API).listBreakGlass},
+	{method: "GET", path: "/v1/break-glass/:session", need: RoleViewer, do: (*API).getBreakGlass},
+	{method: "POST", path: "/v1/break-glass/:session/approve", need: RoleAdmin, action: "break-glass.approve", do: (*API).approveBreakGlass},
+	{method: "POST", path: "/v1/break-glass/:session/open", need: RoleAdmin, action: "break-glass.open", unkeyed: true, do: (*API).openBreakGlass},
+	{method: "POST", path: "/v1/break-glass/:session/end", need: RoleOperator, action: "break-glass.end", do: (*API).endBreakGlass},
+	{method: "PUT", path: "/v1/tenants/:tenant/labels", need: RoleOperator, action: "tenant.labels", do: (*API).putLabels},
+
+	{method: "GET", path: "/v1/access-tokens", own: true, need: RoleAdmin, do: (*API).listAccessTokens},
+	{method: "POST", path: "/v1/access-tokens", own: true, need: RoleAdmin, action: "access-token.create", unkeyed: true, do: (*API).createAccessToken},
+	{method: "DELETE", path: "/v1/access-tokens/:token", own: true, need: RoleViewer, action: "access-token.revoke", do: (*API).revokeAccessToken},
+	{method: "GET", path: "/v1/bindings", own: true, need: RoleAdmin, do: (*API).listBindings},
+	{method: "POST", path: "/v1/bindings", own: true, need: RoleAdmin, action: "binding.create", do: (*API).createBinding},
+	{method: "DELETE", path: "/v1/bindings/:binding", own: true, need: RoleAdmin, action: "binding.remove", do: (*API).removeBinding},
+
 
 	{method: "GET", path: "/v1/tenants/:tenant/access", need: RoleViewer, do: (*API).getTenantAccess},
 	{method: "PATCH", path: "/v1/tenants/:tenant/access", need: RoleOperator, action: "access.set", do: (*API).patchTenantAccess},
@@ -71,13 +94,13 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/fleet/access", need: RoleViewer, do: (*API).getFleetAccess},
 	{method: "PATCH", path: "/v1/fleet/access", need: RoleAdmin, action: "fleet.access", do: (*API).patchFleetAccess},
 
-	{method: "GET", path: "/v1/shards", need: RoleViewer, do: (*API).listShards},
+	{method: "GET", path: "/v1/shards", own: true, need: RoleViewer, do: (*API).listShards},
 	{method: "POST", path: "/v1/shards", need: RoleAdmin, action: "shard.add", do: (*API).addShard},
 	{method: "GET", path: "/v1/shards/:shard", need: RoleViewer, do: (*API).getShard},
 	{method: "POST", path: "/v1/shards/:shard/cordon", need: RoleOperator, action: "shard.cordon", do: (*API).cordonShard},
 	{method: "POST", path: "/v1/shards/:shard/uncordon", need: RoleOperator, action: "shard.uncordon", do: (*API).uncordonShard},
 
-	{method: "GET", path: "/v1/shards/:shard/upgrade", need: RoleOperator, do: (*API).planUpgrade},
+	{method: "GET", path: "/v1/shards/:shard/upgrade", fleet: true, need: RoleOperator, do: (*API).planUpgrade},
 	{method: "GET", path: "/v1/shards/:shard/address", need: RoleViewer, nodes: true, do: (*API).shardAddress},
 	{method: "GET", path: "/v1/placements/:tenant", need: RoleViewer, nodes: true, do: (*API).placement},
 	{method: "GET", path: "/v1/access/_fleet", need: RoleAdmin, nodes: true, do: (*API).fleetDocument},
@@ -97,16 +120,16 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/rebalance/cancel", need: RoleOperator, action: "rebalance.cancel", do: (*API).cancelRebalance},
 	{method: "PUT", path: "/v1/rebalance/auto", need: RoleOperator, action: "rebalance.auto", do: (*API).setAutoMode},
 	{method: "GET", path: "/v1/shards/:shard/drain", need: RoleViewer, do: (*API).getDrain},
-	{method: "POST", path: "/v1/shards/:shard/drain", need: RoleOperator, action: "shard.drain", do: (*API).drainShard},
-	{method: "POST", path: "/v1/shards/:shard/undrain", need: RoleOperator, action: "shard.undrain", do: (*API).undrainShard},
+	{method: "POST", path: "/v1/shards/:shard/drain", fleet: true, need: RoleOperator, action: "shard.drain", do: (*API).drainShard},
+	{method: "POST", path: "/v1/shards/:shard/undrain", fleet: true, need: RoleOperator, action: "shard.undrain", do: (*API).undrainShard},
 	{method: "POST", path: "/v1/rebalance/simulate", need: RoleOperator, action: "rebalance.simulate", unkeyed: true, do: (*API).simulate},
-	{method: "GET", path: "/v1/tenants/:tenant/placement", need: RoleViewer, do: (*API).explainTenant},
+	{method: "GET", path: "/v1/tenants/:tenant/placement", fleet: true, need: RoleViewer, do: (*API).explainTenant},
 	{method: "GET", path: "/v1/tenants/:tenant/needs", need: RoleViewer, do: (*API).getNeeds},
 	{method: "PUT", path: "/v1/tenants/:tenant/needs", need: RoleOperator, action: "tenant.needs", do: (*API).putNeeds},
 	{method: "GET", path: "/v1/shards/:shard/capacity", need: RoleViewer, do: (*API).getCapacity},
 	{method: "PUT", path: "/v1/shards/:shard/capacity", need: RoleOperator, action: "shard.capacity", do: (*API).putCapacity},
 
-	{method: "GET", path: "/v1/operations", need: RoleViewer, do: (*API).listOperations},
+	{method: "GET", path: "/v1/operations", own: true, need: RoleViewer, do: (*API).listOperations},
 	{method: "GET", path: "/v1/operations/:operation", need: RoleViewer, do: (*API).getOperation},
 	{method: "GET", path: "/v1/operations/:operation/watch", need: RoleViewer, do: (*API).watchOperation},
 	{method: "POST", path: "/v1/operations/:operation/cancel", need: RoleOperator, action: "operation.cancel", do: (*API).cancelOperation},
@@ -115,17 +138,18 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/operations/:operation/reverse", need: RoleOperator, action: "tenant.move.reverse", do: (*API).reverseMove},
 	{method: "POST", path: "/v1/operations/:operation/complete", need: RoleOperator, action: "tenant.move.complete", do: (*API).completeMove},
 	{method: "GET", path: "/v1/operations/:operation/soak", need: RoleViewer, do: (*API).getSoak},
-	{method: "GET", path: "/v1/soaks", need: RoleViewer, do: (*API).listSoaks},
+	{method: "GET", path: "/v1/soaks", own: true, need: RoleViewer, do: (*API).listSoaks},
 
-	{method: "GET", path: "/v1/usage/tenants", need: RoleViewer, do: (*API).tenantsUsage},
-	{method: "GET", path: "/v1/usage/shards", need: RoleViewer, do: (*API).shardsUsage},
+	{method: "GET", path: "/v1/usage/tenants", own: true, need: RoleViewer, do: (*API).tenantsUsage},
+	{method: "GET", path: "/v1/usage/shards", own: true, need: RoleViewer, do: (*API).shardsUsage},
 	{method: "GET", path: "/v1/tenants/:tenant/usage", need: RoleViewer, do: (*API).tenantUsage},
 	{method: "GET", path: "/v1/shards/:shard/usage", need: RoleViewer, do: (*API).shardUsage},
 	{method: "GET", path: "/v1/tenants/:tenant/audit", need: RoleViewer, do: (*API).tenantAudit},
 	{method: "GET", path: "/v1/audit/export", need: RoleViewer, do: (*API).exportAudit},
 	{method: "POST", path: "/v1/audit/checkpoint", need: RoleOperator, action: "audit.checkpoint", do: (*API).anchorAudit},
 
-	{method: "GET", path: "/v1/audit", need: RoleViewer, do: (*API).listAudit},
+
+	{method: "GET", path: "/v1/audit", own: true, need: RoleViewer, do: (*API).listAudit},
 }
 
 // call is one authenticated request, read and checked as far as all verbs have in common.
@@ -144,6 +168,7 @@ type call struct {
 	tenant shardmap.TenantID
 	// quiet: nothing would have been changed (a dry run), so a refusal is not recorded.
 	quiet bool
+	verb  verb
 }
 
 // about says what the audit log calls the object, once the body is read.
@@ -170,13 +195,13 @@ const cleanUpFor = 5 * time.Second
 // handler is the way of every request through authentication, role, limits and idempotency to its verb.
 func (a *API) handler(v verb) gin.HandlerFunc {
 	return func(g *gin.Context) {
-		who, err := a.authenticate(g.Request)
+		who, err := a.authenticate(g)
 		if err != nil {
 			a.fail(g, err)
 			return
 		}
-		c := &call{who: who, params: g.Params}
-		c.actor = catalog.Actor{Name: who.Name, Role: string(who.Role), RequestID: g.GetString(keyRequestID), Address: host(g.Request.RemoteAddr)}
+		c := &call{who: who, params: g.Params, verb: v}
+		c.actor = catalog.Actor{Name: who.Name, Role: string(who.Role()), RequestID: g.GetString(keyRequestID), Address: host(g.Request.RemoteAddr)}
 		c.object = objectOf(v, g.Params)
 		if reason := g.GetHeader(api.HeaderReason); len(reason) <= maxReason && printable(reason) {
 			c.actor.Reason = reason // of a refusal by role too
@@ -187,8 +212,11 @@ func (a *API) handler(v verb) gin.HandlerFunc {
 		switch {
 		case err != nil:
 			p := a.fail(g, err)
-			if v.action != "" && !c.quiet {
-				a.recordRefusal(ctx, v, c, p)
+			switch {
+			case v.action != "" && !c.quiet:
+				a.recordRefusal(ctx, v.action, c, p, 0)
+			case p.Status == http.StatusForbidden:
+				a.recordForbidden(ctx, c, p)
 			}
 		case ans.stream != nil:
 			ans.stream(g.Request.Context(), g.Writer)
@@ -217,9 +245,8 @@ func (a *API) send(g *gin.Context, status int, body []byte) {
 
 // run does the verb's work, or finds the answer that the same request was given before.
 func (a *API) run(ctx context.Context, g *gin.Context, v verb, c *call) (answer, *catalog.Answer, error) {
-	if !c.who.Role.may(v.need, v.nodes) {
-		return answer{}, nil, problem.New(http.StatusForbidden, "forbidden",
-			"the role "+string(c.who.Role)+" may not do this", "ask someone with the role "+string(v.need)+", or use their token")
+	if err := a.authorize(ctx, c); err != nil {
+		return answer{}, nil, err
 	}
 	if err := c.read(g, v); err != nil {
 		return answer{}, nil, err
@@ -339,19 +366,23 @@ func printable(s string) bool {
 	return true
 }
 
-// recordRefusal puts what was asked for and not done into the audit log.
-// Strangers (401) are in the server's log only: they could fill this one.
-func (a *API) recordRefusal(ctx context.Context, v verb, c *call, p *problem.Problem) {
+// recordRefusal puts what was asked for and not done into the audit log. more
+// counts refusals of the same kind that were not recorded before this one.
+func (a *API) recordRefusal(ctx context.Context, action string, c *call, p *problem.Problem, more int) {
 	outcome := "refused"
 	if p.Status >= http.StatusInternalServerError {
 		outcome = "failed"
 	}
-	details, err := json.Marshal(map[string]any{"status": p.Status, "code": p.Code})
+	said := map[string]any{"status": p.Status, "code": p.Code}
+	if more > 0 {
+		said["more"] = more
+	}
+	details, err := json.Marshal(said)
 	if err == nil {
-		err = a.record(ctx, catalog.AuditRecord{Actor: c.actor, Action: v.action, Object: c.object, Tenant: c.tenant, Outcome: outcome, Details: details})
+		err = a.record(ctx, catalog.AuditRecord{Actor: c.actor, Action: action, Object: c.object, Tenant: c.tenant, Outcome: outcome, Details: details})
 	}
 	if err != nil {
-		a.Log.ErrorContext(ctx, "refused mutation is not in the audit log", "action", v.action, "actor", c.actor.Name,
+		a.Log.ErrorContext(ctx, "refusal is not in the audit log", "action", action, "actor", c.actor.Name,
 			"object", c.object, "code", p.Code, "request_id", c.actor.RequestID, "error", err)
 	}
 }
@@ -375,6 +406,9 @@ func traceID(ctx context.Context) string {
 func objectOf(v verb, params gin.Params) string {
 	for _, p := range params {
 		return p.Key + "/" + clip(p.Value)
+	}
+	if v.action == "" {
+		return v.name
 	}
 	kind, _, _ := strings.Cut(v.action, ".")
 	return kind

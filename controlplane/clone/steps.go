@@ -60,6 +60,14 @@ func (s *Service) assign(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
+		// Who may do what with the source may with its clone.
+		source, err := s.store.GetTenant(ctx, r.Data.Source)
+		if err != nil {
+			return err
+		}
+		if err := s.store.SetLabels(ctx, tx, r.Data.Tenant, source.Labels); err != nil {
+			return err
+		}
 		needs, err := s.needs(ctx, r.Data.Source)
 		if err != nil {
 			return err
@@ -71,7 +79,7 @@ func (s *Service) assign(ctx context.Context, r *run) error {
 			return err
 		}
 		r.Data.Receipt.Placement = &p
-		r.Data.Receipt.Notes = []string{"plan, limits, attributes, exposed schemas, policies, roles and needs of region, class and labels are as the source's; API keys, issuers and temporary logins are not carried"}
+		r.Data.Receipt.Notes = []string{"labels, plan, limits, attributes, exposed schemas, policies, roles and needs of region, class and labels are as the source's; API keys, issuers and temporary logins are not carried"}
 		r.Data.Receipt.phase("assign", start)
 		if err := r.SetReceipt(r.Data.Receipt); err != nil {
 			return err
@@ -86,7 +94,7 @@ func (s *Service) assign(ctx context.Context, r *run) error {
 }
 
 func (s *Service) checkAssign(_ context.Context, r *run) (string, error) {
-	return fmt.Sprintf("opens the database, and makes the tenant %s with the plan, limits, attributes, exposed schemas, policies, roles and needs of region, class and labels of %s, but none of its API keys and issuers",
+	return fmt.Sprintf("opens the database, and makes the tenant %s with the labels, plan, limits, attributes, exposed schemas, policies, roles and needs of region, class and labels of %s, but none of its API keys and issuers",
 		r.Data.Tenant, r.Data.Source), nil
 }
 

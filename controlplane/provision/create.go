@@ -22,6 +22,7 @@ import (
 type CreateSpec struct {
 	ID          shardmap.TenantID
 	DisplayName string
+	Labels      map[string]string
 	// Fit narrows the choice of a shard, and is forgotten then.
 	Fit catalog.Fit
 	// Needs are what the tenant needs of its shard, for good.
@@ -30,11 +31,12 @@ type CreateSpec struct {
 
 // createDoc is the document of a tenant-create: what was asked, then what the steps chose.
 type createDoc struct {
-	DisplayName string           `json:"display_name,omitempty"`
-	Fit         catalog.Fit      `json:"fit"`
-	Needs       catalog.Needs    `json:"needs,omitzero"`
-	Shard       shardmap.ShardID `json:"shard,omitempty"`
-	Database    string           `json:"database,omitempty"`
+	DisplayName string            `json:"display_name,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Fit         catalog.Fit       `json:"fit"`
+	Needs       catalog.Needs     `json:"needs,omitzero"`
+	Shard       shardmap.ShardID  `json:"shard,omitempty"`
+	Database    string            `json:"database,omitempty"`
 }
 
 // CreateReceipt is the receipt of a finished tenant-create.
@@ -52,7 +54,7 @@ func (s *Service) Create(ctx context.Context, spec CreateSpec, actor catalog.Act
 	if _, err := shardmap.ParseTenantID(string(spec.ID)); err != nil {
 		return nil, err
 	}
-	ospec := operation.Spec{Kind: KindCreate, Tenant: spec.ID, Data: createDoc{DisplayName: spec.DisplayName, Fit: spec.Fit, Needs: spec.Needs},
+	ospec := operation.Spec{Kind: KindCreate, Tenant: spec.ID, Data: createDoc{DisplayName: spec.DisplayName, Labels: spec.Labels, Fit: spec.Fit, Needs: spec.Needs},
 		Actor: actor, RequestKey: requestKey}
 	if op, err := s.repeated(ctx, ospec); op != nil || err != nil {
 		return op, err
@@ -118,7 +120,7 @@ func (s *Service) createWarm(ctx context.Context, tx pgx.Tx, spec CreateSpec, os
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.enter(ctx, tx, spec.ID, spec.DisplayName, spec.Needs, catalog.Database{Shard: d.Shard, Name: d.Name}, ospec.Actor)
+	p, err := s.enter(ctx, tx, spec.ID, spec.DisplayName, spec.Labels, spec.Needs, catalog.Database{Shard: d.Shard, Name: d.Name}, ospec.Actor)
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +139,11 @@ func (s *Service) createWarm(ctx context.Context, tx pgx.Tx, spec CreateSpec, os
 }
 
 // enter makes the tenant's rows.
-func (s *Service) enter(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, name string, needs catalog.Needs, d catalog.Database, actor catalog.Actor) (shardmap.Placement, error) {
+func (s *Service) enter(ctx context.Context, tx pgx.Tx, id shardmap.TenantID, name string, labels map[string]string, needs catalog.Needs, d catalog.Database, actor catalog.Actor) (shardmap.Placement, error) {
 	p, err := s.store.CreateTenant(ctx, tx, id, name, d.Shard, d.Name)
+	if err == nil && len(labels) > 0 {
+		err = s.store.SetLabels(ctx, tx, id, labels)
+	}
 	if err == nil && !needs.None() {
 		err = s.store.SetNeeds(ctx, tx, id, needs, actor)
 	}
@@ -241,7 +246,7 @@ func (s *Service) assign(ctx context.Context, r *operation.Run[createDoc]) error
 		return err
 	}
 	err := r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		p, err := s.enter(ctx, tx, r.Op.Tenant, r.Data.DisplayName, r.Data.Needs, catalog.Database{Shard: r.Data.Shard, Name: r.Data.Database}, r.Op.Actor)
+		p, err := s.enter(ctx, tx, r.Op.Tenant, r.Data.DisplayName, r.Data.Labels, r.Data.Needs, catalog.Database{Shard: r.Data.Shard, Name: r.Data.Database}, r.Op.Actor)
 		if err != nil {
 			return err
 		}

@@ -222,12 +222,15 @@ func TestExpiredLoginsAreSweptThoughTheSchemaIsBroken(t *testing.T) {
 	w := newWorld(t, provision.Options{}, "a")
 	w.run(w.engine.Run)
 	p := w.create("acme")
-	a, err := w.Grant(w.ctx(), "acme", "", time.Second, tester)
+	conn, err := w.fleet.Admin(w.ctx(), p.Shard, "postgres")
+	require.NoError(t, err)
+	defer conn.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	login, _, err := shard.TempLogin(w.ctx(), conn, p.Database, shard.AccessOwner, time.Second)
 	require.NoError(t, err)
 	w.replica(provision.Options{MigrationsDir: t.TempDir()}) // holds no migration
 	w.run(w.Run)
 	pgtest.Eventually(t, "the login is dropped", func() bool {
-		return w.onServer(p.Shard, "SELECT count(*) FROM pg_roles WHERE rolname = $1", a.Login.User) == 0
+		return w.onServer(p.Shard, "SELECT count(*) FROM pg_roles WHERE rolname = $1", login.User) == 0
 	})
 }
 

@@ -135,8 +135,6 @@ func TestSuspendResumeDeleteRestorePurge(t *testing.T) {
 	w.refuses(p)
 	_, err = w.Suspend(w.ctx(), "acme", tester, "")
 	require.ErrorIs(t, err, catalog.ErrConflict)
-	_, err = w.Grant(w.ctx(), "acme", shard.AccessOwner, 0, tester)
-	require.ErrorIs(t, err, catalog.ErrConflict)
 
 	w.done(w.Resume(w.ctx(), "acme", tester, ""))
 	w.serves(p)
@@ -178,35 +176,6 @@ func TestADeletedTenantIsPurgedAfterItsGrace(t *testing.T) {
 	require.ErrorIs(t, err, catalog.ErrConflict)
 	_, err = w.Create(w.ctx(), provision.CreateSpec{ID: "acme"}, tester, "")
 	require.ErrorIs(t, err, catalog.ErrExists, "IDs are never reused")
-}
-
-func TestGrantIsTemporary(t *testing.T) {
-	w := newWorld(t, provision.Options{}, "a")
-	w.run(w.engine.Run)
-	p := w.create("acme")
-	a, err := w.Grant(w.ctx(), "acme", "", 0, tester)
-	require.NoError(t, err)
-	require.Equal(t, shard.AccessOwner, a.As)
-	require.InDelta(t, time.Hour.Seconds(), time.Until(a.ExpiresAt).Seconds(), 60)
-	for _, door := range []struct {
-		host string
-		port uint16
-	}{{a.Host, a.Port}, {a.BouncerHost, a.BouncerPort}} {
-		conn, err := pgtest.Channel(t).Connect(w.ctx(), door.host, door.port, p.Database, a.Login)
-		require.NoError(t, err)
-		_, err = conn.Exec(w.ctx(), "BEGIN; CREATE TABLE mine (id int); ROLLBACK")
-		require.NoError(t, err)
-		require.NoError(t, conn.Close(w.ctx()))
-	}
-	for _, bad := range []struct {
-		as  shard.Access
-		ttl time.Duration
-	}{{"root", 0}, {"ro", -time.Second}, {"ro", 25 * time.Hour}} {
-		_, err = w.Grant(w.ctx(), "acme", bad.as, bad.ttl, tester)
-		require.ErrorIs(t, err, provision.ErrInvalid)
-	}
-	_, err = w.Grant(w.ctx(), "nobody", "", 0, tester)
-	require.ErrorIs(t, err, catalog.ErrNotFound)
 }
 
 func TestAddShard(t *testing.T) {

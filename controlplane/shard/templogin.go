@@ -2,8 +2,6 @@ package shard
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -45,6 +43,11 @@ const tempConnections = 10
 // (by the server's clock) and works as the given role. Its sessions are ended
 // and it is dropped by [SweepTempLogins] after that.
 func TempLogin(ctx context.Context, conn *pgx.Conn, database string, access Access, ttl time.Duration) (secret.Login, time.Time, error) {
+	return TempLoginAs(ctx, conn, database, NewTempUser(database), access, ttl)
+}
+
+// TempLoginAs is TempLogin under a name that [NewTempUser] gave.
+func TempLoginAs(ctx context.Context, conn *pgx.Conn, database, user string, access Access, ttl time.Duration) (secret.Login, time.Time, error) {
 	fail := func(err error) (secret.Login, time.Time, error) {
 		return secret.Login{}, time.Time{}, fmt.Errorf("temporary login to %s: %w", database, err)
 	}
@@ -60,9 +63,7 @@ func TempLogin(ctx context.Context, conn *pgx.Conn, database string, access Acce
 		return fail(err)
 	}
 	until := now.Add(ttl)
-	var suffix [4]byte
-	_, _ = rand.Read(suffix[:]) // never fails
-	login := secret.Login{User: tempPrefix(database) + hex.EncodeToString(suffix[:]), Password: pg.NewPassword()}
+	login := secret.Login{User: user, Password: pg.NewPassword()}
 	verifier, err := pg.ScramVerifier(login.Password)
 	if err != nil {
 		return fail(err)
@@ -71,13 +72,13 @@ func TempLogin(ctx context.Context, conn *pgx.Conn, database string, access Acce
 	if err != nil {
 		return fail(err)
 	}
-	user := pg.Ident(login.User)
+	quoted := pg.Ident(login.User)
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE ROLE %s WITH LOGIN NOINHERIT CONNECTION LIMIT %d PASSWORD %s VALID UNTIL '%s';\n", user, tempConnections, lit, timestamp(until))
-	fmt.Fprintf(&b, "GRANT %s, %s TO %s;\n", pg.Ident(AnchorRole(database)), pg.Ident(become), user)
+	fmt.Fprintf(&b, "CREATE ROLE %s WITH LOGIN NOINHERIT CONNECTION LIMIT %d PASSWORD %s VALID UNTIL '%s';\n", quoted, tempConnections, lit, timestamp(until))
+	fmt.Fprintf(&b, "GRANT %s, %s TO %s;\n", pg.Ident(AnchorRole(database)), pg.Ident(become), quoted)
 	enlist(&b, login.User)
-	fmt.Fprintf(&b, "ALTER ROLE %s SET role = %s;\n", user, pg.Ident(become))
-	b.WriteString(connectSQL(database, user))
+	fmt.Fprintf(&b, "ALTER ROLE %s SET role = %s;\n", quoted, pg.Ident(become))
+	b.WriteString(connectSQL(database, quoted))
 	if err := script(ctx, conn, b.String()); err != nil {
 		return fail(err)
 	}

@@ -23,7 +23,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/placement"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
-	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -102,6 +101,9 @@ func (d *Domain) Create(ctx context.Context, spec provision.CreateSpec, actor ca
 		if _, err := d.store.CreateTenant(ctx, tx, spec.ID, spec.DisplayName, on, name); err != nil {
 			return err
 		}
+		if err := d.store.SetLabels(ctx, tx, spec.ID, spec.Labels); err != nil {
+			return err
+		}
 		if err := d.store.SetNeeds(ctx, tx, spec.ID, spec.Needs, actor); err != nil {
 			return err
 		}
@@ -153,23 +155,6 @@ func (d *Domain) Delete(ctx context.Context, id shardmap.TenantID, actor catalog
 // Restore restores.
 func (d *Domain) Restore(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, key string) (*operation.Operation, error) {
 	return d.set(ctx, id, actor, key, provision.KindRestore, "tenant.restore", shardmap.Deleted, shardmap.Active)
-}
-
-// GrantedPassword is that of every temporary login.
-const GrantedPassword = "only-once-37"
-
-// Grant makes a login up.
-func (d *Domain) Grant(ctx context.Context, id shardmap.TenantID, as shard.Access, ttl time.Duration, actor catalog.Actor) (provision.Access, error) {
-	p, err := d.store.GetPlacement(ctx, id)
-	if err != nil {
-		return provision.Access{}, err
-	}
-	if as == "" {
-		as = shard.AccessOwner
-	}
-	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return d.audit(ctx, tx, actor, "tenant.access", id) })
-	return provision.Access{Placement: p, Host: "127.0.0.1", Port: 5432, BouncerHost: "127.0.0.1", BouncerPort: 6432,
-		Login: secret.Login{User: p.Database + "_tmp_1", Password: GrantedPassword}, As: as, ExpiresAt: time.Now().Add(ttl)}, err
 }
 
 // AddShard registers; a Postgres at unfit.example is unfit.
@@ -255,7 +240,8 @@ func (o Outbox) List(ctx context.Context, f audit.Filter, p catalog.Page) ([]aud
 			return nil, "", err
 		}
 	}
-	rows, err := o.Store.Pool().Query(ctx, `select id, record from audit_outbox where id < $1 and ($2 = '' or record->>'Tenant' = $2) order by id desc limit $3`, before, f.Tenant, p.Limit+1)
+	rows, err := o.Store.Pool().Query(ctx, `select id, record from audit_outbox where id < $1 and ($2 = '' or record->>'Tenant' = $2)
+		and ($4::text[] is null or record->>'Tenant' = any($4)) order by id desc limit $3`, before, f.Tenant, p.Limit+1, f.Tenants)
 	if err != nil {
 		return nil, "", err
 	}

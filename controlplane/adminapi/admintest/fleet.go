@@ -20,10 +20,13 @@ import (
 	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/adminapi"
 	"github.com/freehold-db/freehold/controlplane/audit"
+	"github.com/freehold-db/freehold/controlplane/breakglass"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/controlplane/identity"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/rebalance"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // Fleet is an admin API on a catalog of its own, with shards s1 and s2.
@@ -33,11 +36,15 @@ type Fleet struct {
 	Store  *catalog.Store
 	Domain *Domain
 	Access *access.Service
+	// Audit is the audit log; it is made when it is needed first.
+	Audit *lazyLog
 	// Rebalance plans for the fleet; its moves are the Domain's.
 	Rebalance *rebalance.Service
 	API       *adminapi.API
-	// Audit is the audit log; it is made when it is needed first.
-	Audit *lazyLog
+	// Identities knows tokens and people; BreakGlass makes Logins, which are nobody's.
+	Identities *identity.Desk
+	BreakGlass *breakglass.Service
+	Logins     *Logins
 	// Log is what the API and the engine logged.
 	Log *Log
 	// Stop ends the server; the engine goes on.
@@ -64,8 +71,19 @@ func WriteTokens(t testing.TB, path string, roles ...adminapi.Role) {
 	require.NoError(t, os.Rename(path+".new", path))
 }
 
+// Options say what is not as every fleet has it.
+type Options struct {
+	// Issuers are where people sign in.
+	Issuers []identity.Issuer
+	// BreakGlass says how tenants' databases are opened to people.
+	BreakGlass breakglass.Options
+}
+
 // Start brings a fleet up on an empty, migrated catalog; it ends with the test.
-func Start(t testing.TB, store *catalog.Store) *Fleet {
+func Start(t testing.TB, store *catalog.Store) *Fleet { return StartWith(t, store, Options{}) }
+
+// StartWith is Start with options.
+func StartWith(t testing.TB, store *catalog.Store, opt Options) *Fleet {
 	f := &Fleet{t: t, Store: store, Log: &Log{}, TokensFile: filepath.Join(t.TempDir(), "tokens.json")}
 	f.Audit = &lazyLog{t: t, store: store}
 	log := slog.New(slog.NewTextHandler(f.Log, nil))
@@ -83,9 +101,23 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	WriteTokens(t, f.TokensFile, Roles...)
 	tokens, err := adminapi.OpenTokens(f.TokensFile, log)
 	require.NoError(t, err)
+	people, err := identity.NewPeople(opt.Issuers, nil, log)
+	require.NoError(t, err)
+	f.Identities = identity.New(store, tokens, people, log)
+	if people != nil {
+		background(t, people.Run)
+	}
+	f.Logins = &Logins{logins: map[string]shardmap.ShardID{}, used: map[string]bool{}}
+	opt.BreakGlass.Logger = log
+	if opt.BreakGlass.Every == 0 {
+		opt.BreakGlass.Every = 50 * time.Millisecond
+	}
+	f.BreakGlass = breakglass.New(store, f.Logins, opt.BreakGlass)
+	background(t, f.BreakGlass.Run)
 	registry := prometheus.NewRegistry()
 	f.API = adminapi.New(adminapi.Deps{
-		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Tokens: tokens,
+		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Callers: f.Identities,
+		Identities: f.Identities, BreakGlass: f.BreakGlass,
 		Access: f.Access, Rebalance: f.Rebalance,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: log,
 	})
@@ -93,6 +125,17 @@ func Start(t testing.TB, store *catalog.Store) *Fleet {
 	catalogtest.AddShard(t, store, "s2")
 	f.Serve("127.0.0.1:0")
 	return f
+}
+
+// background runs a part until the test ends.
+func background(t testing.TB, part func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- part(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
 }
 
 // Serve listens at addr until the test ends or Stop is called.

@@ -22,6 +22,8 @@ type Page[T any] struct {
 type Tenant struct {
 	ID          shardmap.TenantID `json:"id"`
 	DisplayName string            `json:"display_name"`
+	// Labels are what operators sort tenants by, and rights over tenants go by.
+	Labels map[string]string `json:"labels"`
 	// State is active, suspended, deleted (restorable until PurgeAfter) or purged (gone; the ID stays taken).
 	State      string           `json:"state"`
 	Shard      shardmap.ShardID `json:"shard"`
@@ -31,13 +33,17 @@ type Tenant struct {
 	DeletedAt  *time.Time       `json:"deleted_at,omitempty"`
 	PurgeAfter *time.Time       `json:"purge_after,omitempty"`
 	PurgedAt   *time.Time       `json:"purged_at,omitempty"`
+	// ErasedAt is when it could not be taken back any more that it is erased.
+	ErasedAt *time.Time `json:"erased_at,omitempty"`
 }
 
 // CreateTenant asks for a tenant. Without a shard, the best fitting one is taken.
 type CreateTenant struct {
 	ID          string `json:"id"`
 	DisplayName string `json:"display_name,omitempty"`
-	Shard       string `json:"shard,omitempty"`
+	// Labels are what it is sorted by; see Tenant.
+	Labels map[string]string `json:"labels,omitempty"`
+	Shard  string            `json:"shard,omitempty"`
 	// Region and Class are as in Needs.
 	Region string `json:"region,omitempty"`
 	Class  string `json:"class,omitempty"`
@@ -108,7 +114,9 @@ type GrantAccess struct {
 // Access is a temporary login. Its password is shown once and kept nowhere.
 type Access struct {
 	Tenant shardmap.TenantID `json:"tenant"`
-	Shard  shardmap.ShardID  `json:"shard"`
+	// Session is the break-glass access that it is listed as, and ended by.
+	Session string           `json:"session"`
+	Shard   shardmap.ShardID `json:"shard"`
 	// Postgres is the server itself, for psql and dumps; Bouncer is for clients
 	// that are to follow a move, and keeps a session for one transaction only.
 	Postgres  Endpoint  `json:"postgres"`
@@ -254,12 +262,6 @@ type AuditEntry struct {
 	// a checkpoint's root; where they were asked for, and the record was signed.
 	Leaf  string   `json:"leaf,omitempty"`
 	Proof []string `json:"proof,omitempty"`
-}
-
-// Identity is who the bearer token says the caller is.
-type Identity struct {
-	Name string `json:"name"`
-	Role string `json:"role"`
 }
 
 // Headers of the admin API beyond HTTP's own.
