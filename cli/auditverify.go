@@ -118,7 +118,7 @@ Exit status:
 				return err
 			}
 			r := proof.Verify(chain(kept, lines), believed)
-			if err := printReport(cmd, r); err != nil {
+			if err := printVerification(cmd, r); err != nil {
 				return err
 			}
 			switch r.Verdict {
@@ -250,7 +250,7 @@ func auditKeys(cmd *cobra.Command, c *client.Client, file string) (proof.Keys, e
 	return proof.ParseKeys(string(text))
 }
 
-func printReport(cmd *cobra.Command, r proof.Report) error {
+func printVerification(cmd *cobra.Command, r proof.Report) error {
 	out := cmd.OutOrStdout()
 	if f := outputFormat(cmd); f == asJSON || f == asYAML {
 		return printDocument(out, f, r)

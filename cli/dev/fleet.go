@@ -30,7 +30,7 @@ type Fleet struct {
 	state   *state
 	secrets secret.Store
 
-	catalogLogin, auditLogin, lookup, adminToken, nodeToken secret.Login
+	catalogLogin, auditOwner, auditLogin, lookup, adminToken, nodeToken secret.Login
 
 	authority    *pki.Authority // nil: without TLS
 	operator     pki.Pair       // what who uses the fleet shows
@@ -409,7 +409,15 @@ func (f *Fleet) adminURLs() (urls []string) {
 }
 func (f *Fleet) issuerURL() string  { return f.urlOf(issuerPart) }
 func (f *Fleet) catalogDSN() string { return f.onCatalog(f.catalogLogin) }
-func (f *Fleet) auditDSN() string   { return f.onCatalog(f.auditLogin) }
+func (f *Fleet) auditDSN() string   { return f.catalog.server.LoginDSN(f.auditLogin, auditDatabase) }
+
+// auditOwnerDSN is for the first replica, which migrates; the others can only add records.
+func (f *Fleet) auditOwnerDSN(name string) string {
+	if name != controlPlanePart {
+		return ""
+	}
+	return f.onCatalog(f.auditOwner)
+}
 
 // onCatalog is a DSN to the database that has its owner's name.
 func (f *Fleet) onCatalog(l secret.Login) string {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/secret"
@@ -174,7 +175,7 @@ const (
 )
 
 func (f *Fleet) setupCatalog(ctx context.Context, s *pgserver.Postgres) error {
-	for _, l := range []secret.Login{f.catalogLogin, f.auditLogin} {
+	for _, l := range []secret.Login{f.catalogLogin, f.auditOwner} {
 		if err := ensureLogin(ctx, s, l); err != nil {
 			return err
 		}
@@ -182,24 +183,33 @@ func (f *Fleet) setupCatalog(ctx context.Context, s *pgserver.Postgres) error {
 			return err
 		}
 	}
-	return ensureAuditWriter(ctx, s, f.auditLogin.User)
+	if err := ensureLogin(ctx, s, f.auditLogin); err != nil {
+		return err
+	}
+	return ensureAuditWriter(ctx, s, f.auditOwner.User, f.auditLogin.User)
 }
 
 // ensureAuditWriter makes the role that the audit database's schema grants
-// INSERT to; its owner may not create roles.
-func ensureAuditWriter(ctx context.Context, s *pgserver.Postgres, owner string) error {
-	const role = "freehold_audit_writer"
+// INSERT to, as its owner may not create roles. The owner hands the rights out;
+// the other member is the login by which the control plane works.
+func ensureAuditWriter(ctx context.Context, s *pgserver.Postgres, members ...string) error {
 	return onPostgres(ctx, s, func(conn *pgx.Conn) error {
 		var there bool
-		if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", audit.WriterRole).Scan(&there); err != nil {
 			return err
 		}
+		role := pg.Ident(audit.WriterRole)
 		if !there {
-			if _, err := conn.Exec(ctx, "CREATE ROLE "+pg.Ident(role)); err != nil {
+			if _, err := conn.Exec(ctx, "CREATE ROLE "+role); err != nil {
 				return err
 			}
 		}
-		_, err := conn.Exec(ctx, "GRANT "+pg.Ident(role)+" TO "+pg.Ident(owner))
+		for _, m := range members {
+			if _, err := conn.Exec(ctx, "GRANT "+role+" TO "+pg.Ident(m)); err != nil {
+				return err
+			}
+		}
+		_, err := conn.Exec(ctx, "GRANT CONNECT ON DATABASE "+pg.Ident(auditDatabase)+" TO "+role)
 		return err
 	})
 }

@@ -35,7 +35,8 @@ func (f *Fleet) openSecrets(ctx context.Context) error {
 		path, user string
 	}{
 		{&f.catalogLogin, "dev/catalog/catalog", catalogDatabase},
-		{&f.auditLogin, "dev/catalog/audit", auditDatabase},
+		{&f.auditOwner, "dev/catalog/audit", auditDatabase},
+		{&f.auditLogin, "dev/catalog/audit-writer", "freehold_audit_log"},
 		// One for all shards: after a move one shard's PgBouncer logs in at another's Postgres.
 		{&f.lookup, "dev/lookup", "freehold_bouncer"},
 		{&f.adminToken, "dev/tokens/admin", "dev"},

@@ -72,6 +72,12 @@ create view audit_of_tenant with (security_barrier) as
 
 grant insert, select on audit_tree, audit_checkpoints, audit_keys to freehold_audit_writer;
 grant select on audit_identity, audit_of_tenant, goose_db_version to freehold_audit_writer;
+-- +goose StatementBegin
+do $$
+begin
+    execute format('grant connect on database %I to freehold_audit_writer', current_database());
+end $$;
+-- +goose StatementEnd
 
 -- +goose Down
 -- +goose StatementBegin
