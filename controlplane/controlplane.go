@@ -23,6 +23,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/clone"
+	"github.com/freehold-db/freehold/controlplane/doctor"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -153,7 +154,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{
 		Bearable: usage.Bounds{Bounds: bearable, P95: s.cfg.RebalanceMaxP95}, Registry: registry, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
-		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Doctor: doctor.New(s.store, fleet, secrets, s.expected(channel)), Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
 		Callers: who.desk, Identities: who.desk, BreakGlass: who.breakGlass, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 

@@ -53,6 +53,8 @@ type Deps struct {
 	Clones Clones
 	// Upgrades says what draining a shard onto a newer one means (*move.Service).
 	Upgrades Upgrades
+	// Doctor looks the fleet over (*doctor.Doctor); nil: this replica does not.
+	Doctor Doctor
 	// Access keeps plans, settings, keys and roles.
 	Access *access.Service
 	// Rebalance keeps the policy of placement and plans by it.

@@ -120,6 +120,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	f.everyUsageVerb()
 	f.everyRebalanceVerb()
 	f.everyRunVerb()
+	f.everyDoctorVerb()
 	f.everyIdentityVerb()
 
 	doc, _ := document()

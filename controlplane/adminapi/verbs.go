@@ -149,6 +149,7 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/audit/checkpoint", need: RoleOperator, action: "audit.checkpoint", do: (*API).anchorAudit},
 
 
+	{method: "GET", path: "/v1/doctor/security", need: RoleOperator, do: (*API).doctorSecurity},
 	{method: "GET", path: "/v1/audit", own: true, need: RoleViewer, do: (*API).listAudit},
 }
 

@@ -40,6 +40,7 @@ var law = []struct {
 	{"controlplane/authority", []string{"shardmap"}},
 	{"controlplane/identity", []string{"shardmap", "internal/", "controlplane/authority", "controlplane/catalog"}},
 	{"controlplane/breakglass", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/shard"}},
+	{"controlplane/doctor", []string{"shardmap", "internal/", "controlplane/catalog", "controlplane/shard"}},
 	{"controlplane/balance", []string{"shardmap"}},
 	{"controlplane/balance/", []string{"shardmap", "controlplane/balance"}},
 	{"controlplane/placement", []string{"shardmap", "controlplane/catalog", "controlplane/balance", "controlplane/balance/policyfile", "controlplane/usage"}},
