@@ -10,6 +10,7 @@ import (
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/internal/natslink"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/secretstore"
 )
 
 // what names the configuration in errors.
@@ -33,6 +34,8 @@ func (c *Config) Validate() error {
 	check(c.AuditCheckpointEvery > 0, "audit_checkpoint_every: must be positive")
 	err = c.DatabaseTLS.Validate()
 	check(err == nil, "database_tls: %w", err)
+	check(c.Environment != secretstore.Production || c.DatabaseTLS.Mode != "",
+		"database_tls.mode: in production say verify-full (or require, or disable if every server is reached by a socket or on this machine)")
 	if c.DatabaseTLS.On() {
 		for name, dsn := range map[string]string{"catalog_dsn": c.CatalogDSN, "audit_dsn": c.AuditDSN, "audit_owner_dsn": c.AuditOwnerDSN} {
 			if dsn == "" {

@@ -45,6 +45,8 @@ func (c *Config) Validate() error {
 	c.secrets().Check(&faults)
 	err = c.DatabaseTLS.Validate()
 	check(err == nil, "database_tls: %w", err)
+	check(c.Environment != secretstore.Production || c.DatabaseTLS.Mode != "",
+		"database_tls.mode: in production say verify-full (or require, or disable if every server is reached by a socket or on this machine)")
 	c.checkIssuers(&faults)
 	err = natslink.CheckURL(c.NATSURL)
 	check(err == nil, "nats_url: %w", err)
