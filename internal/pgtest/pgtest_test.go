@@ -2,6 +2,8 @@ package pgtest_test
 
 import (
 	"context"
+	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/secret"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -70,5 +73,15 @@ func TestShardLetsALoginIntoItsOwnDatabaseOnly(t *testing.T) {
 	defer cancel()
 	_, err = pgx.Connect(ctx, s.Bouncer.DSN(login, "b"))
 	require.ErrorContains(t, err, "pg_hba.conf")
+
+	if runtime.GOOS == "linux" { // where all of 127.0.0.0/8 is this machine
+		for _, l := range []secret.Login{login, s.Auth, s.Admin} {
+			cfg, err := s.Channel.Config(s.Host(), s.PGPort(), "a", l)
+			require.NoError(t, err)
+			cfg.DialFunc = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}).DialContext
+			_, err = pgx.ConnectConfig(ctx, cfg)
+			require.ErrorContains(t, err, "pg_hba.conf", "%s comes from elsewhere", l.User)
+		}
+	}
 	require.Same(t, pgtest.SharedShard(t, "x"), pgtest.SharedShard(t, "x"))
 }
