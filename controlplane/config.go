@@ -48,9 +48,11 @@ type Config struct {
 	// NATSSeedFile holds the seed of the control plane's NKey. NATSCAFile holds the roots by which
 	// NATS is believed (empty: the system's), NATSCertFile and NATSKeyFile what it is shown.
 	NATSSeedFile string `yaml:"nats_seed_file" env:"FREEHOLD_NATS_SEED_FILE"`
-	NATSCAFile   string `yaml:"nats_ca_file" env:"FREEHOLD_NATS_CA_FILE"`
-	NATSCertFile string `yaml:"nats_cert_file" env:"FREEHOLD_NATS_CERT_FILE"`
-	NATSKeyFile  string `yaml:"nats_key_file" env:"FREEHOLD_NATS_KEY_FILE"`
+	// NATSAuditSeedFile holds the seed of the NKey by which the audit log's stream is added to; empty: as the control plane.
+	NATSAuditSeedFile string `yaml:"nats_audit_seed_file" env:"FREEHOLD_NATS_AUDIT_SEED_FILE"`
+	NATSCAFile        string `yaml:"nats_ca_file" env:"FREEHOLD_NATS_CA_FILE"`
+	NATSCertFile      string `yaml:"nats_cert_file" env:"FREEHOLD_NATS_CERT_FILE"`
+	NATSKeyFile       string `yaml:"nats_key_file" env:"FREEHOLD_NATS_KEY_FILE"`
 	// NATSReplicas of the KV buckets: 1 in development, 3 in a cluster.
 	NATSReplicas int `yaml:"nats_replicas" env:"FREEHOLD_NATS_REPLICAS"`
 	// Environment is what the fleet is for, development or production. SecretStore is where logins

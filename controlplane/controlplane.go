@@ -57,6 +57,8 @@ type Server struct {
 	store *catalog.Store
 	audit *audit.Log
 	nats  *nats.Conn
+	// natsAudit adds to the audit log's stream; the same as nats unless there is a key for it.
+	natsAudit *nats.Conn
 
 	secrets *secretstore.Opened
 
@@ -207,14 +209,22 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.openAudit(ctx); err != nil {
 		return err
 	}
-	s.nats, err = natslink.Connect(s.cfg.nats(), natsrole.ControlPlane(), "freehold-controlplane "+s.cfg.Name, s.log,
+	if s.nats, err = natslink.Connect(s.cfg.nats(), natsrole.ControlPlane(), "freehold-controlplane "+s.cfg.Name, s.log,
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				s.log.Warn("NATS is away", "error", err)
 			}
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { s.log.Info("NATS is back") }),
-	)
+	); err != nil {
+		return err
+	}
+	s.natsAudit = s.nats
+	if s.cfg.NATSAuditSeedFile != "" {
+		link := s.cfg.nats()
+		link.SeedFile = s.cfg.NATSAuditSeedFile
+		s.natsAudit, err = natslink.Connect(link, natsrole.Auditor(), "freehold-auditor "+s.cfg.Name, s.log)
+	}
 	return err
 }
 
@@ -305,6 +315,9 @@ func (s *Server) close() {
 	s.end()
 	if s.nats != nil {
 		s.nats.Close()
+	}
+	if s.natsAudit != nil {
+		s.natsAudit.Close()
 	}
 	if s.secrets != nil {
 		s.secrets.Close()
