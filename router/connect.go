@@ -16,19 +16,9 @@ import (
 )
 
 const (
-	dialFor    = 2 * time.Second        // to reach a PgBouncer's socket, without the login
-	shutFor    = time.Second            // to say good-bye to one
-	rereadGap  = 250 * time.Millisecond // between two reads of a login after refusals
-	leaseGrace = 12                     // leases that a login stays good for when the store is away
+	dialFor = 2 * time.Second // to reach a PgBouncer's socket, without the login
+	shutFor = time.Second     // to say good-bye to one
 )
-
-// lease is a tenant's secret as it was read; all of its logins follow from it.
-type lease struct {
-	document secret.Login
-	database string
-	read     time.Time
-	doubted  bool // a server refused it since
-}
 
 // connect opens a connection for a seat that was granted, and gives the seat
 // back if it can't. Nothing is executed by that, so every refusal is an
@@ -107,40 +97,6 @@ func (r *Router) dialAs(ctx context.Context, by tenantdb.Login, document secret.
 		return nil, fmt.Errorf("tenant %s on shard %s: %w: %w", place.Tenant, place.Shard, errConnect, pg.ConnectCause(err))
 	}
 	return &conn{Conn: Conn{PG: pgc, Placement: place}, wire: w, generation: document.Generation}, nil
-}
-
-// document returns the secret of a tenant's database: from the lease, or read
-// again when that has run out or a server refused a login. While the secret
-// store is away a lease is good for leaseGrace times its length.
-func (r *Router) document(ctx context.Context, t *tenant, database string) (secret.Login, error) {
-	r.mu.Lock()
-	l := t.lease
-	if l != nil && l.database != database {
-		l = nil
-	}
-	var age time.Duration
-	doubted := false
-	if l != nil {
-		age, doubted = time.Since(l.read), l.doubted
-	}
-	r.mu.Unlock()
-	if l != nil && age < r.cfg.LeaseFor && (!doubted || age < rereadGap) {
-		return l.document, nil
-	}
-	fresh, _, err := r.creds.Get(ctx, secret.DatabaseAuth(database))
-	if err != nil {
-		gone := errors.Is(err, secret.ErrNotFound)
-		if l != nil && !gone && age < leaseGrace*r.cfg.LeaseFor {
-			return l.document, nil
-		}
-		if gone {
-			r.mu.Lock()
-			t.lease = nil // not to be used again, whatever happens to the store
-			r.mu.Unlock()
-		}
-		return secret.Login{}, fmt.Errorf("tenant %s: %w: login: %w", t.id, ErrUnreachable, err)
-	}
-	return r.take(t, fresh, database), nil
 }
 
 // shut closes connections that are out of the books. Each gets a good-bye, so

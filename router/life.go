@@ -80,6 +80,7 @@ func (r *Router) Close(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 	shut(gone)
+	r.side.Wait() // r.stop ended what they wait for
 	select {
 	case <-r.empty:
 		return r.awaitCleanUp(ctx)

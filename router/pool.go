@@ -97,7 +97,7 @@ func (r *Router) acquire(ctx context.Context, place shardmap.Placement, login te
 			r.mu.Unlock()
 			shut(gone)
 			if c.wire.idleSound() && !c.outlived() {
-				return c, nil
+				return r.lend(ctx, c)
 			}
 			r.stats.stale.Add(1)
 			r.discard(c)
@@ -124,12 +124,21 @@ func (r *Router) acquire(ctx context.Context, place shardmap.Placement, login te
 		case g.conn == nil:
 			return r.connect(ctx, p, place)
 		case g.conn.wire.idleSound():
-			return g.conn, nil
+			return r.lend(ctx, g.conn)
 		default:
 			r.stats.stale.Add(1)
 			r.discard(g.conn)
 		}
 	}
+}
+
+// lend hands out a connection that was open already, if its tenant's login is leased still.
+func (r *Router) lend(ctx context.Context, c *conn) (*conn, error) {
+	if err := r.leased(ctx, c); err != nil {
+		r.discard(c)
+		return nil, err
+	}
+	return c, nil
 }
 
 func (r *Router) popIdle(p *pool) *conn {

@@ -31,7 +31,8 @@ func (r *Router) take(t *tenant, document secret.Login, database string) secret.
 		r.mu.Unlock()
 		return l.document
 	}
-	t.lease = &lease{document: document, database: database, read: time.Now()}
+	now := time.Now()
+	t.lease = &lease{document: document, database: database, read: now, asked: now}
 	gone := r.goOver(t, database, document.Generation)
 	r.mu.Unlock()
 	shut(gone)
@@ -83,12 +84,12 @@ func (r *Router) doubt(c *conn) {
 func (r *Router) renewed(ctx context.Context, place shardmap.Placement) bool {
 	r.mu.Lock()
 	t := r.tenants[place.Tenant]
-	if t == nil || t.lease == nil || !t.lease.doubted || t.lease.database != place.Database || time.Since(t.lease.read) < rereadGap {
+	if t == nil || t.lease == nil || !t.lease.doubted || t.lease.database != place.Database || time.Since(t.lease.asked) < rereadGap {
 		r.mu.Unlock()
 		return false
 	}
 	was := t.generation
-	t.lease.read = time.Now() // one who asks is enough
+	t.lease.asked = time.Now() // one who asks is enough
 	r.mu.Unlock()
 	document, _, err := r.creds.Get(ctx, secret.DatabaseAuth(place.Database))
 	if err != nil {

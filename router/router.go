@@ -144,7 +144,10 @@ type Router struct {
 	empty   chan struct{} // closed when closing and no connection is left
 
 	cleanups sync.WaitGroup // of broken connections, by the driver
+	side     sync.WaitGroup // of leases being renewed
+	renewing int            // how many
 
+	life    context.Context // of what runs beside the requests
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
@@ -170,6 +173,7 @@ func New(m *shardmap.Map, creds secret.Store, cfg Config, opts ...Option) *Route
 		servers: map[shardmap.ShardID]*server{},
 		conns:   map[*conn]struct{}{},
 		empty:   make(chan struct{}),
+		life:    ctx,
 		stop:    stop,
 		stopped: make(chan struct{}),
 	}
