@@ -104,6 +104,8 @@ type Config struct {
 	SoakMaxWALMB int `yaml:"soak_max_wal_mb" env:"FREEHOLD_SOAK_MAX_WAL_MB"`
 	// MeasureEvery is the time between looks at what a shard and its tenants use; negative: nobody looks.
 	MeasureEvery time.Duration `yaml:"measure_every" env:"FREEHOLD_MEASURE_EVERY"`
+	// RotateEvery is how old a credential gets before it is rotated by itself; negative: none is.
+	RotateEvery time.Duration `yaml:"rotate_every" env:"FREEHOLD_ROTATE_EVERY"`
 	// Workers is how many operations this replica runs at once, 2 at least; a third of
 	// them is never held by moves, clones and comparisons.
 	Workers int `yaml:"workers" env:"FREEHOLD_WORKERS"`
@@ -134,6 +136,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.RebalanceMaxP95, 2*time.Second)
 	config.Default(&c.SoakMaxWALMB, 4096)
 	config.Default(&c.MeasureEvery, 10*time.Second)
+	config.Default(&c.RotateEvery, 30*24*time.Hour)
 	config.Default(&c.Workers, 6)
 	config.Default(&c.LeaseFor, 5*time.Second)
 	config.Default(&c.Environment, secretstore.Development)

@@ -31,6 +31,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/rebalance"
+	"github.com/freehold-db/freehold/controlplane/rotation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/usage"
 	"github.com/freehold-db/freehold/internal/natslink"
@@ -155,8 +156,9 @@ func (s *Server) assemble(ctx context.Context) error {
 	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Logger: s.log})
 	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{
 		Bearable: usage.Bounds{Bounds: bearable, P95: s.cfg.RebalanceMaxP95}, Registry: registry, Logger: s.log})
+	credentials := rotation.New(s.store, engine, fleet, secrets, publisher, rotation.Options{Every: s.cfg.RotateEvery, Registry: registry, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
-		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Doctor: doctor.New(s.store, fleet, secrets, s.expected(channel)), Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Secrets: credentials, Doctor: doctor.New(s.store, fleet, secrets, s.expected(channel)), Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
 		Callers: who.desk, Identities: who.desk, BreakGlass: who.breakGlass, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 
@@ -170,6 +172,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.run(life, "soaks", moves.Run)
 	s.run(life, "rebalancing", balancing.Run)
 	s.run(life, "access", tenantAccess.Run)
+	s.run(life, "rotation", credentials.Run)
 	if s.cfg.MeasureEvery > 0 {
 		s.run(life, "measuring", usage.New(s.store, fleet, s.nats, usage.Options{Keeper: s.cfg.Name, Every: s.cfg.MeasureEvery, Logger: s.log}).Run)
 	}

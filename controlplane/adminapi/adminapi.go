@@ -55,6 +55,8 @@ type Deps struct {
 	Upgrades Upgrades
 	// Doctor looks the fleet over (*doctor.Doctor); nil: this replica does not.
 	Doctor Doctor
+	// Secrets rotates and revokes credentials (*rotation.Service).
+	Secrets Secrets
 	// Access keeps plans, settings, keys and roles.
 	Access *access.Service
 	// Rebalance keeps the policy of placement and plans by it.

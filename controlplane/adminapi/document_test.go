@@ -122,6 +122,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	f.everyRunVerb()
 	f.everyDoctorVerb()
 	f.everyIdentityVerb()
+	f.everySecretVerb()
 
 	doc, _ := document()
 	for path, item := range doc.Paths.Map() {

@@ -150,6 +150,12 @@ var verbs = []verb{
 
 
 	{method: "GET", path: "/v1/doctor/security", need: RoleOperator, do: (*API).doctorSecurity},
+	{method: "GET", path: "/v1/secrets", own: true, need: RoleViewer, do: (*API).listSecrets},
+	{method: "POST", path: "/v1/secrets/rotate", need: RoleAdmin, action: "secret.rotate", do: (*API).rotateSecrets},
+	{method: "POST", path: "/v1/tenants/:tenant/secret/rotate", need: RoleOperator, action: "secret.rotate", do: (*API).rotateTenantSecret},
+	{method: "POST", path: "/v1/tenants/:tenant/secret/revoke", need: RoleOperator, action: "secret.revoke", do: (*API).revokeTenantSecret},
+	{method: "POST", path: "/v1/shards/:shard/secret/rotate", need: RoleAdmin, action: "secret.rotate", do: (*API).rotateShardSecret},
+
 	{method: "GET", path: "/v1/audit", own: true, need: RoleViewer, do: (*API).listAudit},
 }
 

@@ -49,7 +49,7 @@ type Nodes interface {
 type Options struct {
 	Every time.Duration // how old a credential gets before it is rotated [never]
 	// TellFor is how long nodes are told before the old turn is closed without
-	// their word [20 s]; TroubleFor how long one is waited for that says why it
+	// their word [10 s]; TroubleFor how long one is waited for that says why it
 	// can't go over [5 min].
 	TellFor, TroubleFor time.Duration
 	LookEvery           time.Duration         // how often the keeper looks for what is due [1 min]
@@ -74,7 +74,7 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, sec
 	for _, d := range []struct {
 		of *time.Duration
 		is time.Duration
-	}{{&opt.TellFor, 20 * time.Second}, {&opt.TroubleFor, 5 * time.Minute}, {&opt.LookEvery, time.Minute}} {
+	}{{&opt.TellFor, 10 * time.Second}, {&opt.TroubleFor, 5 * time.Minute}, {&opt.LookEvery, time.Minute}} {
 		if *d.of <= 0 {
 			*d.of = d.is
 		}

@@ -73,6 +73,7 @@ func newDomain(store *catalog.Store, opt operation.Options) *Domain {
 		{Name: "rows", Do: func(context.Context, *operation.Run[move.VerifyRequest]) error { return nil }}}})
 	d.registerSoaks()
 	d.registerClones()
+	d.registerSecrets()
 	return d
 }
 

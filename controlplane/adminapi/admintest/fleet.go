@@ -116,7 +116,7 @@ func StartWith(t testing.TB, store *catalog.Store, opt Options) *Fleet {
 	background(t, f.BreakGlass.Run)
 	registry := prometheus.NewRegistry()
 	f.API = adminapi.New(adminapi.Deps{
-		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Verifications: f.Domain, Doctor: Doctor{}, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Callers: f.Identities,
+		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Secrets: &Secrets{f.Domain}, Verifications: f.Domain, Doctor: Doctor{}, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Callers: f.Identities,
 		Identities: f.Identities, BreakGlass: f.BreakGlass,
 		Access: f.Access, Rebalance: f.Rebalance,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: log,
