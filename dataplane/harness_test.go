@@ -41,14 +41,19 @@ type world struct {
 	nats    *natsserver.Server
 	issuer  *issuer.Server
 	dir     string
-	secrets *secret.Dir
+	secrets secret.Store
 	kv      map[string]jetstream.KeyValue
 	control *httptest.Server // knows no tenant: what exists is in KV
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, shard: pgtest.SharedShard(t, "s1"), dir: t.TempDir(), kv: map[string]jetstream.KeyValue{}}
+	return worldOf(t, pgtest.SharedShard(t, "s1"))
+}
+
+func worldOf(t testing.TB, shard *pgtest.ShardServer) *world {
+	t.Helper()
+	w := &world{t: t, shard: shard, dir: t.TempDir(), kv: map[string]jetstream.KeyValue{}}
 	var err error
 	w.nats, err = natsserver.Start(t.Context(), natsserver.Config{Dir: t.TempDir()})
 	require.NoError(t, err)

@@ -82,7 +82,7 @@ func (b *bench) shardMap(ctx context.Context, _ *fleet) error {
 
 // node reports a data-plane node against a bare handler, and what idle tenants cost it.
 func (b *bench) node(ctx context.Context, _ *fleet) error {
-	m, err := goBench(ctx, "./dataplane", "^Benchmark(AgainstBare|IdleTenants|Alone)$", "1x")
+	m, err := goBench(ctx, "./dataplane", "^Benchmark(AgainstBare|IdleTenants|Alone|DatabaseTLS)$", "1x")
 	if err != nil {
 		return err
 	}
@@ -131,6 +131,7 @@ func (b *bench) node(ctx context.Context, _ *fleet) error {
 	if err := b.shares(ctx, m["Alone"]["p50-ns"]); err != nil {
 		return err
 	}
+	b.databaseTLS(m)
 	idle := m["IdleTenants"]
 	r.title("10,000 tenants that were served once and are idle")
 	r.atMost("memory", "MB", idle["MB"], 20, "of the whole node: heap and stacks, after a collection, above a node without tenants")
@@ -204,4 +205,18 @@ func (b *bench) schemas(ctx context.Context, _ *fleet) error {
 	r.plain("memory", figure(v["MB"], "MB"), fmt.Sprintf("%.0f bytes a tenant, %.0f KB a version of 20 to 30 tables", v["B/tenant"], v["KB/version"]))
 	r.plain("  lookup", figure(m["Lookup"]["ns/op"], "ns"), figure(m["Lookup"]["allocs/op"], "allocations"))
 	return nil
+}
+
+// databaseTLS reports what TLS to PgBouncer and Postgres costs.
+func (b *bench) databaseTLS(m map[string]metrics) {
+	r := &b.report
+	r.title("A node whose links to PgBouncer and Postgres are by TLS, against one in plain text, in turns")
+	for _, clients := range []int{1, 16} {
+		v := m[fmt.Sprintf("DatabaseTLS/key/c=%d", clients)]
+		r.plain(fmt.Sprintf("GET by key, %d clients", clients), figure(v["×throughput"], "×"), fmt.Sprintf("%.0f requests/s, plain %.0f", v["req/s"], v["plain-req/s"]))
+		r.plain("  median", figure(v["p50-ms"], "ms"), fmt.Sprintf("plain %.2f", v["plain-p50-ms"]))
+		r.plain("  processor time", figure(v["cpu-µs/req"]+v["bouncer-µs/req"]+v["postgres-µs/req"], "µs"),
+			fmt.Sprintf("server with client + PgBouncer + Postgres: %.0f + %.0f + %.0f; plain %.0f + %.0f + %.0f", v["cpu-µs/req"], v["bouncer-µs/req"], v["postgres-µs/req"],
+				v["plain-cpu-µs/req"], v["plain-bouncer-µs/req"], v["plain-postgres-µs/req"]))
+	}
 }
