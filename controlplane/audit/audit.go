@@ -107,15 +107,16 @@ func (l *Log) Close() { l.pool.Close() }
 type Powers struct {
 	// Owner: it may change the schema, and so take away what makes the log append-only.
 	Owner bool
-	// Version of the schema; 0: there is none.
+	// Version of the schema; 0: there is none, or none that the login could use.
 	Version int64
 }
 
 // Powers looks them up. Errors: catalog.ErrUnavailable.
 func (l *Log) Powers(ctx context.Context) (p Powers, err error) {
-	var there bool
-	err = l.pool.QueryRow(ctx, `select has_schema_privilege(current_user, 'public', 'create'), to_regclass('goose_db_version') is not null`).Scan(&p.Owner, &there)
-	if err == nil && there {
+	var readable bool // before the tree, nobody but the owner could read the version
+	err = l.pool.QueryRow(ctx, `select has_schema_privilege(current_user, 'public', 'create'),
+		coalesce(has_table_privilege(to_regclass('goose_db_version'), 'select'), false)`).Scan(&p.Owner, &readable)
+	if err == nil && readable {
 		err = l.pool.QueryRow(ctx, `select coalesce(max(version_id), 0) from goose_db_version where is_applied`).Scan(&p.Version)
 	}
 	if err != nil {

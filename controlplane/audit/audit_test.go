@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -241,4 +242,11 @@ func TestDivergedSourceIsRefused(t *testing.T) {
 	var left int
 	require.NoError(t, store.Pool().QueryRow(ctx, `select count(*) from audit_outbox`).Scan(&left))
 	require.Equal(t, 1, left, "it is not lost either")
+}
+
+func newSigner(t testing.TB, origin string) *proof.Signer {
+	t.Helper()
+	s, err := proof.NewSigner(origin, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
+	require.NoError(t, err)
+	return s
 }
