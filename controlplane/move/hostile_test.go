@@ -80,7 +80,7 @@ func (w *world) asOwnersLogin(on shardmap.ShardID, db string, document secret.Lo
 	require.NoError(w.t, err)
 	row, err := w.fleet.Shard(w.t.Context(), on)
 	require.NoError(w.t, err)
-	conn, err := pg.Connect(w.t.Context(), row.PostgresHost, row.PostgresPort, db, login)
+	conn, err := w.server(w.t, on).Channel.Connect(w.t.Context(), row.PostgresHost, row.PostgresPort, db, login)
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { closeConn(conn) })
 	return conn
@@ -96,7 +96,7 @@ func TestAjar(t *testing.T) {
 	row, err := w.fleet.Shard(ctx, "a")
 	require.NoError(t, err)
 	enters := func() error {
-		conn, err := pg.Connect(ctx, row.PostgresHost, row.PostgresPort, db, document)
+		conn, err := w.server(t, "a").Channel.Connect(ctx, row.PostgresHost, row.PostgresPort, db, document)
 		closeConn(conn)
 		return err
 	}
@@ -115,7 +115,7 @@ func TestAjar(t *testing.T) {
 	require.Equal(t, "42501", pg.Code(enters()))
 	temp, _, err := shard.TempLogin(ctx, server, db, shard.AccessOwner, time.Hour)
 	require.NoError(t, err)
-	_, err = pg.Connect(ctx, row.PostgresHost, row.PostgresPort, db, temp)
+	_, err = w.server(t, "a").Channel.Connect(ctx, row.PostgresHost, row.PostgresPort, db, temp)
 	require.Equal(t, "42501", pg.Code(err), "who gets a login meanwhile is kept out as well")
 	conn, err := mover.Connect(ctx, applicationName)
 	require.NoError(t, err)
