@@ -19,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/router"
 )
 
@@ -161,6 +162,8 @@ func fromRouter(err error) *Fault {
 			WithHint("Ask for fewer rows (limit, offset) or columns (select).")
 	case errors.Is(err, router.ErrNoLogin): // a database of an older version; the control plane adds its logins
 		return retryable(http.StatusServiceUnavailable, "login_missing", "The tenant's database has no login for this role yet", 30*time.Second)
+	case errors.Is(err, secret.ErrUnavailable): // beside ErrUnreachable
+		return retryable(http.StatusServiceUnavailable, "login_unavailable", "The login to the tenant's database cannot be looked up now", 2*time.Second)
 	case errors.Is(err, router.ErrUnreachable):
 		return retryable(http.StatusServiceUnavailable, "database_unreachable", "The tenant's database cannot be reached now", 2*time.Second)
 	}

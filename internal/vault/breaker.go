@@ -31,14 +31,16 @@ func (b *breaker) pass() bool {
 	return true
 }
 
-// note says whether Vault answered.
-func (b *breaker) note(answered bool) {
+// note says whether Vault answered, and tells whether that is new.
+func (b *breaker) note(answered bool) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	changed = b.away == answered
 	b.away, b.probing = !answered, false
 	if !answered {
 		b.until = time.Now().Add(awayFor)
 	}
+	return changed
 }
 
 // release says that the call came to nothing.

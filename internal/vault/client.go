@@ -131,7 +131,7 @@ func (c *Client) do(ctx context.Context, again bool, call func(context.Context, 
 	for attempt := 1; ; attempt++ {
 		err := c.once(ctx, call)
 		if err == nil || !errors.Is(err, secret.ErrUnavailable) {
-			c.away.note(true)
+			c.answered()
 			return err
 		}
 		if ctx.Err() != nil { // the caller's end says nothing about Vault
@@ -139,7 +139,9 @@ func (c *Client) do(ctx context.Context, again bool, call func(context.Context, 
 			return err
 		}
 		if attempt == attempts || sealed(err) || !again && !unsent(err) {
-			c.away.note(false)
+			if c.away.note(false) {
+				c.log.Warn("Vault is away; who has a lease goes on", "error", err)
+			}
 			return err
 		}
 		select {
@@ -147,6 +149,12 @@ func (c *Client) do(ctx context.Context, again bool, call func(context.Context, 
 		case <-ctx.Done():
 		}
 		pause *= 2
+	}
+}
+
+func (c *Client) answered() {
+	if c.away.note(true) {
+		c.log.Info("Vault is back")
 	}
 }
 

@@ -68,7 +68,7 @@ func (c *Client) login(ctx context.Context, refused *session) (*session, error) 
 	with.SetToken(answer.Auth.ClientToken)
 	s := &session{api: with, secret: answer, began: time.Now()}
 	c.session.Store(s)
-	c.away.note(true)
+	c.answered()
 	select {
 	case c.fresh <- struct{}{}:
 	default:
