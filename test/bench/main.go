@@ -58,6 +58,7 @@ var sections = []section{
 	{"schemas", false, (*bench).schemas},
 	{"limits", false, (*bench).limits},
 	{"placement", false, (*bench).placement},
+	{"audit", false, (*bench).audit},
 	{"provision", true, (*bench).provision},
 	{"copy", true, (*bench).copy},
 	{"tables", true, (*bench).tables},
