@@ -346,3 +346,47 @@ func TestCancelledWrite(t *testing.T) {
 	calls := 0
 	require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadWrite, insert(1, &calls)))
 }
+
+// A node that nobody told of new logins learns of them from being refused: by
+// PgBouncer when it opens a connection, and on those that it has open. Nothing
+// that it was asked for fails.
+func TestLoginsClosedUnderANodeThatWasNotTold(t *testing.T) {
+	w := newWorld()
+	s := shared(t, "a")
+	p := tenant(t, w, s)
+	r, _ := realRouter(t, w, router.Config{})
+	old := w.logins[secret.DatabaseAuth(p.Database)]
+	written, calls := 0, 0
+	write := func() {
+		t.Helper()
+		written++
+		require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadWrite, insert(written, &calls)))
+	}
+	turns := 0
+	for _, login := range []string{"_auth_b", "_auth_a"} {
+		write()
+		next := secret.Login{User: p.Database + login, Password: pg.NewPassword(), Generation: old.Generation + 1}
+		verifier, err := pg.QuickVerifier(next.Password)
+		require.NoError(t, err)
+		create := "CREATE ROLE " + pg.Ident(next.User) + " LOGIN NOINHERIT PASSWORD '" + verifier + "' IN ROLE " + pg.Ident(p.Database) + ", " + pg.Ident(p.Database+"_rw")
+		if turns++; turns > 1 {
+			create = "ALTER ROLE " + pg.Ident(next.User) + " LOGIN PASSWORD '" + verifier + "'"
+		}
+		s.admin("postgres", create, "GRANT CONNECT ON DATABASE "+pg.Ident(p.Database)+" TO "+pg.Ident(next.User))
+		w.mu.Lock()
+		w.logins[secret.DatabaseAuth(p.Database)] = next
+		w.mu.Unlock()
+		s.admin("postgres", "ALTER ROLE "+pg.Ident(old.User)+" NOLOGIN PASSWORD NULL", "REVOKE CONNECT ON DATABASE "+pg.Ident(p.Database)+" FROM "+pg.Ident(old.User),
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+old.User+"'")
+		pgtest.Eventually(t, "the old sessions are gone", func() bool {
+			return s.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = '"+old.User+"'") == 0
+		})
+		began := time.Now()
+		write()
+		t.Logf("over to %s in %v", next.User, time.Since(began).Round(time.Millisecond))
+		write()
+		old = next
+	}
+	require.Equal(t, written, s.notes(p))
+	require.Zero(t, r.Stats().Unknown)
+}

@@ -28,8 +28,11 @@ const (
 func (r *Router) take(t *tenant, document secret.Login, database string) secret.Login {
 	r.mu.Lock()
 	if l := t.lease; l != nil && l.database == database && l.document.Generation > document.Generation {
+		l.read = time.Now() // the store answers
+		l.asked = l.read
+		document = l.document
 		r.mu.Unlock()
-		return l.document
+		return document
 	}
 	now := time.Now()
 	t.lease = &lease{document: document, database: database, read: now, asked: now}

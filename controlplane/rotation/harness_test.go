@@ -70,14 +70,14 @@ func (n *nodes) Renew(context.Context, shardmap.TenantID, int64, time.Duration) 
 	return n.answer(n.asked)
 }
 
-func newReplica(store *catalog.Store, secrets secret.Store, n Nodes, opt Options) (r replica) {
+func newReplica(store *catalog.Store, secrets secret.Store, channel *pg.Channel, n Nodes, opt Options) (r replica) {
 	log := slog.New(slog.DiscardHandler)
 	if flag.Parsed() && testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	opt.Logger = log
 	r.engine = operation.New(store, operation.Options{Logger: log, LeaseFor: 2 * time.Second})
-	r.fleet = shard.New(store, secrets, nil)
+	r.fleet = shard.New(store, secrets, channel)
 	r.tenants = provision.New(store, r.engine, r.fleet, secrets, provision.Options{MigrationsDir: sample, Logger: log, DeleteGrace: time.Hour,
 		Limits: shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 60 * time.Second}})
 	r.Service = New(store, r.engine, r.fleet, secrets, n, opt)
@@ -103,7 +103,7 @@ func newWorld(t *testing.T, opt Options, shards ...shardmap.ShardID) *world {
 // work has a new replica work, as after a restart.
 func (w *world) work() {
 	w.t.Helper()
-	w.replica = newReplica(w.store, w.secrets, w.nodes, w.opt)
+	w.replica = newReplica(w.store, w.secrets, pgtest.Channel(w.t), w.nodes, w.opt)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	engine := w.engine
@@ -157,7 +157,7 @@ func (w *world) enter(p shardmap.Placement, login secret.Login) error {
 	w.t.Helper()
 	on, err := w.store.GetShard(w.t.Context(), p.Shard)
 	require.NoError(w.t, err)
-	conn, err := pg.Connect(w.t.Context(), on.BouncerHost, on.BouncerPort, p.Database, login)
+	conn, err := pgtest.Channel(w.t).Connect(w.t.Context(), on.BouncerHost, on.BouncerPort, p.Database, login)
 	if err != nil {
 		return err
 	}
@@ -202,8 +202,8 @@ func (w *world) audited(object string, secrets ...string) (actions []string) {
 	return actions
 }
 
-// workerEnv, with a catalog's DSN and a directory of secrets, makes the test
-// binary a worker that can be killed.
+// workerEnv, with a catalog's DSN, a directory of secrets and how shards are
+// reached, makes the test binary a worker that can be killed.
 const workerEnv = "FREEHOLD_ROTATION_TEST_WORKER"
 
 func TestMain(m *testing.M) {
@@ -215,7 +215,12 @@ func TestMain(m *testing.M) {
 }
 
 func work(env string) error {
-	dsn, keys, _ := strings.Cut(env, "\n")
+	dsn, rest, _ := strings.Cut(env, "\n")
+	keys, security, _ := strings.Cut(rest, "\n")
+	channel, err := pgtest.ChannelOf(security)
+	if err != nil {
+		return err
+	}
 	store, err := catalog.Open(context.Background(), dsn)
 	if err != nil {
 		return err
@@ -224,11 +229,11 @@ func work(env string) error {
 	if err != nil {
 		return err
 	}
-	return newReplica(store, secrets, &nodes{}, Options{}).engine.Run(context.Background())
+	return newReplica(store, secrets, channel, &nodes{}, Options{}).engine.Run(context.Background())
 }
 
 // killedAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *world) killedAt(point string) {
 	w.t.Helper()
-	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys)
+	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys+"\n"+shardtest.Server(w.t, "a").SecurityText())
 }

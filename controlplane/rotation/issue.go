@@ -69,7 +69,7 @@ func (s *Service) issue(ctx context.Context, r *run) error {
 			}
 			written := document.Generation == r.Data.Generation
 			if !written {
-				if document.Generation != r.Data.Generation-1 {
+				if document.Generation > r.Data.Generation {
 					return operation.Permanent(errAhead)
 				}
 				document = secret.Login{User: tenantdb.REST.UserAt(r.Data.Database, r.Data.Turn), Password: pg.NewPassword(), Generation: r.Data.Generation}

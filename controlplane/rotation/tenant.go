@@ -120,8 +120,13 @@ func (s *Service) prepare(ctx context.Context, r *run) error {
 	if err != nil {
 		return operation.Permanent(err)
 	}
+	known, err := s.store.GetCredential(ctx, catalog.TenantCredential, string(r.Op.Tenant))
+	if err != nil {
+		return err
+	}
 	r.Data.Shard, r.Data.Database = p.Shard, p.Database
-	r.Data.Generation, r.Data.Turn = document.Generation+1, turn.Other()
+	// Nodes may know more than a secret store that was put back from a copy of it.
+	r.Data.Generation, r.Data.Turn = max(document.Generation, known.Generation)+1, turn.Other()
 	r.Data.Receipt = TenantReceipt{Tenant: r.Op.Tenant, Generation: r.Data.Generation, Login: tenantdb.REST.UserAt(p.Database, r.Data.Turn)}
 	return nil
 }
