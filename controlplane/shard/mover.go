@@ -121,6 +121,9 @@ END $mover$;
 `, database, tenantdb.MoverRole(database), tenantdb.Movers, tenantdb.RolePattern)
 }
 
+// Login is its name and password.
+func (m *Mover) Login() secret.Login { return m.login }
+
 // Connect opens a session of the login's in its database, whose settings are
 // its own, and which reads tables but no view that poses as one. application is
 // what it says of itself.
