@@ -130,7 +130,7 @@ func TestAjar(t *testing.T) {
 
 	require.NoError(t, shard.Unfence(ctx, server, db))
 	require.NoError(t, enters())
-	conn, err = pg.Connect(ctx, row.PostgresHost, row.PostgresPort, db, temp)
+	conn, err = w.server(t, "a").Channel.Connect(ctx, row.PostgresHost, row.PostgresPort, db, temp)
 	require.NoError(t, err)
 	closeConn(conn)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -36,7 +37,7 @@ func shards(t *testing.T, ids ...shardmap.ShardID) *shard.Fleet {
 		_, err = secrets.Put(t.Context(), secret.ShardAdmin(string(id)), server.Admin, 0)
 		require.NoError(t, err)
 	}
-	return shard.New(rows, secrets, nil)
+	return shard.New(rows, secrets, pgtest.Channel(t))
 }
 
 func TestAShardKeepsWhatItIsGiven(t *testing.T) {

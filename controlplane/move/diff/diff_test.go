@@ -17,7 +17,6 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
-	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 )
@@ -69,7 +68,7 @@ func open(t *testing.T) *two {
 	servers := []*pgtest.ShardServer{pgtest.SharedShard(t, "a"), pgtest.SharedShard(t, "b")}
 	connect := func(i int) Connect {
 		return func(ctx context.Context) (*pgx.Conn, error) {
-			cfg, err := pg.Config(servers[i].Host(), servers[i].PGPort(), p.db, servers[i].Admin)
+			cfg, err := servers[i].Channel.Config(servers[i].Host(), servers[i].PGPort(), p.db, servers[i].Admin)
 			if err != nil {
 				return nil, err
 			}
@@ -79,7 +78,7 @@ func open(t *testing.T) *two {
 	}
 	p.Pair = Pair{Serving: Side{connect(0), connect(0)}, Follower: Side{connect(1), connect(1)}}
 	for i, conn := range []**pgx.Conn{&p.a, &p.b} {
-		admin, err := pg.Connect(t.Context(), servers[i].Host(), servers[i].PGPort(), "postgres", servers[i].Admin)
+		admin, err := servers[i].Channel.Connect(t.Context(), servers[i].Host(), servers[i].PGPort(), "postgres", servers[i].Admin)
 		require.NoError(t, err)
 		do(t, admin, "CREATE DATABASE "+p.db)
 		require.NoError(t, admin.Close(t.Context()))
