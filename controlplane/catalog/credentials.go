@@ -45,7 +45,7 @@ const allCredentials = `(
 	select 'shard', s.id, s.id, coalesce(c.login, ''), coalesce(c.generation, 1), coalesce(c.issued_at, s.created_at), coalesce(c.issued_by, ''), coalesce(c.reason, ''),
 		(select o.id::text from operations o where o.kind = 'secret-rotate-shard' and o.data->>'shard' = s.id and o.finished_at is null limit 1)
 	from shards s left join credentials c on c.kind = 'shard' and c.subject = s.id
-	where s.state <> 'down'
+	where s.state not in ('down', 'removed')
 )`
 
 const credentialColumns = `k.kind, k.subject, k.shard, k.login, k.generation, k.issued_at, k.issued_by, k.reason,
@@ -145,7 +145,7 @@ func (s *Store) OldestCredentials(ctx context.Context) (map[CredentialKind]time.
 
 // CountCredentials counts those there are.
 func (s *Store) CountCredentials(ctx context.Context) (int, error) {
-	n, err := one(ctx, s.pool, pgx.RowTo[int], `select (select count(*) from placements where state <> 'deleted') + (select count(*) from shards where state <> 'down')`)
+	n, err := one(ctx, s.pool, pgx.RowTo[int], `select (select count(*) from placements where state <> 'deleted') + (select count(*) from shards where state not in ('down', 'removed'))`)
 	if err != nil {
 		return 0, fmt.Errorf("count credentials: %w", err)
 	}

@@ -58,7 +58,7 @@ func (f *FleetShard) fields() []any {
 	return []any{&f.ID, &f.State, &f.Region, &f.Class, &f.Labels, &f.MaxDatabases, &c.Bytes, &c.Connections, &c.Load, &c.WAL, &c.Databases, &f.Figures, &f.Trouble}
 }
 
-// FleetShards reads all shards by ID.
+// FleetShards reads all shards by ID, but for those that were removed.
 func (s *Store) FleetShards(ctx context.Context, tx pgx.Tx) ([]FleetShard, error) {
 	shards, err := many(ctx, tx, func(row pgx.CollectableRow) (f FleetShard, err error) {
 		return f, row.Scan(append(f.fields(), &f.Spare)...)
@@ -67,7 +67,7 @@ func (s *Store) FleetShards(ctx context.Context, tx pgx.Tx) ([]FleetShard, error
 		left join (select d.shard, count(*) as spare from databases d where d.state <> 'dropping' and not exists (
 			select from placements p where p.tenant = d.tenant and p.shard = d.shard and d.state = 'assigned' and p.state <> 'deleted')
 			group by d.shard) d on d.shard = s.id
-		order by s.id`)
+		where s.state <> 'removed' order by s.id`)
 	if err != nil {
 		return nil, fmt.Errorf("shards of the fleet: %w", err)
 	}

@@ -106,9 +106,9 @@ func (s *Store) GetShardUsage(ctx context.Context, id shardmap.ShardID) (ShardUs
 	return u, nil
 }
 
-// ListShards lists all shards by ID (a fleet has at most thousands).
+// ListShards lists all shards by ID (a fleet has at most thousands), but for those that were removed.
 func (s *Store) ListShards(ctx context.Context) ([]ShardUsage, error) {
-	shards, err := many(ctx, s.pool, scanUsage, selectUsage+` order by s.id`)
+	shards, err := many(ctx, s.pool, scanUsage, selectUsage+` where s.state <> 'removed' order by s.id`)
 	if err != nil {
 		return nil, fmt.Errorf("list shards: %w", err)
 	}

@@ -80,7 +80,7 @@ func (s *Store) GetShardReading(ctx context.Context, id shardmap.ShardID) (Shard
 
 // ListShardReadings reads what all shards use, by ID; also those never measured.
 func (s *Store) ListShardReadings(ctx context.Context) ([]ShardReading, error) {
-	found, err := many(ctx, s.pool, scanShardReading, selectShardReading+` order by s.id`)
+	found, err := many(ctx, s.pool, scanShardReading, selectShardReading+` where s.state <> 'removed' order by s.id`)
 	if err != nil {
 		return nil, fmt.Errorf("list shards' usage: %w", err)
 	}

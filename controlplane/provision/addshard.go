@@ -48,6 +48,8 @@ func (s *Service) AddShard(ctx context.Context, spec ShardSpec, actor catalog.Ac
 		return catalog.Shard{}, err
 	}
 	switch {
+	case known && was.State == catalog.ShardRemoved:
+		return catalog.Shard{}, fmt.Errorf("shard %s was removed: %w; IDs are never used again", id, catalog.ErrConflict)
 	case is != "" && is != id:
 		return catalog.Shard{}, fmt.Errorf("shard %s: %w: the server is shard %s", id, catalog.ErrConflict, is)
 	case known && was.Databases > 0 && is != id:

@@ -50,7 +50,15 @@ var shardTopic = topic{
 			return nil, "", err
 		}
 		items, err := itemsOf(shards, func(s catalog.ShardUsage) (item, error) { return shardItem(s.Shard) })
-		return items, "", err
+		if err != nil {
+			return nil, "", err
+		}
+		removed, err := store.RemovedShards(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		gone, err := itemsOf(removed, shardItem)
+		return append(items, gone...), "", err
 	},
 }
 
@@ -120,7 +128,9 @@ var accessTopic = topic{
 }
 
 func shardItem(s catalog.Shard) (item, error) {
-	return newItem(string(s.ID), s.Version, shardmap.Shard{ID: s.ID, Host: s.BouncerHost, Port: s.BouncerPort, Version: s.Version})
+	i, err := newItem(string(s.ID), s.Version, shardmap.Shard{ID: s.ID, Host: s.BouncerHost, Port: s.BouncerPort, Version: s.Version})
+	i.empty = s.State == catalog.ShardRemoved
+	return i, err
 }
 
 func placementItem(p shardmap.Placement) (item, error) {
