@@ -17,6 +17,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
@@ -342,4 +343,38 @@ func TestOlderDatabasesGetTheirLogins(t *testing.T) {
 	require.NoError(t, conn.QueryRow(w.ctx(), verifier).Scan(&after))
 	require.Equal(t, before, after)
 	require.Equal(t, 4, w.onServer("a", "SELECT count(*) FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole WHERE r.rolname LIKE $1 AND setdatabase <> 0 AND 'statement_timeout=30000ms' = ANY(setconfig)", p.Database+"%"))
+}
+
+// A database that an older version made has what its template left open closed,
+// and nobody's reading of its schema is thrown away for it.
+func TestOlderDatabasesAreHardened(t *testing.T) {
+	w := newWorld(t, provision.Options{}, "a")
+	stopEngine := w.run(w.engine.Run)
+	p := w.create("acme")
+	stopEngine()
+	inside, err := w.fleet.Admin(w.ctx(), "a", p.Database)
+	require.NoError(t, err)
+	defer inside.Close(w.ctx()) //nolint:errcheck // nothing is lost with it
+	const open = `SELECT count(*) FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) x WHERE x.grantee = 0 AND proname IN ('pg_logical_emit_message', 'lo_create')`
+	var n int
+	require.NoError(t, inside.QueryRow(w.ctx(), open).Scan(&n))
+	require.Zero(t, n)
+	_, err = inside.Exec(w.ctx(), "COMMENT ON ROLE "+p.Database+" IS NULL; GRANT EXECUTE ON FUNCTION pg_catalog.pg_logical_emit_message(boolean, text, text), pg_catalog.lo_create(oid) TO PUBLIC", pgx.QueryExecModeSimpleProtocol)
+	require.NoError(t, err)
+	var before, after int64
+	require.NoError(t, inside.QueryRow(w.ctx(), schemachange.Stamp).Scan(&before))
+	softer, err := shard.Softer(w.ctx(), inside, "", 1000)
+	require.NoError(t, err)
+	require.Contains(t, softer, p.Database)
+
+	w.run(w.Run)
+	pgtest.Eventually(t, "it is closed", func() bool {
+		require.NoError(t, inside.QueryRow(w.ctx(), open).Scan(&n))
+		return n == 0
+	})
+	softer, err = shard.Softer(w.ctx(), inside, "", 1000)
+	require.NoError(t, err)
+	require.NotContains(t, softer, p.Database)
+	require.NoError(t, inside.QueryRow(w.ctx(), schemachange.Stamp).Scan(&after))
+	require.Equal(t, before, after)
 }

@@ -53,6 +53,9 @@ func (k *keeper) completeLogins(ctx context.Context, conn *pgx.Conn, on shardmap
 			after = name
 		}
 	}
+	if err := k.hardenOlder(ctx, conn, on); err != nil {
+		failed = append(failed, err)
+	}
 	if len(failed) == 0 {
 		k.mu.Lock()
 		t.logins = time.Now().Add(loginsEvery)
@@ -87,4 +90,48 @@ func (k *keeper) completeOne(ctx context.Context, conn *pgx.Conn, on shardmap.Sh
 		return err
 	}
 	return shard.AddLogins(ctx, conn, name, document, k.opt.Limits)
+}
+
+// hardenOlder brings databases that an older version made to the rights of
+// today's template. One that can't be helped keeps no other from it.
+func (k *keeper) hardenOlder(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID) error {
+	var failed []error
+	for after := ""; ctx.Err() == nil && !conn.IsClosed(); {
+		names, err := shard.Softer(ctx, conn, after, loginsAtOnce)
+		if err != nil || len(names) == 0 {
+			return errors.Join(append(failed, err)...)
+		}
+		for _, name := range names {
+			if err := k.hardenOne(ctx, conn, on, name); err != nil {
+				failed = append(failed, err)
+			}
+			after = name
+		}
+	}
+	return errors.Join(append(failed, ctx.Err())...)
+}
+
+// hardenOne leaves alone what is being made, moved here or dropped.
+func (k *keeper) hardenOne(ctx context.Context, conn *pgx.Conn, on shardmap.ShardID, name string) error {
+	release, err := shard.Reserve(ctx, conn, name)
+	if errors.Is(err, shard.ErrReserved) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	d, err := k.store.GetDatabase(ctx, on, name)
+	if errors.Is(err, catalog.ErrNotFound) || err == nil && d.State != catalog.DatabaseAssigned && d.State != catalog.DatabaseReady {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	inside, err := k.fleet.Admin(ctx, on, name)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, inside)
+	return shard.Harden(ctx, inside)
 }

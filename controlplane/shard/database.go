@@ -87,6 +87,7 @@ func ownershipScript(ctx context.Context, inside *pgx.Conn, database string) (st
 	var b strings.Builder
 	fmt.Fprintf(&b, "REASSIGN OWNED BY %s TO %s;\n", pg.Ident(templateOwner), owner)
 	fmt.Fprintf(&b, "REVOKE ALL ON DATABASE %s FROM PUBLIC;\n", pg.Ident(database))
+	fmt.Fprintf(&b, "COMMENT ON ROLE %s IS '%s';\n", pg.Ident(AnchorRole(database)), BaseMark) // see [Harden]
 	fmt.Fprintf(&b, "GRANT CREATE, TEMPORARY ON DATABASE %s TO %s;\n", pg.Ident(database), owner)
 	// Only without IN SCHEMA does this take away what PUBLIC gets by default.
 	def := fmt.Sprintf("ALTER DEFAULT PRIVILEGES FOR ROLE %s ", owner)

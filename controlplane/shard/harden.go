@@ -5,6 +5,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 )
 
 // What is hidden from a tenant's logins in pg_catalog: others' sessions and
@@ -57,16 +60,33 @@ func AppMark(migrationsDir string) (string, error) {
 	return BaseMark + schema.mark(), err
 }
 
+// Softer lists the tenant databases of the server, up to limit and from after
+// on, that were made from another template than today's and were not hardened
+// since. Which it was is the comment of the anchor role, for each server makes
+// its databases by itself.
+func Softer(ctx context.Context, conn *pgx.Conn, after string, limit int) ([]string, error) {
+	names, err := namesOf(ctx, conn, `
+		SELECT d.datname::text FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.rolname = d.datname
+		WHERE d.datname ~ '^t_[0-9a-f]{16}$' AND d.datname > $1 AND pg_catalog.shobj_description(r.oid, 'pg_authid') IS DISTINCT FROM $2
+		ORDER BY d.datname LIMIT $3`, after, BaseMark, limit)
+	if err != nil {
+		return nil, fmt.Errorf("databases of an older template: %w", err)
+	}
+	return names, nil
+}
+
 // Harden brings a database that was made by an older version to the rights of
 // today's template: what is hidden in pg_catalog, and the lookup. conn is an
 // admin connection inside it. It may be run again.
 func Harden(ctx context.Context, conn *pgx.Conn) error {
-	sql := hideSQL + lookupSQL + fmt.Sprintf(`
+	database := conn.Config().Database
+	sql := schemachange.Unnoted + ";" + hideSQL + lookupSQL + fmt.Sprintf(`
 REVOKE ALL ON FUNCTION %[1]s.lookup(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION %[1]s.lookup(text) TO %[2]s;
-REVOKE CREATE ON SCHEMA %[1]s FROM PUBLIC;`, platformSchema, BouncerRole)
+REVOKE CREATE ON SCHEMA %[1]s FROM PUBLIC;
+COMMENT ON ROLE %[3]s IS '%[4]s';`, platformSchema, BouncerRole, pg.Ident(AnchorRole(database)), BaseMark)
 	if err := script(ctx, conn, sql); err != nil {
-		return fmt.Errorf("harden %s: %w", conn.Config().Database, err)
+		return fmt.Errorf("harden %s: %w", database, err)
 	}
 	return nil
 }
