@@ -46,6 +46,11 @@ func TestTenantIsTakenBackUnderTraffic(t *testing.T) {
 	require.Equal(t, "soaking", soak.State)
 	require.EqualValues(t, "s2", soak.Home)
 
+	// New logins come along on the way back.
+	turned, err := shared.Admin.RotateSecrets(t.Context(), client.Rotation{Tenant: tenant}, client.Change{})
+	require.NoError(t, err)
+	shared.Wait(t, turned.ID, time.Minute)
+
 	back, err := shared.Admin.ReverseMove(t.Context(), op.ID, api.ReverseMove{MaxPauseMS: 3000}, client.Change{})
 	require.NoError(t, err)
 	var receipt move.Receipt

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -99,6 +100,15 @@ func TestCredentialsAreRotatedUnderTraffic(t *testing.T) {
 	for _, of := range r.Tenants {
 		longest = max(longest, time.Duration(of.LongestGap))
 	}
+	// A leaked credential is closed at once, and the tenant is served again.
+	was := document(t, ids[0])
+	op, err = shared.Admin.RevokeSecret(t.Context(), ids[0], client.Change{})
+	require.NoError(t, err)
+	shared.Wait(t, op.ID, time.Minute)
+	requireClosed(t, ids[0], was)
+	pgtest.Eventually(t, "the tenant is served", func() bool {
+		return shared.Do(t, "GET", "/rest/v1/accounts?limit=1", sending[0].Token, nil).Status == http.StatusOK
+	})
 	t.Logf("%d requests of %d tenants, %d writes acknowledged, %d credentials rotated; longest gap of a client %v", r.Requests, tenants, r.Acknowledged, all.Rotated+alone, longest)
 }
 
