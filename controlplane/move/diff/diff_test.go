@@ -97,8 +97,13 @@ func open(t *testing.T) *two {
 	require.NoError(t, err)
 	slot.Release()
 	login := servers[0].Admin
-	require.NoError(t, stream.Subscribe(t.Context(), p.b, p.link, fmt.Sprintf("host='%s' port='%d' dbname='%s' user='%s' password='%s'",
-		servers[0].Host(), servers[0].PGPort(), p.db, login.User, login.Password)))
+	conninfo := fmt.Sprintf("host='%s' port='%d' dbname='%s' user='%s' password='%s'", servers[0].Host(), servers[0].PGPort(), p.db, login.User, login.Password)
+	security, err := servers[0].Channel.Conninfo(servers[1].Postgres.TLSDir())
+	require.NoError(t, err)
+	for _, kv := range security {
+		conninfo += " " + kv[0] + "='" + kv[1] + "'"
+	}
+	require.NoError(t, stream.Subscribe(t.Context(), p.b, p.link, conninfo))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
