@@ -48,7 +48,7 @@ func (a Attack) Gained(t testing.TB, conn *pgx.Conn) []string {
 	t.Helper()
 	rows, err := conn.Query(t.Context(), `
 		SELECT 'role ' || rolname || ' has more rights' FROM pg_catalog.pg_roles WHERE rolname ~ ('^' || current_database()) AND (rolsuper OR rolcreaterole OR rolreplication)
-		UNION ALL SELECT 'role ' || rolname || ' was made' FROM pg_catalog.pg_roles WHERE rolname = 'mallory_' || $1
+		UNION ALL SELECT 'role ' || rolname || ' was made' FROM pg_catalog.pg_roles WHERE rolname IN ('mallory_' || $1, 'mallory_' || current_database())
 		UNION ALL SELECT r.rolname || ' is a member of ' || g.rolname FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.member
 			JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE r.rolname ~ ('^' || current_database()) AND g.rolname ~ '^pg_'
 		UNION ALL SELECT 'subscription ' || subname || ' was bent' FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
