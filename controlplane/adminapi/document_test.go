@@ -123,6 +123,7 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	f.everyDoctorVerb()
 	f.everyIdentityVerb()
 	f.everySecretVerb()
+	f.auditHoldsNoSecret("secret-a", "secret-b") // of the shard
 
 	doc, _ := document()
 	for path, item := range doc.Paths.Map() {

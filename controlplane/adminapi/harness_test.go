@@ -82,6 +82,8 @@ type fleet struct {
 
 	mu   sync.Mutex
 	seen map[string]bool // "operationId status" of every answer that was checked
+	// secrets are those that answers gave out.
+	secrets map[string]bool
 }
 
 func newFleet(t testing.TB) *fleet { return newFleetOn(t, catalogtest.Open(t)) }
@@ -91,7 +93,7 @@ func newFleetOn(t testing.TB, store *catalog.Store) *fleet {
 }
 
 func newFleetWith(t testing.TB, store *catalog.Store, opt admintest.Options) *fleet {
-	f := &fleet{Fleet: admintest.StartWith(t, store, opt), t: t, seen: map[string]bool{}}
+	f := &fleet{Fleet: admintest.StartWith(t, store, opt), t: t, seen: map[string]bool{}, secrets: map[string]bool{}}
 	f.API.StrangerBurst(1 << 20) // tests send many
 	return f
 }
@@ -183,6 +185,9 @@ func (f *fleet) check(req *http.Request, r reply) {
 	require.NoError(f.t, err, "%s %s answered %d: %.800s", req.Method, req.URL.Path, r.StatusCode, r.body)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, found := range secretText.FindAllSubmatch(r.body, -1) {
+		f.secrets[string(found[1])] = true
+	}
 	f.seen[route.Operation.OperationID+" "+http.StatusText(r.StatusCode)] = true
 }
 

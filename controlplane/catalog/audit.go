@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -18,14 +19,17 @@ type AuditRecord struct {
 	Object  string            // "tenant/acme", "shard/s1", "operation/0198…"
 	Tenant  shardmap.TenantID // empty if it concerns none
 	Outcome string            // "ok", "accepted", "refused", "failed", "canceled"
-	TraceID string
-	Time    time.Time       // zero: the catalog's clock
-	Details json.RawMessage `json:",omitempty"` // nil or a JSON object without secrets
+	TraceID string            // empty: that of the context's span
+	Time    time.Time         // zero: the catalog's clock
+	Details json.RawMessage   `json:",omitempty"` // nil or a JSON object without secrets
 }
 
 // AppendAudit writes r in tx, so that a change and its record are committed
 // together; a relay carries it to the audit log (see package audit).
 func (s *Store) AppendAudit(ctx context.Context, tx pgx.Tx, r AuditRecord) error {
+	if sc := trace.SpanContextFromContext(ctx); r.TraceID == "" && sc.HasTraceID() {
+		r.TraceID = sc.TraceID().String()
+	}
 	record, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("audit record %s of %s: %w", r.Action, r.Object, err)
