@@ -13,7 +13,6 @@ import (
 	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/internal/pg"
-	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -111,9 +110,14 @@ func (p *play) fillOne(ctx context.Context, tenant shardmap.TenantID, units int)
 	if err != nil {
 		return 0, err
 	}
-	conn, err := pg.Connect(ctx, a.Postgres.Host, a.Postgres.Port, a.Database, secret.Login{User: a.User, Password: a.Password})
+	cfg, err := p.server(ctx, tenant)
 	if err != nil {
 		return 0, err
+	}
+	cfg.User, cfg.Password = a.User, a.Password
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return 0, fmt.Errorf("connect to database %s as %s: %w", a.Database, a.User, pg.ConnectCause(err))
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -161,6 +165,15 @@ var fillSQL = []struct {
 
 // superuser opens the database that owns the tenant's data, as who may read all of it.
 func (p *play) superuser(ctx context.Context, tenant shardmap.TenantID) (*pgx.Conn, error) {
+	cfg, err := p.server(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, cfg)
+}
+
+// server describes a superuser's connection to the tenant's database, secured as the fleet is.
+func (p *play) server(ctx context.Context, tenant shardmap.TenantID) (*pgx.ConnConfig, error) {
 	t, err := p.admin.Tenant(ctx, string(tenant))
 	if err != nil {
 		return nil, err
@@ -174,7 +187,7 @@ func (p *play) superuser(ctx context.Context, tenant shardmap.TenantID) (*pgx.Co
 			return nil, err
 		}
 		cfg.Database = t.Database
-		return pgx.ConnectConfig(ctx, cfg)
+		return cfg, nil
 	}
 	return nil, fmt.Errorf("tenant %s lives on shard %s, which the fleet does not have", tenant, t.Shard)
 }
