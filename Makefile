@@ -58,7 +58,18 @@ vault: ## build the Vault server that tests run on, unless it is in the cache (7
 
 .PHONY: test-vault
 test-vault: vault ## run the tests on a real Vault, a minute of it sealed under traffic included
-	FREEHOLD_VAULT=required FREEHOLD_SOAK=1 go test -race -count=1 -timeout 15m -p 1 $(VAULT_TESTS)
+	FREEHOLD_VAULT=required go test -race -count=1 -timeout 15m ./internal/vault/...
+	FREEHOLD_VAULT=required FREEHOLD_SOAK=1 go test -race -count=1 -timeout 15m -p 1 -run Vault ./dataplane ./controlplane
+	FREEHOLD_VAULT=required go test -run '^$$' -bench Vault ./internal/vault
+
+.PHONY: test-tls
+test-tls: ## run the end-to-end tests on fleets whose links are all by TLS (make test has test/wire of them)
+	@deploy/install/deps.sh test
+	FREEHOLD_TEST_TLS=1 go test -race -timeout 15m -p 1 ./test/e2e ./test/wire
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in what is called; says so where the database can't be reached
+	@deploy/install/vuln.sh
 
 .PHONY: lint
 lint: ## vet and lint

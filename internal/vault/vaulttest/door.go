@@ -22,7 +22,7 @@ type door struct {
 	all    sync.WaitGroup
 }
 
-func newDoor(t *testing.T) *door {
+func newDoor(t testing.TB) *door {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // bound at once
 	require.NoError(t, err)

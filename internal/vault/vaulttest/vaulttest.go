@@ -65,7 +65,7 @@ func repository() string {
 // Start brings up a Vault for the test. Without the binary the test is
 // skipped, unless FREEHOLD_VAULT=required says that it must not be. env is for
 // setup.sh, as "PKI_DOMAINS=localhost".
-func Start(t *testing.T, env ...string) *Server {
+func Start(t testing.TB, env ...string) *Server {
 	t.Helper()
 	binary, err := Binary()
 	require.NoError(t, err)
@@ -91,7 +91,7 @@ func Start(t *testing.T, env ...string) *Server {
 }
 
 // Setup runs setup.sh (again).
-func (s *Server) Setup(t *testing.T, env ...string) {
+func (s *Server) Setup(t testing.TB, env ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), upFor)
 	defer cancel()
@@ -102,7 +102,7 @@ func (s *Server) Setup(t *testing.T, env ...string) {
 }
 
 // Run starts the server, sealed, on what it has stored.
-func (s *Server) Run(t *testing.T) {
+func (s *Server) Run(t testing.TB) {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(s.IDs, "vault.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
@@ -130,7 +130,7 @@ func (s *Server) Run(t *testing.T) {
 }
 
 // Stop ends the server, if it runs.
-func (s *Server) Stop(t *testing.T) {
+func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	if s.cmd == nil {
 		return
@@ -147,13 +147,13 @@ func (s *Server) Stop(t *testing.T) {
 func (s *Server) Hang() (goOn func()) { return s.door.hang() }
 
 // Seal seals it: it answers, but knows nothing any more.
-func (s *Server) Seal(t *testing.T) {
+func (s *Server) Seal(t testing.TB) {
 	t.Helper()
 	require.NoError(t, s.Root(t).Sys().Seal())
 }
 
 // Unseal opens it again, and returns when it serves.
-func (s *Server) Unseal(t *testing.T) {
+func (s *Server) Unseal(t testing.TB) {
 	t.Helper()
 	c := s.client(t, "")
 	_, err := c.Sys().Unseal(s.key)
@@ -165,9 +165,9 @@ func (s *Server) Unseal(t *testing.T) {
 }
 
 // Root is a client that may do everything.
-func (s *Server) Root(t *testing.T) *api.Client { t.Helper(); return s.client(t, s.root) }
+func (s *Server) Root(t testing.TB) *api.Client { t.Helper(); return s.client(t, s.root) }
 
-func (s *Server) client(t *testing.T, token string) *api.Client {
+func (s *Server) client(t testing.TB, token string) *api.Client {
 	t.Helper()
 	cfg := api.DefaultConfig()
 	cfg.Address, cfg.MaxRetries, cfg.Timeout = s.URL, 0, upFor
@@ -187,7 +187,7 @@ func (s *Server) Config(plane string) vault.Config {
 }
 
 // NewSecretID replaces a plane's secret ID: all older ones are refused from now on.
-func (s *Server) NewSecretID(t *testing.T, plane string) {
+func (s *Server) NewSecretID(t testing.TB, plane string) {
 	t.Helper()
 	root, role := s.Root(t), "auth/approle/role/freehold-"+plane
 	old, err := root.Logical().ListWithContext(t.Context(), role+"/secret-id")
@@ -202,7 +202,7 @@ func (s *Server) NewSecretID(t *testing.T, plane string) {
 }
 
 // RevokeTokens ends all tokens that logins by AppRole gave.
-func (s *Server) RevokeTokens(t *testing.T) {
+func (s *Server) RevokeTokens(t testing.TB) {
 	t.Helper()
 	require.NoError(t, s.Root(t).Sys().RevokePrefix("auth/approle"))
 }
