@@ -126,7 +126,10 @@ func (c *Client) watch(s *session) {
 	}()
 	for {
 		select {
-		case <-watcher.DoneCh():
+		case err := <-watcher.DoneCh():
+			if err != nil {
+				c.log.Info("the token at Vault is not renewed any more, logging in anew", "error", err)
+			}
 			return
 		case <-watcher.RenewCh():
 		case <-c.fresh:
