@@ -22,14 +22,14 @@ func stage(t *testing.T) string {
 	return pgtest.TempDir(t)
 }
 
-// The whole demo with a small tenant, as the command plays it.
+// The whole demo with a small tenant, as the command plays it, by TLS alone.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays for half a minute")
 	}
 	dir := stage(t)
 	var story bytes.Buffer
-	r, err := Run(t.Context(), Options{Dir: dir, Out: &story, BigBytes: 5e6, atMost: 6 * time.Minute, fastUnsafe: true, traffic: 0.2})
+	r, err := Run(t.Context(), Options{Dir: dir, Out: &story, BigBytes: 5e6, TLS: true, atMost: 6 * time.Minute, fastUnsafe: true, traffic: 0.2})
 	r.Print(&story)
 	t.Logf("%s", &story)
 	require.NoError(t, err)
