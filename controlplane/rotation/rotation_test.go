@@ -107,11 +107,9 @@ func TestWorkerKilledAnywhere(t *testing.T) {
 	var ops []*operation.Operation
 	for i, id := range ids {
 		before[id] = w.document(places[id])
-		begin, point := w.Rotate, ""
-		if i < len(points) {
-			point = points[i]
-		} else {
-			begin, point = w.Revoke, revokes[i-len(points)]
+		begin, point := w.Rotate, append(slices.Clone(points), revokes...)[i]
+		if i >= len(points) {
+			begin = w.Revoke
 		}
 		op, err := begin(t.Context(), id, tester, "")
 		require.NoError(t, err)
