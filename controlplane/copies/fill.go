@@ -259,7 +259,7 @@ func (f *filler) views(ctx context.Context) error {
 	}
 	defer closeConn(conn)
 	// Functions in a view's query may lean on the search_path of sessions of this database.
-	if _, err := conn.Exec(ctx, `SET search_path = "$user", public`, pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := conn.Exec(ctx, `SET search_path = "$user", public; SET row_security = on`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
 	for _, v := range f.copy.manifest.Views {

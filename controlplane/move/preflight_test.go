@@ -39,7 +39,9 @@ func TestPreflightRefusesWhatItCannotCarry(t *testing.T) {
 	script(t, admin, "CREATE FOREIGN DATA WRAPPER fdw")
 	script(t, admin, "CREATE ROLE outsider_"+db+"; GRANT SELECT ON public.shared TO outsider_"+db)
 
-	want := []string{"large-objects", "unlogged-table", "replica-identity", "replica-trigger", "publication", "logical-slot", "event-trigger", "foreign-data", "foreign-role"}
+	script(t, admin, "CREATE TABLE public.the_platforms (a int)")
+
+	want := []string{"superusers-relation", "large-objects", "unlogged-table", "replica-identity", "replica-trigger", "publication", "logical-slot", "event-trigger", "foreign-data", "foreign-role"}
 	_, err := w.DryRun(t.Context(), Request{Tenant: "odd", To: "b"}, tester)
 	var refused *RefusedError
 	require.ErrorAs(t, err, &refused)

@@ -8,8 +8,10 @@
 // A connection from [Fleet.Admin] is a superuser's and inside a tenant's
 // database the tenant's own code lies in wait: a cast, operator, view or
 // trigger of the owner that a superuser's statement happens to call runs as
-// superuser. So these connections have an empty search_path; call nothing
-// there but pg_catalog, read tables and never views, and don't cast rows.
+// superuser, and so does what is constant in an index's expression or a
+// constraint when a statement on its table is planned. So these connections have
+// an empty search_path; call nothing there but pg_catalog, and leave the
+// tenant's tables alone: they are a [Mover]'s to read and write.
 //
 // Import law: of this module, shard imports shardmap, internal packages and controlplane/catalog only.
 package shard

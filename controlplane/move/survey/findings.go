@@ -82,6 +82,10 @@ var checks = []check{
 		AND r.rolname <> pg_catalog.current_database() AND r.rolname NOT LIKE pg_catalog.replace(pg_catalog.current_database(), '_', '\_') || '\_%'
 		AND r.rolname NOT LIKE 'freehold\_%' AND r.rolname NOT LIKE 'pg\_%' AND NOT r.rolsuper`,
 		"a role that is not the tenant's own owns something or was granted something", "REASSIGN OWNED or REVOKE"},
+	{Refuse, "superusers-relation", `SELECT c.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_authid r ON r.oid = c.relowner
+		WHERE c.relkind IN ('r', 'p', 'm') AND r.rolsuper AND` + userSchema + `
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`,
+		"it belongs to a superuser: what is defined on it would run as that, and the login that copies may not read it", "ALTER … OWNER TO the database's owner role"},
 	{Wait, "long-transaction", `SELECT 'pid ' || pid || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ', open for ' ||
 			pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - xact_start)::text
 		FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start < pg_catalog.clock_timestamp() - interval '30 seconds'`,
