@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/cli/dev"
+	"github.com/freehold-db/freehold/cli/signin"
 	"github.com/freehold-db/freehold/internal/clienttls"
 )
 
@@ -22,8 +24,8 @@ const (
 )
 
 const connectHelp = `The fleet is found by itself: a development fleet that runs in --dir, in
-$` + EnvDir + ` or in ./.dev; else the control plane at $` + envURL + `, with the
-bearer token in $` + envToken + `. Its certificate must come from a root that the
+$` + EnvDir + ` or in ./.dev; else the control plane at $` + envURL + `, or the one
+signed in to last (tenant-ops login), with the bearer token in $` + envToken + ` or the login's. Its certificate must come from a root that the
 system knows, or one in the file --ca (or $` + envCA + `); where it asks for one of ours,
 $` + envCert + ` and $` + envKey + ` name the files.`
 
@@ -33,6 +35,10 @@ func connect(cmd *cobra.Command) (*client.Client, error) {
 	dir := fleetDir(cmd)
 	info, err := dev.Read(dir)
 	if err == nil {
+		// Who signed in to a development fleet wants to be himself there, and not its admin.
+		if token, err := signedIn(cmd.Context(), info.AdminURL); err == nil {
+			info.AdminToken = token
+		}
 		return info.Client()
 	}
 	url := os.Getenv(envURL)
@@ -40,14 +46,41 @@ func connect(cmd *cobra.Command) (*client.Client, error) {
 		return nil, err
 	}
 	if url == "" {
-		return nil, &statusError{exitUnavailable, "start a fleet with `tenant-ops dev`, name its directory with --dir, or set " + envURL + " and " + envToken,
+		url = currentLogin()
+	}
+	if url == "" {
+		return nil, &statusError{exitUnavailable, "start a fleet with `tenant-ops dev`, name its directory with --dir, sign in (tenant-ops login URL), or set " + envURL + " and " + envToken,
 			fmt.Errorf("no fleet found: none runs in %s, and %s is not set", dir, envURL)}
 	}
 	token := os.Getenv(envToken)
 	if token == "" {
-		return nil, &statusError{exitUsage, "set " + envToken + " to a bearer token of that control plane",
-			fmt.Errorf("%s is set, but %s is not", envURL, envToken)}
+		token, err = signedIn(cmd.Context(), strings.TrimRight(url, "/"))
+		if errors.Is(err, signin.ErrNone) {
+			return nil, &statusError{exitUsage, "sign in (tenant-ops login " + url + "), or set " + envToken + " to a bearer token of that control plane",
+				fmt.Errorf("%s is set, but %s is not, and nobody is signed in there", envURL, envToken)}
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
+	return clientFor(cmd, url, token)
+}
+
+// currentLogin is the control plane that was signed in to last; empty: none.
+func currentLogin() string {
+	store, err := signin.OpenStore()
+	if err != nil {
+		return ""
+	}
+	url, err := store.Current()
+	if err != nil {
+		return ""
+	}
+	return url
+}
+
+// clientFor makes a client of the control plane at a URL.
+func clientFor(cmd *cobra.Command, url, token string) (*client.Client, error) {
 	secure, err := clienttls.Load(clienttls.Files{CA: caFile(cmd), Certificate: os.Getenv(envCert), Key: os.Getenv(envKey)})
 	if err != nil {
 		return nil, &statusError{exitUsage, "set --ca (or " + envCA + "), " + envCert + " and " + envKey + " to PEM files", err}

@@ -84,7 +84,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "serve", Title: "Serve:"},
 		&cobra.Group{ID: "develop", Title: "Develop:"},
 	)
-	root.AddCommand(tenantCommand(), planCommand(), apikeyCommand(), roleCommand(), issuerCommand(), shardCommand(), secretCommand(), rebalanceCommand(), opCommand(), doctorCommand(), auditCommand(), policyCommand(), whoamiCommand(), tokenCommand(),
+	root.AddCommand(tenantCommand(), planCommand(), apikeyCommand(), roleCommand(), issuerCommand(), shardCommand(), secretCommand(), rebalanceCommand(), opCommand(), doctorCommand(), auditCommand(), policyCommand(), accessTokenCommand(), bindingCommand(), breakGlassCommand(), loginCommand(), logoutCommand(), whoamiCommand(), tokenCommand(),
 		devCommand(), demoCommand(), controlPlaneCommand(), dataPlaneCommand(), versionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

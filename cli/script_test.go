@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
@@ -15,8 +18,11 @@ import (
 	"github.com/freehold-db/freehold/cli"
 	"github.com/freehold-db/freehold/controlplane/adminapi"
 	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
+	"github.com/freehold-db/freehold/controlplane/authority"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+	"github.com/freehold-db/freehold/controlplane/identity"
+	"github.com/freehold-db/freehold/internal/issuer"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -33,6 +39,7 @@ const atOnce = "GORACE=atexit_sleep_ms=0"
 func TestMain(m *testing.M) {
 	testscript.Main(withPostgres{m}, map[string]func(){
 		"tenant-ops": func() { os.Exit(cli.Main(os.Args[1:])) },
+		"browse":     browse,
 	})
 }
 
@@ -51,9 +58,19 @@ func TestScriptsWithAFleet(t *testing.T) {
 		Dir: "testdata/fleet",
 		Setup: func(env *testscript.Env) error {
 			tb := env.T().(testing.TB) //nolint:errcheck,forcetypeassert // testscript.Run's T is one
-			f := admintest.Start(tb, catalogtest.Open(tb))
+			dir := tb.TempDir()
+			people, err := issuer.Start(context.Background(), dir, "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { _ = people.Stop(context.Background()) }) // it served a test
+			if err := issuer.SetPerson(dir, issuer.Person{Name: "alice", Groups: []string{"support"}}, "correct horse"); err != nil {
+				return err
+			}
+			f := admintest.StartWith(tb, catalogtest.Open(tb), admintest.Options{Issuers: []identity.Issuer{
+				{Name: "corp", URL: people.URL(), ClientID: issuer.ClientID, Roles: map[string]authority.Role{"root": authority.Admin}}}})
 			env.Values["fleet"] = f
-			env.Vars = append(env.Vars, atOnce, "TMPDIR="+env.WorkDir, "TENANT_OPS_URL="+f.URL, "TENANT_OPS_TOKEN="+admintest.Token(adminapi.RoleAdmin))
+			env.Vars = append(env.Vars, "BROWSER=browse", "XDG_CONFIG_HOME="+env.WorkDir+"/config", atOnce, "TMPDIR="+env.WorkDir, "TENANT_OPS_URL="+f.URL, "TENANT_OPS_TOKEN="+admintest.Token(adminapi.RoleAdmin))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -66,6 +83,25 @@ func TestScriptsWithAFleet(t *testing.T) {
 			"measured": setMeasured,
 		},
 	})
+}
+
+// browse is a browser whose user signs in as alice at the page that it is given.
+func browse() {
+	address := os.Args[1]
+	u, err := url.Parse(address)
+	if err == nil {
+		form := u.Query()
+		form.Set("name", "alice")
+		form.Set("password", "correct horse")
+		var resp *http.Response
+		if resp, err = http.PostForm(u.Scheme+"://"+u.Host+u.Path, form); err == nil {
+			err = resp.Body.Close()
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // setOperation runs `of FILE`: $OP is the ID of the first operation in a list as JSON.

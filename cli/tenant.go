@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ func tenantCommand() *cobra.Command {
 			"tenant resume %s"),
 		tenantVerbCommand("resume", "Open a suspended tenant", (*client.Client).ResumeTenant, "tenant show %s"),
 		tenantVerbCommand("restore", "Bring a deleted tenant back within its grace period", (*client.Client).RestoreTenant, "tenant show %s"),
-		tenantDeleteCommand(), tenantAccessCommand(), tenantSetCommand(), tenantPsqlCommand(), tenantDSNCommand())
+		tenantDeleteCommand(), tenantAccessCommand(), tenantSetCommand(), tenantPsqlCommand(), tenantDSNCommand(), tenantBreakGlassCommand(), tenantLabelCommand())
 	return cmd
 }
 
@@ -40,6 +41,7 @@ var tenantColumns = []column[api.Tenant]{
 }
 
 var tenantDetails = append(append([]column[api.Tenant]{}, tenantColumns...),
+	column[api.Tenant]{"labels", func(t api.Tenant) any { return labelText(t.Labels) }},
 	column[api.Tenant]{"database", func(t api.Tenant) any { return t.Database }},
 	column[api.Tenant]{"deleted", func(t api.Tenant) any { return t.DeletedAt }},
 	column[api.Tenant]{"restorable until", func(t api.Tenant) any { return t.PurgeAfter }},
@@ -72,6 +74,7 @@ func (c *change) timeoutFlag(cmd *cobra.Command, d time.Duration) {
 func tenantCreateCommand() *cobra.Command {
 	var in api.CreateTenant
 	var needs api.Needs
+	var labelled []string
 	var ch change
 	cmd := &cobra.Command{
 		Use:     "create ID",
@@ -81,6 +84,11 @@ func tenantCreateCommand() *cobra.Command {
 		Args:    oneArg("tenant's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.ID = args[0]
+			labels, away, err := labelChanges(labelled)
+			if err != nil || len(away) > 0 {
+				return &usageError{cmd.CommandPath(), errors.Join(errors.New("--label: want NAME=VALUE"), err)}
+			}
+			in.Labels = labels
 			if wanted, declared := changeNeeds(cmd.Flags(), api.Needs{}, needs); declared {
 				in.Needs = &wanted
 			}
@@ -97,6 +105,7 @@ func tenantCreateCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&in.DisplayName, "name", "", "display name")
+	f.StringArrayVar(&labelled, "label", nil, "NAME=VALUE, see tenant label; may be given more than once")
 	f.StringVar(&in.Shard, "shard", "", "this shard and no other (default the best that fits)")
 	needsFlags(f, &needs)
 	ch.waiting(cmd)
@@ -122,6 +131,7 @@ func tenantListCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.State, "state", "", "only active, suspended or deleted ones")
 	cmd.Flags().StringVar(&f.Shard, "shard", "", "only those on this shard")
 	cmd.Flags().StringVar(&f.Contains, "match", "", "only those with this in their ID or name")
+	cmd.Flags().StringVar(&f.Label, "label", "", "only those that bear all of NAME=VALUE,NAME=VALUE…")
 	cmd.Flags().BoolVar(&f.Purged, "purged", false, "also those that are gone for good")
 	limitFlag(cmd, &limit)
 	completeFlag(cmd, "shard", completeShards)

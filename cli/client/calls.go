@@ -23,6 +23,7 @@ type TenantFilter struct {
 	State, Shard string
 	Contains     string // in ID or display name
 	Purged       bool   // list purged ones too
+	Label        string // NAME=VALUE, with commas between: all of them
 }
 
 // Tenants lists by ID, page after page; an error ends the list.
@@ -32,6 +33,7 @@ func (c *Client) Tenants(ctx context.Context, f TenantFilter) iter.Seq2[api.Tena
 	set(q, "shard", f.Shard)
 	set(q, "q", f.Contains)
 	setBool(q, "purged", f.Purged)
+	set(q, "label", f.Label)
 	return pages[api.Tenant](ctx, c, "/v1/tenants", q)
 }
 

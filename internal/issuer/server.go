@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -54,7 +55,7 @@ func start(ctx context.Context, dir, addr string, secure *tls.Config) (*Server, 
 		_ = l.Close()
 		return nil, fmt.Errorf("token issuer: %w", err)
 	}
-	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 2 * time.Second, ReadTimeout: 5 * time.Second,
+	s.http = &http.Server{Handler: s.handler(dir), ReadHeaderTimeout: 2 * time.Second, ReadTimeout: 5 * time.Second,
 		WriteTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	go func() {
 		defer close(s.done)
@@ -79,14 +80,17 @@ func (s *Server) Stop(ctx context.Context) error {
 	return err
 }
 
-func (s *Server) handler() http.Handler {
+func (s *Server) handler(dir string) http.Handler {
 	jwks := s.JWKS()
-	discovery, err := json.Marshal(map[string]any{
+	people := newDesk(s.Signer, dir)
+	said := people.discovery()
+	maps.Copy(said, map[string]any{
 		"issuer": s.iss, "jwks_uri": s.JWKSURL(),
 		"id_token_signing_alg_values_supported": []string{"EdDSA"},
-		"response_types_supported":              []string{"id_token"},
+		"response_types_supported":              []string{"code"},
 		"subject_types_supported":               []string{"public"},
 	})
+	discovery, err := json.Marshal(said)
 	if err != nil { // strings cannot fail
 		panic(err)
 	}
@@ -100,6 +104,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /.well-known/jwks.json", serve("application/jwk-set+json", jwks))
 	mux.Handle("GET /.well-known/openid-configuration", serve("application/json", discovery))
+	people.routes(mux)
 	mux.Handle("GET /healthz", serve("text/plain; charset=utf-8", []byte("ok\n")))
 	return mux
 }

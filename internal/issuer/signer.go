@@ -2,7 +2,9 @@
 // file, its public half served as a JWKS, and tokens minted from it. Production
 // uses the company's OIDC provider; a data-plane node cannot tell the difference.
 //
-// There is no endpoint that mints: whoever may read the key file may mint.
+// Nothing here mints tokens of tenants: whoever may read the key file may mint. People
+// sign in with names and passwords of a file beside it ([SetPerson]), and get
+// tokens for the admin API; without that file nobody does.
 //
 // Import law: of this module, issuer imports shardmap and internal/access only.
 package issuer
