@@ -10,9 +10,7 @@ CPUS    := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # Packages tested side by side: each may run several Postgres servers.
 P       := $(shell echo $$(( $(CPUS) > 4 ? 4 : $(CPUS) )))
 # Packages whose tests run a whole fleet: each has the machine to itself.
-FLEET   := /cli/demo$$|/test/(e2e|chaos|clients)$$
-# Packages with tests on a real Vault.
-VAULT_TESTS := ./internal/vault/...
+FLEET   := /cli/demo$$|/test/(e2e|wire|chaos|clients)$$
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # An older Go fetches the version that go.mod asks for (Debian's doesn't unless told).
