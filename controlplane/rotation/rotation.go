@@ -52,6 +52,7 @@ type Options struct {
 	// their word [10 s]; TroubleFor how long one is waited for that says why it
 	// can't go over [5 min].
 	TellFor, TroubleFor time.Duration
+	SettleFor           time.Duration         // the least that is given to who read a shard's login a moment ago [5 s]
 	LookEvery           time.Duration         // how often the keeper looks for what is due [1 min]
 	Registry            prometheus.Registerer // gets the ages [none are shown]
 	Logger              *slog.Logger          // [slog.Default()]
@@ -74,7 +75,7 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, sec
 	for _, d := range []struct {
 		of *time.Duration
 		is time.Duration
-	}{{&opt.TellFor, 10 * time.Second}, {&opt.TroubleFor, 5 * time.Minute}, {&opt.LookEvery, time.Minute}} {
+	}{{&opt.TellFor, 10 * time.Second}, {&opt.TroubleFor, 5 * time.Minute}, {&opt.SettleFor, 5 * time.Second}, {&opt.LookEvery, time.Minute}} {
 		if *d.of <= 0 {
 			*d.of = d.is
 		}

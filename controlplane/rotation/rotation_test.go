@@ -204,7 +204,7 @@ func TestRevoke(t *testing.T) {
 
 func TestRotateAllGoesOnAfterADeath(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Options{}, "c")
+	w := newWorld(t, Options{SettleFor: time.Millisecond}, "c")
 	var places []shardmap.Placement
 	var before []secret.Login
 	for i := range 6 {
@@ -253,7 +253,7 @@ func TestKeeperRotatesWhatIsDue(t *testing.T) {
 
 func TestRotateShard(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Options{}, "b")
+	w := newWorld(t, Options{SettleFor: time.Millisecond}, "b")
 	path := secret.ShardAdmin("b")
 	first, _, err := w.secrets.Get(t.Context(), path)
 	require.NoError(t, err)

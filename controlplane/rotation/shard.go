@@ -39,11 +39,8 @@ type ShardReceipt struct {
 type shardRun = operation.Run[ShardDoc]
 
 const (
-	// beganFor is how long what began by the old login may take to end, and
-	// settleFor the least that is given to who read it a moment ago.
-	beganFor   = time.Hour
-	settleFor  = 5 * time.Second
-	beganAgain = 3 * time.Second
+	beganFor   = time.Hour // that what began by the old login may take to end
+	beganAgain = time.Second
 )
 
 func (s *Service) shardKind() operation.Kind[ShardDoc] {
@@ -258,7 +255,7 @@ func (s *Service) beganBefore(ctx context.Context, r *shardRun) (string, error) 
 			when clock_timestamp() < at + make_interval(secs => $3) then coalesce((select kind || ' ' || id || ' to end, which began by the old login' from operations
 				where finished_at is null and started_at < issued.at and id <> $4 and kind <> all($5) order by id limit 1), '')
 			else '' end from issued`,
-		r.Data.Shard, settleFor.Seconds(), beganFor.Seconds(), r.Op.ID, []string{KindAll, KindShard, KindRotate, KindRevoke, "rebalance"}).Scan(&wait)
+		r.Data.Shard, s.opt.SettleFor.Seconds(), beganFor.Seconds(), r.Op.ID, []string{KindAll, KindShard, KindRotate, KindRevoke, "rebalance"}).Scan(&wait)
 	if err != nil {
 		return "", fmt.Errorf("what began before: %w", catalog.Classify(err))
 	}

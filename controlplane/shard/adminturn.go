@@ -195,6 +195,9 @@ func (f *Fleet) relink(ctx context.Context, conn *pgx.Conn, at, of shardmap.Shar
 		return err
 	}
 	inside, err := sibling(ctx, conn, database)
+	if pg.Code(err) == pgerrcode.InvalidCatalogName {
+		return nil // it has been dropped
+	}
 	if err != nil {
 		return err
 	}
