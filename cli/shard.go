@@ -26,6 +26,7 @@ func shardCommand() *cobra.Command {
 	}
 	cmd.AddCommand(shardListCommand(), shardTopCommand(), shardShowCommand(), shardCapacityCommand(), shardAddCommand(), shardUpgradeCommand(), shardDrainCommand(), shardUndrainCommand(),
 		shardVerbCommand("cordon", "Place no new tenants on a shard; it goes on serving those it has", (*client.Client).CordonShard, "shard uncordon %s"),
+		shardVerbCommand("remove", "Take a drained, empty shard out of the fleet; nothing is done to its server", (*client.Client).RemoveShard, "shard list"),
 		shardVerbCommand("uncordon", "Let a cordoned shard take new tenants again", (*client.Client).UncordonShard, "shard list"))
 	return cmd
 }

@@ -27,7 +27,8 @@ func tenantCommand() *cobra.Command {
 			"tenant resume %s"),
 		tenantVerbCommand("resume", "Open a suspended tenant", (*client.Client).ResumeTenant, "tenant show %s"),
 		tenantVerbCommand("restore", "Bring a deleted tenant back within its grace period", (*client.Client).RestoreTenant, "tenant show %s"),
-		tenantDeleteCommand(), tenantAccessCommand(), tenantSetCommand(), tenantPsqlCommand(), tenantDSNCommand(), tenantBreakGlassCommand(), tenantLabelCommand())
+		tenantDeleteCommand(), tenantAccessCommand(), tenantSetCommand(), tenantPsqlCommand(), tenantDSNCommand(), tenantBreakGlassCommand(), tenantLabelCommand(),
+		tenantExportCommand(), tenantCopiesCommand(), tenantImportCommand(), tenantEraseCommand(), tenantErasureCommand(), tenantKeyCommand())
 	return cmd
 }
 
@@ -46,6 +47,7 @@ var tenantDetails = append(append([]column[api.Tenant]{}, tenantColumns...),
 	column[api.Tenant]{"deleted", func(t api.Tenant) any { return t.DeletedAt }},
 	column[api.Tenant]{"restorable until", func(t api.Tenant) any { return t.PurgeAfter }},
 	column[api.Tenant]{"purged", func(t api.Tenant) any { return t.PurgedAt }},
+	column[api.Tenant]{"erased", func(t api.Tenant) any { return t.ErasedAt }},
 )
 
 // change is the flags that every mutation has.

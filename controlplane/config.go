@@ -93,6 +93,10 @@ type Config struct {
 	// DeleteGrace is how long a deleted tenant is restorable; MoveGrace how long a move's source is kept.
 	DeleteGrace time.Duration `yaml:"delete_grace" env:"FREEHOLD_DELETE_GRACE"`
 	MoveGrace   time.Duration `yaml:"move_grace" env:"FREEHOLD_MOVE_GRACE"`
+	// CopiesDir is where sealed copies of tenants are kept, on storage that all replicas reach; empty: none are made.
+	CopiesDir string `yaml:"copies_dir" env:"FREEHOLD_COPIES_DIR"`
+	// CopiesKeep is how long a copy is held unless its maker says otherwise.
+	CopiesKeep time.Duration `yaml:"copies_keep" env:"FREEHOLD_COPIES_KEEP"`
 	// MoveMaxActive is how many sessions may be active at a shard before a move's copy slows down
 	// (0: four for each processor), MoveMaxLagMB how far its standbys and subscribers may be behind, in MB.
 	MoveMaxActive int `yaml:"move_max_active" env:"FREEHOLD_MOVE_MAX_ACTIVE"`
@@ -131,6 +135,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.IdleInTxTimeout, 30*time.Second)
 	config.Default(&c.TempFilesMB, 1024)
 	config.Default(&c.DeleteGrace, 7*24*time.Hour)
+	config.Default(&c.CopiesKeep, 7*24*time.Hour)
 	config.Default(&c.MoveGrace, 10*time.Minute)
 	config.Default(&c.MoveMaxLagMB, 256)
 	config.Default(&c.RebalanceMaxP95, 2*time.Second)

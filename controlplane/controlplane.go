@@ -154,11 +154,12 @@ func (s *Server) assemble(ctx context.Context) error {
 		}})
 	tenantAccess := access.New(s.store, engine, fleet, s.log)
 	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Logger: s.log})
+	held, erasures := s.newCopies(engine, fleet, tenants, tenantAccess, auditing, bin)
 	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{
 		Bearable: usage.Bounds{Bounds: bearable, P95: s.cfg.RebalanceMaxP95}, Registry: registry, Logger: s.log})
 	credentials := rotation.New(s.store, engine, fleet, secrets, publisher, rotation.Options{Every: s.cfg.RotateEvery, Registry: registry, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
-		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Upgrades: moves, Soaks: moves, Verifications: moves, Secrets: credentials, Doctor: doctor.New(s.store, fleet, secrets, s.expected(channel)), Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Copies: held, Erasures: erasures, Upgrades: moves, Soaks: moves, Verifications: moves, Secrets: credentials, Doctor: doctor.New(s.store, fleet, secrets, s.expected(channel)), Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
 		Callers: who.desk, Identities: who.desk, BreakGlass: who.breakGlass, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 
@@ -170,6 +171,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.run(life, "operations", engine.Run)
 	s.run(life, "provisioning", tenants.Run)
 	s.run(life, "soaks", moves.Run)
+	s.run(life, "copies", held.Run)
 	s.run(life, "rebalancing", balancing.Run)
 	s.run(life, "access", tenantAccess.Run)
 	s.run(life, "rotation", credentials.Run)

@@ -57,6 +57,7 @@ func (c *Config) Validate() error {
 	check(c.TenantConnections > 0, "tenant_connections: must be positive")
 	check(c.StatementTimeout > 0 && c.IdleInTxTimeout > 0, "statement_timeout, idle_in_transaction_timeout: must be positive")
 	check(c.DeleteGrace > 0 && c.MoveGrace > 0, "delete_grace, move_grace: must be positive")
+	check(c.CopiesKeep >= time.Minute, "copies_keep: %s: want a minute at least", c.CopiesKeep)
 	check(c.MoveMaxActive >= 0 && c.MoveMaxLagMB > 0, "move_max_active, move_max_lag_mb: must not be negative, the lag not 0")
 	check(c.SoakMaxWALMB > 0, "soak_max_wal_mb: must be positive")
 	check(c.MeasureEvery < 0 || c.MeasureEvery >= 100*time.Millisecond, "measure_every: %s: want 100ms at least, or less than nothing for never", c.MeasureEvery)

@@ -133,6 +133,7 @@ func (l layout) info() string              { return filepath.Join(string(l), "de
 func (l layout) state() string             { return filepath.Join(string(l), "state.json") }
 func (l layout) lock() string              { return filepath.Join(string(l), "lock") }
 func (l layout) secrets() string           { return filepath.Join(string(l), "secrets") }
+func (l layout) copies() string            { return filepath.Join(string(l), "copies") }
 func (l layout) issuer() string            { return filepath.Join(string(l), "issuer") }
 func (l layout) nats() string              { return filepath.Join(string(l), "nats") }
 func (l layout) pki() string               { return filepath.Join(string(l), "pki") }

@@ -155,7 +155,7 @@ func (f *Fleet) newControlPlane(name string) *served {
 			TLSCertFile: pair.Certificate, TLSKeyFile: pair.Key, TLSClientCAFile: pair.Root, DatabaseTLS: databaseTLS(pair),
 			NATSSeedFile: f.natsSeed(controlPlanePart), NATSAuditSeedFile: f.natsSeed(auditorKey), NATSCAFile: pair.Root, NATSCertFile: pair.Certificate, NATSKeyFile: pair.Key,
 			Name: name, Listen: loopback(port), CatalogDSN: f.catalogDSN(), AuditDSN: f.auditDSN(), AuditOwnerDSN: f.auditOwnerDSN(name), NATSURL: f.natsURL(),
-			SecretsDir: f.dir.secrets(), MigrationsDir: f.migrationsDir, TokensFile: f.tokensFile(), PGBinDir: f.clientPrograms(),
+			SecretsDir: f.dir.secrets(), CopiesDir: f.dir.copies(), MigrationsDir: f.migrationsDir, TokensFile: f.tokensFile(), PGBinDir: f.clientPrograms(),
 			MeasureEvery: 2 * time.Second, // somebody looks on
 		}
 		cfg.Defaults()

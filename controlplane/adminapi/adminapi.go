@@ -51,12 +51,16 @@ type Deps struct {
 	Verifications Verifications
 	// Clones makes tenants of others (*clone.Service).
 	Clones Clones
+	// Copies keeps sealed copies of tenants (*copies.Service), Erasures makes
+	// tenants unrecoverable (*erase.Service).
+	Copies   Copies
+	Erasures Erasures
 	// Upgrades says what draining a shard onto a newer one means (*move.Service).
 	Upgrades Upgrades
-	// Doctor looks the fleet over (*doctor.Doctor); nil: this replica does not.
-	Doctor Doctor
 	// Secrets rotates and revokes credentials (*rotation.Service).
 	Secrets Secrets
+	// Doctor looks the fleet over (*doctor.Doctor); nil: this replica does not.
+	Doctor Doctor
 	// Access keeps plans, settings, keys and roles.
 	Access *access.Service
 	// Rebalance keeps the policy of placement and plans by it.
@@ -130,6 +134,7 @@ type Tenants interface {
 // Shards is what the API needs to register a server. It writes its own audit record when it succeeds.
 type Shards interface {
 	AddShard(ctx context.Context, spec provision.ShardSpec, actor catalog.Actor) (catalog.Shard, error)
+	RemoveShard(ctx context.Context, id shardmap.ShardID, actor catalog.Actor) (catalog.Shard, error)
 }
 
 // Audit is what the API needs of the audit log.

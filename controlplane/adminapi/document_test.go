@@ -117,13 +117,15 @@ func TestEveryVerbAnswersAsDocumented(t *testing.T) {
 	f.everyAuditVerb()
 	f.everySoakVerb()
 	f.everyCloneVerb()
+	f.everyCopyVerb()
 	f.everyUsageVerb()
 	f.everyRebalanceVerb()
 	f.everyRunVerb()
-	f.everyDoctorVerb()
+	f.everyRemoveVerb()
 	f.everyIdentityVerb()
-	f.everySecretVerb()
 	f.auditHoldsNoSecret("secret-a", "secret-b") // of the shard
+	f.everySecretVerb()
+	f.everyDoctorVerb()
 
 	doc, _ := document()
 	for path, item := range doc.Paths.Map() {

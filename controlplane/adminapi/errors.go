@@ -10,6 +10,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/balance"
 	"github.com/freehold-db/freehold/controlplane/breakglass"
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/copies"
 	"github.com/freehold-db/freehold/controlplane/identity"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -63,6 +64,11 @@ var translations = []translation{
 	{rebalance.ErrRunning, http.StatusConflict, "run_under_way", "wait for it or cancel it (tenant-ops rebalance status, rebalance cancel), then ask again; nothing was changed"},
 	{rebalance.ErrNoRun, http.StatusConflict, "no_run", "tenant-ops rebalance plan and rebalance apply begin one, or tenant-ops shard drain"},
 	{rebalance.ErrStale, http.StatusConflict, "plan_stale", "plan again (tenant-ops rebalance plan), and read what changed; nothing was changed. What a scenario supposes is done first: shard add, shard drain"},
+	{catalog.ErrErased, http.StatusConflict, "tenant_erased", "its key is destroyed, and nothing brings it or a copy of it back; tenant-ops tenant erasure shows the certificate"},
+	{copies.ErrInvalid, http.StatusBadRequest, "invalid_request", "change what the detail names and send it again"},
+	{copies.ErrDamaged, http.StatusUnprocessableEntity, "copy_damaged", "compare the file's SHA-256 with tenant-ops tenant copies, and get it anew; nothing was made"},
+	{copies.ErrForeign, http.StatusUnprocessableEntity, "copy_foreign", "only the fleet that made a copy has the key to it; nothing was made"},
+	{copies.ErrNoShelf, http.StatusConflict, "no_copies_dir", "set copies_dir on every replica of the control plane, to a directory that all of them reach"},
 	{catalog.ErrConflict, http.StatusConflict, "conflicting_state", "look at the object's state (tenant-ops tenant show, shard show) and bring it into the one needed"},
 	{operation.ErrPastNoReturn, http.StatusConflict, "past_no_return", "its effect is committed; let it finish, then undo it with a new operation (a move back, a restore)"},
 	{operation.ErrFinal, http.StatusConflict, "operation_ended", "there is nothing left to cancel; tenant-ops op show tells how it ended"},

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,6 +44,8 @@ type verb struct {
 	// unkeyed verbs give an answer that must not be stored (it holds a
 	// secret), so an Idempotency-Key is refused.
 	unkeyed bool
+	// raw verbs take a file as their body, of any size, which they read themselves.
+	raw bool
 	do  func(a *API, ctx context.Context, c *call) (answer, error)
 }
 
@@ -77,6 +80,18 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/bindings", own: true, need: RoleAdmin, action: "binding.create", do: (*API).createBinding},
 	{method: "DELETE", path: "/v1/bindings/:binding", own: true, need: RoleAdmin, action: "binding.remove", do: (*API).removeBinding},
 
+	{method: "POST", path: "/v1/tenants/:tenant/export", need: RoleOperator, action: "tenant.export", do: (*API).exportTenant},
+	{method: "GET", path: "/v1/tenants/:tenant/copies", need: RoleViewer, do: (*API).listCopies},
+	{method: "POST", path: "/v1/tenants/:tenant/copies", need: RoleOperator, action: "copy.upload", unkeyed: true, raw: true, do: (*API).receiveCopy},
+	{method: "GET", path: "/v1/tenants/:tenant/copies/:copy", need: RoleViewer, do: (*API).getCopy},
+	{method: "DELETE", path: "/v1/tenants/:tenant/copies/:copy", need: RoleOperator, action: "copy.delete", do: (*API).deleteCopy},
+	{method: "GET", path: "/v1/tenants/:tenant/copies/:copy/content", need: RoleOperator, do: (*API).copyContent},
+	{method: "POST", path: "/v1/tenants/:tenant/copies/:copy/import", need: RoleOperator, action: "tenant.import", do: (*API).importCopy},
+	{method: "GET", path: "/v1/tenants/:tenant/key", need: RoleViewer, do: (*API).getTenantKey},
+	{method: "POST", path: "/v1/tenants/:tenant/key/rotate", need: RoleOperator, action: "key.rotate", do: (*API).rotateTenantKey},
+	{method: "POST", path: "/v1/tenants/:tenant/erase", need: RoleAdmin, action: "tenant.erase", do: (*API).eraseTenant},
+	{method: "GET", path: "/v1/tenants/:tenant/erasure", need: RoleViewer, do: (*API).getErasure},
+	{method: "GET", path: "/v1/erasure-key", own: true, need: RoleViewer, do: (*API).erasureKey},
 
 	{method: "GET", path: "/v1/tenants/:tenant/access", need: RoleViewer, do: (*API).getTenantAccess},
 	{method: "PATCH", path: "/v1/tenants/:tenant/access", need: RoleOperator, action: "access.set", do: (*API).patchTenantAccess},
@@ -97,6 +112,7 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/shards", own: true, need: RoleViewer, do: (*API).listShards},
 	{method: "POST", path: "/v1/shards", need: RoleAdmin, action: "shard.add", do: (*API).addShard},
 	{method: "GET", path: "/v1/shards/:shard", need: RoleViewer, do: (*API).getShard},
+	{method: "DELETE", path: "/v1/shards/:shard", fleet: true, need: RoleAdmin, action: "shard.remove", do: (*API).removeShard},
 	{method: "POST", path: "/v1/shards/:shard/cordon", need: RoleOperator, action: "shard.cordon", do: (*API).cordonShard},
 	{method: "POST", path: "/v1/shards/:shard/uncordon", need: RoleOperator, action: "shard.uncordon", do: (*API).uncordonShard},
 
@@ -148,14 +164,13 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/audit/export", need: RoleViewer, do: (*API).exportAudit},
 	{method: "POST", path: "/v1/audit/checkpoint", need: RoleOperator, action: "audit.checkpoint", do: (*API).anchorAudit},
 
-
-	{method: "GET", path: "/v1/doctor/security", need: RoleOperator, do: (*API).doctorSecurity},
 	{method: "GET", path: "/v1/secrets", own: true, need: RoleViewer, do: (*API).listSecrets},
 	{method: "POST", path: "/v1/secrets/rotate", need: RoleAdmin, action: "secret.rotate", do: (*API).rotateSecrets},
 	{method: "POST", path: "/v1/tenants/:tenant/secret/rotate", need: RoleOperator, action: "secret.rotate", do: (*API).rotateTenantSecret},
 	{method: "POST", path: "/v1/tenants/:tenant/secret/revoke", need: RoleOperator, action: "secret.revoke", do: (*API).revokeTenantSecret},
 	{method: "POST", path: "/v1/shards/:shard/secret/rotate", need: RoleAdmin, action: "secret.rotate", do: (*API).rotateShardSecret},
 
+	{method: "GET", path: "/v1/doctor/security", need: RoleOperator, do: (*API).doctorSecurity},
 	{method: "GET", path: "/v1/audit", own: true, need: RoleViewer, do: (*API).listAudit},
 }
 
@@ -165,6 +180,8 @@ type call struct {
 	actor catalog.Actor
 	query url.Values
 	body  []byte
+	// stream is the body of a raw verb.
+	stream io.Reader
 	// key is the caller's Idempotency-Key, empty if there is none.
 	key string
 	// expect is the version that If-Match names; nil: whichever.
@@ -213,7 +230,11 @@ func (a *API) handler(v verb) gin.HandlerFunc {
 		if reason := g.GetHeader(api.HeaderReason); len(reason) <= maxReason && printable(reason) {
 			c.actor.Reason = reason // of a refusal by role too
 		}
-		ctx, cancel := context.WithTimeout(g.Request.Context(), requestFor)
+		bound := requestFor
+		if v.raw {
+			bound = transferFor
+		}
+		ctx, cancel := context.WithTimeout(g.Request.Context(), bound)
 		defer cancel()
 		ans, stored, err := a.run(ctx, g, v, c)
 		switch {
@@ -343,6 +364,10 @@ func (c *call) read(g *gin.Context, v verb) error {
 	}
 	if c.expect, err = readVersion(g.Request.Header.Values(api.HeaderIfMatch)); err != nil {
 		return err
+	}
+	if v.raw {
+		c.stream = unhurried(g.Writer, g.Request.Body)
+		return nil
 	}
 	c.body, err = readBody(g.Writer, g.Request)
 	return err

@@ -172,6 +172,17 @@ func (d *Domain) AddShard(ctx context.Context, spec provision.ShardSpec, actor c
 	return s, err
 }
 
+// RemoveShard takes the catalog's word for it that the shard is empty.
+func (d *Domain) RemoveShard(ctx context.Context, id shardmap.ShardID, actor catalog.Actor) (s catalog.Shard, err error) {
+	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if s, err = d.store.RemoveShard(ctx, tx, id); err != nil {
+			return err
+		}
+		return d.store.AppendAudit(ctx, tx, catalog.AuditRecord{Actor: actor, Action: "shard.remove", Object: "shard/" + string(id), Outcome: "ok"})
+	})
+	return s, err
+}
+
 func (d *Domain) endpoints(ctx context.Context, id shardmap.TenantID, to shardmap.ShardID) error {
 	p, err := d.store.GetPlacement(ctx, id)
 	if err != nil {

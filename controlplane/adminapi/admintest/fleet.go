@@ -89,6 +89,7 @@ func StartWith(t testing.TB, store *catalog.Store, opt Options) *Fleet {
 	log := slog.New(slog.NewTextHandler(f.Log, nil))
 	f.Domain = newDomain(store, operation.Options{LeaseFor: 2 * time.Second, Worker: "w1", Logger: log})
 	f.Domain.registerRunMoves()
+	held := newCopies(f.Domain)
 	f.Access = access.New(store, f.Domain.engine, f.Domain, log)
 	f.Rebalance = rebalance.New(store, f.Domain.engine, f.Domain, rebalance.Options{Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -116,8 +117,8 @@ func StartWith(t testing.TB, store *catalog.Store, opt Options) *Fleet {
 	background(t, f.BreakGlass.Run)
 	registry := prometheus.NewRegistry()
 	f.API = adminapi.New(adminapi.Deps{
-		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Secrets: &Secrets{f.Domain}, Verifications: f.Domain, Doctor: Doctor{}, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Callers: f.Identities,
-		Identities: f.Identities, BreakGlass: f.BreakGlass,
+		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Secrets: &Secrets{f.Domain}, Doctor: Doctor{}, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Callers: f.Identities,
+		Identities: f.Identities, BreakGlass: f.BreakGlass, Copies: held, Erasures: held,
 		Access: f.Access, Rebalance: f.Rebalance,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: log,
 	})
