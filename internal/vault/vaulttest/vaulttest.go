@@ -69,9 +69,13 @@ func Start(t testing.TB, env ...string) *Server {
 	t.Helper()
 	binary, err := Binary()
 	require.NoError(t, err)
-	if _, err := os.Stat(binary); err != nil {
+	_, err = os.Stat(binary)
+	if _, tool := exec.LookPath("curl"); err == nil {
+		err = tool // setup.sh's
+	}
+	if err != nil {
 		if os.Getenv("FREEHOLD_VAULT") == "required" {
-			t.Fatalf("no Vault: %v; run make vault", err)
+			t.Fatalf("no Vault: %v; run make vault, and have curl", err)
 		}
 		t.Skip("=== SKIPPED: no real Vault here. `make test-vault` builds one and runs this test.")
 	}
