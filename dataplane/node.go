@@ -188,7 +188,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 		Owner:   s.router.As(tenantdb.Owner),
 		Schemas: s.cfg.Schemas, ExtraSearchPath: s.cfg.ExtraSearchPath, Hoisted: s.cfg.HoistedSettings, OpenAPI: s.cfg.OpenAPI,
 		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback}).Register(s.gate.API())
-	sqlhttp.New(sqlhttp.Options{Limits: s.cfg.SQL, Domain: s.cfg.Domain, Identify: sqlIdentity,
+	sqlhttp.New(sqlhttp.Options{Limits: s.cfg.SQL, Domain: s.cfg.Domain, Identify: sqlIdentity, Crossed: s.gate.Crossed,
 		Door: func(l tenantdb.Login) sqlhttp.Door { return s.router.As(l) }}).Register(s.gate.API())
 	s.http = gateway.NewServer(s.gate, s.cfg.RequestFor)
 	s.http.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)

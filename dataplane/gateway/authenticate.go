@@ -136,6 +136,14 @@ func (g *Gateway) crossing(c *gin.Context, id *bearer.Identity, other, message s
 		WithHint("Leave the subdomain and " + g.cfg.Naming.Header + " out, or make them the credential's tenant.")
 }
 
+// Crossed reports a request that was refused behind the gateway because it
+// names another tenant than its credential's.
+func (g *Gateway) Crossed(c *gin.Context, other, message string) {
+	if id := identity(c); id != nil {
+		g.report(c, access.ActionCrossTenant, id, other, message)
+	}
+}
+
 // report tells the audit log, and the node's own, what was refused to whom.
 func (g *Gateway) report(c *gin.Context, action string, id *bearer.Identity, other, reason string) {
 	e := access.NewEvent("", action, id.Tenant)

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // world serves one tenant, acme, of a real shard behind its PgBouncer.
 type world struct {
+	crossed  []string // tenants that requests named and were refused for
 	t        testing.TB
 	fleet    *shardtest.Fleet
 	database string
@@ -61,7 +62,8 @@ func newWorld(t testing.TB, limits sqlhttp.Limits) *world {
 	w.engine = gin.New()
 	limits.Owner = !limits.Owner // nearly every test wants it
 	sqlhttp.New(sqlhttp.Options{Limits: limits, Domain: "db.example.com",
-		Door: func(l tenantdb.Login) sqlhttp.Door { return r.As(l) },
+		Crossed: func(_ *gin.Context, named, _ string) { w.crossed = append(w.crossed, named) },
+		Door:    func(l tenantdb.Login) sqlhttp.Door { return r.As(l) },
 		Identify: func(ctx context.Context) (sqlhttp.Identity, bool) {
 			role, _ := ctx.Value(roleKey{}).(string)
 			return sqlhttp.Identity{Tenant: "acme", Role: role, MayUseSQL: role != "nobody", Claims: json.RawMessage(`{"sub":"alice"}`)}, role != ""

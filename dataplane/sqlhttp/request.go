@@ -156,6 +156,13 @@ func (req *request) begin() string {
 // neutral are names of databases in connection strings that mean no tenant's.
 var neutral = map[string]bool{"": true, "postgres": true, "neondb": true, "freehold": true, "main": true, "app": true, "db": true}
 
+const misnamed = "The connection string names another tenant than the credential's"
+
+// crossing is why a request was refused that named another tenant.
+type crossing struct{ named string }
+
+func (c *crossing) Error() string { return "names another tenant" }
+
 // agree refuses a connection string that names another tenant than the
 // credential's: it has no say in where a request goes, but who wrote it means
 // something by it. What it holds is in no error.
@@ -163,18 +170,19 @@ func (h *Handler) agree(headers []string, id Identity) error {
 	if len(headers) == 0 {
 		return nil
 	}
-	disagrees := fault.New(http.StatusForbidden, "tenant_mismatch", "The connection string names another tenant than the credential's").
-		WithHint("Make its database the tenant's ID, or main.")
+	disagrees := func(named string) error {
+		return fault.New(http.StatusForbidden, "tenant_mismatch", misnamed).WithHint("Make its database the tenant's ID, or main.").WithCause(&crossing{named})
+	}
 	u, err := url.Parse(headers[0])
 	if err != nil || len(headers) > 1 || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return malformed("Neon-Connection-String is not a connection string such as postgresql://user@host/database")
 	}
 	if name := strings.Trim(u.Path, "/"); !neutral[name] && name != string(id.Tenant) {
-		return disagrees
+		return disagrees(name)
 	}
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	if label, ok := strings.CutSuffix(host, "."+h.opts.Domain); ok && h.opts.Domain != "" && net.ParseIP(host) == nil && label != string(id.Tenant) {
-		return disagrees
+		return disagrees(label)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ package sqlhttp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -78,6 +79,9 @@ type Options struct {
 	Identify func(context.Context) (Identity, bool)
 	// Domain, when set, makes a connection string's host `<tenant>.<Domain>` name a tenant.
 	Domain string
+	// Crossed is told of requests that were refused because they name another
+	// tenant than their credential's; nil: nobody is.
+	Crossed func(c *gin.Context, named, message string)
 }
 
 // under are the limits of one request: the tenant's, then the node's.
@@ -136,6 +140,9 @@ func (h *Handler) answer(c *gin.Context) ([]byte, error) {
 			WithHint("Use an editor's or a viewer's credential; schemas are changed by migrations.")
 	}
 	req, err := h.read(c.Request, id)
+	if other := new(crossing); h.opts.Crossed != nil && errors.As(err, &other) {
+		h.opts.Crossed(c, other.named, misnamed)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -88,6 +88,7 @@ func TestRefusals(t *testing.T) {
 	for _, c := range []string{"postgresql://u@h/rival", "postgres://u@rival.db.example.com/acme", "postgres://u@h/ACME"} {
 		require.Equal(t, 403, w.post(t.Context(), "viewer", `{"query":"SELECT 1"}`, "Neon-Connection-String", c).status, c)
 	}
+	require.Equal(t, []string{"rival", "rival", "ACME"}, w.crossed)
 	for _, c := range []string{"postgresql://u@h/postgres?application_name=x", "postgres://u@acme.db.example.com/acme"} {
 		require.Equal(t, 200, w.post(t.Context(), "viewer", `{"query":"SELECT 1"}`, "Neon-Connection-String", c).status, c)
 	}
