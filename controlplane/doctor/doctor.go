@@ -17,6 +17,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -65,7 +66,7 @@ type Options struct {
 	// Shard is the only one to look at [all].
 	Shard shardmap.ShardID
 	// PerShard bounds how many databases of a shard are looked into, chosen by
-	// chance [200]; below 0: all.
+	// chance [200]; below 0: all that there is time for.
 	PerShard int
 }
 
@@ -209,15 +210,29 @@ func (d *Doctor) lookAtShard(ctx context.Context, f *findings, s catalog.Shard, 
 	if most >= 0 && len(there) > most {
 		there = there[:most]
 	}
+	d.lookAtVerifiers(ctx, f, conn, there)
 	var g errgroup.Group
 	g.SetLimit(atOnce)
-	for _, name := range append(slices.Clone(there), shard.TemplateBase, shard.TemplateApp) {
+	var looked atomic.Int64
+	for _, name := range append([]string{shard.TemplateBase, shard.TemplateApp}, there...) {
 		g.Go(func() error {
+			if timeIsUp(ctx) {
+				return nil
+			}
 			d.lookInto(ctx, f, s.ID, name)
+			looked.Add(1)
 			return nil
 		})
 	}
 	_ = g.Wait() // no look fails
-	d.lookAtVerifiers(ctx, f, conn, there)
-	return len(there)
+	return max(0, int(looked.Load())-2)
+}
+
+// answerFor is what a look leaves of its time for its report to arrive.
+const answerFor = 10 * time.Second
+
+// timeIsUp ends the looks into databases; how many there were is in the report.
+func timeIsUp(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && time.Until(deadline) < answerFor
 }
