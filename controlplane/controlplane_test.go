@@ -37,7 +37,7 @@ func config(t *testing.T) controlplane.Config {
 	return controlplane.Config{Name: t.Name(), Listen: "127.0.0.1:0", CatalogDSN: pgtest.Database(t), AuditDSN: pgtest.Database(t),
 		NATSURL:    "nats://127.0.0.1:1", // away all the time
 		SecretsDir: filepath.Join(dir, "secrets"), MigrationsDir: "../deploy/sample", TokensFile: tokens,
-		WarmPool: 1, LeaseFor: 2 * time.Second, Log: slog.New(slog.DiscardHandler)}
+		DatabaseTLS: pgtest.Security(t), WarmPool: 1, LeaseFor: 2 * time.Second, Log: slog.New(slog.DiscardHandler)}
 }
 
 func start(t *testing.T, cfg controlplane.Config) *controlplane.Server {
@@ -79,14 +79,14 @@ func call(t *testing.T, s *controlplane.Server, method, path string, body any) (
 	return resp.StatusCode, out
 }
 
-// A replica comes up, registers a shard, makes a tenant, and stops, all
-// without NATS; another one on the same catalog goes on.
+// A replica comes up, registers a shard that speaks TLS only, makes a tenant, and
+// stops, all without NATS; another one on the same catalog goes on.
 func TestReplicasServeWithoutNATS(t *testing.T) {
-	cfg := config(t)
+	cfg, server := config(t), pgtest.SecureShard(t)
+	cfg.DatabaseTLS = server.Security
 	s := start(t, cfg)
-	server := pgtest.Shard(t)
 	status, doc := call(t, s, "POST", "/v1/shards", map[string]any{
-		"id": "s1", "routes_file": server.RoutesFile(),
+		"id": "s1", "routes_file": server.RoutesFile(), "postgres_tls_dir": server.Postgres.TLSDir(),
 		"postgres":      map[string]any{"host": server.Host(), "port": server.PGPort()},
 		"bouncer":       map[string]any{"host": server.Host(), "port": server.BouncerPort()},
 		"admin":         map[string]any{"user": server.Admin.User, "password": server.Admin.Password},

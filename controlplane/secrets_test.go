@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/vault/vaulttest"
 )
@@ -18,7 +19,7 @@ import (
 // In production the embedded store is refused; whoever insists is on record.
 func TestEmbeddedSecretsInProduction(t *testing.T) {
 	cfg := config(t)
-	cfg.Environment, cfg.DatabaseTLS.Mode = "production", "disable"
+	cfg.Environment, cfg.DatabaseTLS = "production", pg.TLS{Mode: pg.TLSDisable}
 	_, err := controlplane.Start(t.Context(), cfg)
 	require.ErrorContains(t, err, "embedded_secrets")
 
@@ -66,7 +67,7 @@ func TestVaultSealedAtTheStart(t *testing.T) {
 	shard := pgtest.Shard(t)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		status, doc := call(t, got.s, "POST", "/v1/shards", map[string]any{
-			"id": "s1", "routes_file": shard.RoutesFile(),
+			"id": "s1", "routes_file": shard.RoutesFile(), "postgres_tls_dir": shard.Postgres.TLSDir(),
 			"postgres":      map[string]any{"host": shard.Host(), "port": shard.PGPort()},
 			"bouncer":       map[string]any{"host": shard.Host(), "port": shard.BouncerPort()},
 			"admin":         map[string]any{"user": shard.Admin.User, "password": shard.Admin.Password},

@@ -71,17 +71,27 @@ var BouncerSettings map[string]string
 // speak TLS and nothing else, with certificates on both sides of every link.
 const EnvTLS = "FREEHOLD_TEST_TLS"
 
-// Channel opens links to shards as [EnvTLS] says: nil, which is plain text, without it.
-func Channel(t testing.TB) *pg.Channel {
+// Security is how links to shards are secured by what [EnvTLS] says: not at all without it.
+func Security(t testing.TB) pg.TLS {
 	t.Helper()
 	if os.Getenv(EnvTLS) == "" {
-		return nil
+		return pg.TLS{}
 	}
 	files, err := mine(t).certificates("client")
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
-	c, err := security(files).Open(slog.Default())
+	return security(files)
+}
+
+// Channel opens links to shards as [Security] says; nil is plain text.
+func Channel(t testing.TB) *pg.Channel {
+	t.Helper()
+	s := Security(t)
+	if !s.On() {
+		return nil
+	}
+	c, err := s.Open(slog.Default())
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}

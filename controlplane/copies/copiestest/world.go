@@ -26,6 +26,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgserver"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
@@ -59,7 +60,7 @@ type Replica struct {
 	Erase   *erase.Service
 }
 
-func newReplica(store *catalog.Store, secrets *secret.Dir, dir string) (r Replica, err error) {
+func newReplica(store *catalog.Store, secrets *secret.Dir, channel *pg.Channel, dir string) (r Replica, err error) {
 	bin, err := pgserver.BinDir()
 	if err != nil {
 		return r, err
@@ -69,7 +70,7 @@ func newReplica(store *catalog.Store, secrets *secret.Dir, dir string) (r Replic
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	r.Engine = operation.New(store, operation.Options{Logger: log, LeaseFor: 2 * time.Second})
-	r.Fleet = shard.New(store, secrets, nil)
+	r.Fleet = shard.New(store, secrets, channel)
 	r.Tenants = provision.New(store, r.Engine, r.Fleet, secrets, provision.Options{MigrationsDir: sample, Logger: log, DeleteGrace: time.Hour,
 		Limits: shard.Limits{Connections: 40, StatementTimeout: 30 * time.Second, IdleInTx: 60 * time.Second}})
 	r.Access = access.New(store, r.Engine, r.Fleet, log)
@@ -100,7 +101,7 @@ func New(t *testing.T, shards ...shardmap.ShardID) *World {
 func (w *World) Work() {
 	w.T.Helper()
 	var err error
-	w.Replica, err = newReplica(w.Store, w.Secrets, w.Dir)
+	w.Replica, err = newReplica(w.Store, w.Secrets, pgtest.Channel(w.T), w.Dir)
 	require.NoError(w.T, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -187,7 +188,7 @@ const workerEnv = "FREEHOLD_COPIES_TEST_WORKER"
 // KilledAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *World) KilledAt(point string) {
 	w.T.Helper()
-	pgtest.KilledAt(w.T, point, workerEnv+"="+strings.Join([]string{w.dsn, w.secrets, w.Dir}, "\n"))
+	pgtest.KilledAt(w.T, point, workerEnv+"="+strings.Join([]string{w.dsn, w.secrets, w.Dir, shardtest.Server(w.T, "a").SecurityText()}, "\n"))
 }
 
 // Main is the TestMain of packages that use this one.
@@ -208,7 +209,11 @@ func work(args []string) error {
 	if err != nil {
 		return err
 	}
-	r, err := newReplica(store, secrets, args[2])
+	channel, err := pgtest.ChannelOf(args[3])
+	if err != nil {
+		return err
+	}
+	r, err := newReplica(store, secrets, channel, args[2])
 	if err != nil {
 		return err
 	}
