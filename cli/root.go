@@ -85,7 +85,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "develop", Title: "Develop:"},
 	)
 	root.AddCommand(tenantCommand(), planCommand(), apikeyCommand(), roleCommand(), issuerCommand(), shardCommand(), secretCommand(), rebalanceCommand(), opCommand(), doctorCommand(), auditCommand(), policyCommand(), accessTokenCommand(), bindingCommand(), breakGlassCommand(), loginCommand(), logoutCommand(), whoamiCommand(), tokenCommand(),
-		devCommand(), demoCommand(), controlPlaneCommand(), dataPlaneCommand(), versionCommand())
+		devCommand(), demoCommand(), controlPlaneCommand(), dataPlaneCommand(), natsCommand(), versionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	strictArgs(root)

@@ -1,6 +1,8 @@
 package shardmap
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -24,6 +26,16 @@ const (
 	// SubjectAnswers is the prefix of `freehold.answers.<question>.<node>`, see [AnswersTo].
 	SubjectAnswers = "freehold.answers."
 )
+
+var nodePattern = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$`)
+
+// CheckNode refuses what is no name of a node: letters, digits, '-', '_' and '.' are.
+func CheckNode(name string) error {
+	if !nodePattern.MatchString(name) {
+		return fmt.Errorf("node name %.60q: want letters, digits, '-', '_' and '.'", name)
+	}
+	return nil
+}
 
 // NodeToken is a node's name as one token of a subject. A node may publish as
 // itself only: on subjects that end in its own token.

@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,14 +75,12 @@ type bucket struct {
 	sink   Sink                               // only Take is required
 }
 
-var nodePattern = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$`)
-
 // New returns at once, whether NATS is there or not: the connection is made,
 // and made again whenever it is lost, in the background. It fails only for a
 // configuration that can never work.
 func New(cfg Config) (*Feed, error) {
-	if !nodePattern.MatchString(cfg.Node) {
-		return nil, fmt.Errorf("feed: node name %.60q: want letters, digits, '-', '_' and '.'", cfg.Node)
+	if err := shardmap.CheckNode(cfg.Node); err != nil {
+		return nil, fmt.Errorf("feed: %w", err)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
