@@ -128,6 +128,8 @@ func TestAjar(t *testing.T) {
 	require.NoError(t, server.QueryRow(ctx, "SELECT count(*) FROM pg_roles WHERE starts_with(rolname, $1)", tenantdb.MoverPrefix(db)).Scan(&left))
 	require.Zero(t, left, "its login is gone")
 
+	require.NoError(t, shard.Fence(ctx, server, db))
+	require.Error(t, enters(), "fenced while it stands ajar")
 	require.NoError(t, shard.Unfence(ctx, server, db))
 	require.NoError(t, enters())
 	conn, err = w.server(t, "a").Channel.Connect(ctx, row.PostgresHost, row.PostgresPort, db, temp)

@@ -149,6 +149,18 @@ func Unfence(ctx context.Context, conn *pgx.Conn, database string) error {
 	if err := Shut(ctx, conn, database); err != nil {
 		return err
 	}
+	// One that was fenced anew while it stood ajar.
+	var lacking bool
+	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolcanlogin AND `+roleFilter+`
+		AND NOT pg_catalog.has_database_privilege(oid, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = $1), 'CONNECT'))`, database).Scan(&lacking)
+	if err != nil {
+		return fmt.Errorf("connect privilege of %s: %w", database, err)
+	}
+	if lacking {
+		if err := grantConnect(ctx, conn, database); err != nil {
+			return err
+		}
+	}
 	return limitConnections(ctx, conn, database, -1)
 }
 

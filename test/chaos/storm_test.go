@@ -281,7 +281,7 @@ func (s *storm) strays(ctx context.Context, tenant string) error {
 		var open bool
 		var left []string
 		err = conn.QueryRow(ctx, `SELECT
-			EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datconnlimit NOT IN (0, -2) AND datallowconn),
+			EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datconnlimit NOT IN (0, -2) AND datallowconn AND has_database_privilege($1 || '_auth_a', oid, 'CONNECT')),
 			ARRAY (SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE database = $1
 			  UNION ALL SELECT 'subscription ' || subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = $1)`,
 			place.Database).Scan(&open, &left)
