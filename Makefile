@@ -61,9 +61,10 @@ test-vault: vault ## run the tests on a real Vault, a minute of it sealed under 
 	FREEHOLD_VAULT=required go test -run '^$$' -bench Vault ./internal/vault
 
 .PHONY: test-tls
-test-tls: ## run the end-to-end tests on fleets whose links are all by TLS (make test has test/wire of them)
+test-tls: ## run the tests of fleets and of shards with all links by TLS (20 minutes; make test has test/wire and a few moves of them)
 	@deploy/install/deps.sh test
 	FREEHOLD_TEST_TLS=1 go test -race -timeout 15m -p 1 ./test/e2e ./test/wire
+	FREEHOLD_TEST_TLS=1 go test -race -timeout 20m -p $(P) ./internal/pgtest ./router ./dataplane/... ./controlplane/...
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities in what is called; says so where the database can't be reached
