@@ -102,6 +102,12 @@ func (c *Client) keep() {
 		pause = firstRetry
 		c.watch(s)
 		ended = s
+		if !s.old() { // a token that lives for no time must not have us log in without end
+			select {
+			case <-time.After(youngFor/2 + rand.N(youngFor)):
+			case <-c.life.Done():
+			}
+		}
 	}
 }
 
