@@ -94,7 +94,7 @@ func New(log *audit.Log, signer *proof.Signer, places Places, opt Options) *Keep
 func (k *Keeper) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		k.round(ctx, keepFor)
-		sleep.For(ctx, k.opt.Every)
+		_ = sleep.For(ctx, k.opt.Every) // the loop looks whether ctx ended
 	}
 	k.round(context.WithoutCancel(ctx), leaveFor)
 	return nil
