@@ -49,7 +49,7 @@ control plane wants one of its clients; a fleet stays as it was made.`,
 	f.StringVar(&opts.ExternalNATS, "external-nats", "", "URL of a NATS server to use instead of an embedded one")
 	f.StringVar(&opts.Migrations, "migrations", "", "directory of goose SQL files, the schema of every tenant (default the sample schema)")
 	f.StringToStringVar(&opts.PostgresBin, "postgres-bin", nil, "SHARD=DIR: directory with the postgres and initdb of a shard that runs another version; kept with the fleet")
-	cmd.AddCommand(devStatusCommand(), devDownCommand(), devDestroyCommand(), devNATSCommand())
+	cmd.AddCommand(devStatusCommand(), devDownCommand(), devDestroyCommand(), devNATSCommand(), devPersonCommand())
 	return cmd
 }
 

@@ -44,7 +44,7 @@ or the one signed in to last.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, url, err := connectToSignIn(cmd, args)
+			c, url, own, err := connectToSignIn(cmd, args)
 			if err != nil {
 				return err
 			}
@@ -58,7 +58,7 @@ or the one signed in to last.`,
 				return err
 			}
 			if ca == "" {
-				ca = caFile(cmd)
+				ca = own
 			}
 			secure, err := issuerTLS(ca)
 			if err != nil {
@@ -93,31 +93,34 @@ or the one signed in to last.`,
 	return cmd
 }
 
-// connectToSignIn connects without a token, to the control plane that is named or found.
-func connectToSignIn(cmd *cobra.Command, args []string) (*client.Client, string, error) {
-	url := os.Getenv(envURL)
+// connectToSignIn connects without a token, to the control plane that is named
+// or found. ca holds the roots that it is believed by; empty: the system's.
+func connectToSignIn(cmd *cobra.Command, args []string) (c *client.Client, url, ca string, err error) {
+	url, ca = os.Getenv(envURL), caFile(cmd)
 	if len(args) > 0 {
 		url = args[0]
 	}
+	info, notRunning := dev.Read(fleetDir(cmd))
+	if notRunning == nil && (url == "" || strings.TrimRight(url, "/") == info.AdminURL) {
+		info.AdminToken = ""
+		c, err := info.Client()
+		return c, info.AdminURL, info.CAFile, err
+	}
 	if url == "" {
-		if info, err := dev.Read(fleetDir(cmd)); err == nil {
-			c, err := info.Client()
-			return c, info.AdminURL, err
-		}
 		store, err := signin.OpenStore()
 		if err != nil {
-			return nil, "", err
+			return nil, "", "", err
 		}
 		if url, err = store.Current(); err != nil {
-			return nil, "", err
+			return nil, "", "", err
 		}
 	}
 	url = strings.TrimRight(url, "/")
 	if url == "" {
-		return nil, "", &usageError{cmd.CommandPath(), errors.New("which control plane? give its URL, or set " + envURL)}
+		return nil, "", "", &usageError{cmd.CommandPath(), errors.New("which control plane? give its URL, or set " + envURL)}
 	}
-	c, err := clientFor(cmd, url, "")
-	return c, url, err
+	c, err = clientFor(cmd, url, "")
+	return c, url, ca, err
 }
 
 func pickIssuer(cmd *cobra.Command, said api.SignIn, name string) (api.SignInIssuer, error) {

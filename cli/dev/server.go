@@ -17,6 +17,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/freehold-db/freehold/controlplane"
+	"github.com/freehold-db/freehold/controlplane/authority"
 	"github.com/freehold-db/freehold/dataplane"
 	"github.com/freehold-db/freehold/internal/issuer"
 	"github.com/freehold-db/freehold/internal/pgserver"
@@ -156,6 +157,9 @@ func (f *Fleet) newControlPlane(name string) *served {
 			NATSSeedFile: f.natsSeed(controlPlanePart), NATSAuditSeedFile: f.natsSeed(auditorKey), NATSCAFile: pair.Root, NATSCertFile: pair.Certificate, NATSKeyFile: pair.Key,
 			Name: name, Listen: loopback(port), CatalogDSN: f.catalogDSN(), AuditDSN: f.auditDSN(), AuditOwnerDSN: f.auditOwnerDSN(name), NATSURL: f.natsURL(),
 			SecretsDir: f.dir.secrets(), CopiesDir: f.dir.copies(), MigrationsDir: f.migrationsDir, TokensFile: f.tokensFile(), PGBinDir: f.clientPrograms(),
+			OIDCIssuers: controlplane.OIDCIssuers{{Name: "dev", URL: f.issuerURL(), ClientID: issuer.ClientID,
+				Roles: map[string]authority.Role{"viewers": authority.Viewer, "operators": authority.Operator, "admins": authority.Admin}}},
+			OIDCCAFile:   pair.Root,
 			MeasureEvery: 2 * time.Second, // somebody looks on
 		}
 		cfg.Defaults()
