@@ -110,7 +110,8 @@ func runPsql(cmd *cobra.Command, path string, login api.Access, args []string) (
 	}
 	defer func() { err = errors.Join(err, os.Remove(passfile)) }()
 	psql := exec.Command(path, args...) //nolint:gosec,noctx // psql, with the operator's own arguments; it ends itself, by the signals below
-	psql.Env = append(psqlTLS(cmd), psqlEnv(os.Environ(), login, passfile)...) // whoever says otherwise in the environment is heard
+	// Whoever says otherwise in the environment is heard.
+	psql.Env = append(psqlTLS(cmd), psqlEnv(os.Environ(), login, passfile)...)
 	psql.Stdin, psql.Stdout, psql.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 
 	signals := make(chan os.Signal, 1)

@@ -24,7 +24,7 @@ type Files struct {
 	Certificate, Key string
 }
 
-// Empty: nothing is said about TLS.
+// Empty tells whether nothing is said about TLS.
 func (f Files) Empty() bool { return f == Files{} }
 
 // Load reads the files. Roots are read once, the certificate again whenever its
