@@ -158,9 +158,9 @@ func TestSizes(t *testing.T) {
 func TestPartsArePrintedAsAsked(t *testing.T) {
 	parts := []partState{{Part: "nats", PID: 7, Address: "127.0.0.1:4222", Up: true}, {Part: "issuer", Address: "127.0.0.1:80", Error: "no answer"}}
 	for f, want := range map[format]string{
-		asTable: "PART    PID  ADDRESS         STATE\nnats    7    127.0.0.1:4222  up\nissuer       127.0.0.1:80    down: no answer\n",
-		asCSV:   "part,pid,address,state\nnats,7,127.0.0.1:4222,up\nissuer,,127.0.0.1:80,down: no answer\n",
-		asYAML:  "- part: nats\n  pid: 7\n  address: 127.0.0.1:4222\n  up: true\n- part: issuer\n  address: 127.0.0.1:80\n  up: false\n  error: no answer\n",
+		asTable: "PART    PID  ADDRESS         LINKS  STATE\nnats    7    127.0.0.1:4222  plain  up\nissuer       127.0.0.1:80    plain  down: no answer\n",
+		asCSV:   "part,pid,address,links,state\nnats,7,127.0.0.1:4222,plain,up\nissuer,,127.0.0.1:80,plain,down: no answer\n",
+		asYAML:  "- part: nats\n  pid: 7\n  address: 127.0.0.1:4222\n  tls: false\n  up: true\n- part: issuer\n  address: 127.0.0.1:80\n  tls: false\n  up: false\n  error: no answer\n",
 	} {
 		var out bytes.Buffer
 		require.NoError(t, printItems(&out, f, parts, partColumns))
