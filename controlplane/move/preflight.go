@@ -89,7 +89,7 @@ func (s *Service) look(ctx context.Context, r *run) ([]survey.Finding, extent, e
 	if err != nil {
 		return nil, extent{}, err
 	}
-	found = append(found, inside...)
+	found = append(append(found, inside...), s.lookAtLinks(ctx, r)...)
 	for i, on := range []shardmap.ShardID{placement.Shard, r.Data.To} {
 		console, err := s.fleet.Console(ctx, on)
 		if err != nil {
@@ -116,6 +116,23 @@ func (s *Service) lookAtTarget(ctx context.Context, r *run) ([]survey.Finding, e
 		return []survey.Finding{{Level: survey.Refuse, Code: "name-taken", Object: db.Name,
 			Reason: fmt.Sprintf("the target has a database of that name, %s", db.State), Remedy: "choose another shard"}}, nil
 	}
+}
+
+// lookAtLinks finds out whether those who will follow the other side can verify
+// it. A shard that was registered before there was TLS may not; it would be
+// found out only after the copy.
+func (s *Service) lookAtLinks(ctx context.Context, r *run) (found []survey.Finding) {
+	links := [][2]shardmap.ShardID{{r.Data.To, r.Data.From.Shard}}
+	if r.Data.Soak > 0 {
+		links = append(links, [2]shardmap.ShardID{r.Data.From.Shard, r.Data.To})
+	}
+	for _, l := range links {
+		if _, err := s.fleet.AdminConninfo(ctx, l[0], l[1], r.Data.database()); errors.Is(err, shard.ErrUnfit) {
+			found = append(found, survey.Finding{Level: survey.Refuse, Code: "tls-files", Object: string(l[0]),
+				Reason: "its Postgres can't verify " + string(l[1]) + "'s", Remedy: "`shard add` it again, with --postgres-tls-dir"})
+		}
+	}
+	return found
 }
 
 // lookInside asks both servers.

@@ -12,6 +12,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 // Everything that a move would not carry is refused before anything is
@@ -111,4 +112,39 @@ func TestDryRun(t *testing.T) {
 	w.requireNoTrace("a", db)
 	_, err = w.store.GetDatabase(t.Context(), "b", db)
 	require.True(t, errors.Is(err, catalog.ErrNotFound))
+}
+
+// A shard that was registered before the fleet had TLS follows no other, and
+// that is found out before the copy.
+func TestPreflightWantsServersThatVerifyEachOther(t *testing.T) {
+	t.Parallel()
+	w := newSecureWorld(t, "a", "b")
+	w.tenant("early", "a")
+	for _, of := range []struct {
+		on   shardmap.ShardID
+		soak time.Duration
+		ok   bool
+	}{{"b", 0, false}, {"a", 0, true}, {"a", time.Hour, false}} {
+		was, err := w.store.GetShard(t.Context(), of.on)
+		require.NoError(t, err)
+		update := func(row catalog.Shard) {
+			catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := w.store.UpdateShard(ctx, tx, row)
+				return err
+			})
+		}
+		without := was
+		without.PostgresTLSDir = ""
+		update(without)
+		_, err = w.DryRun(t.Context(), Request{Tenant: "early", To: "b", Soak: of.soak}, tester)
+		if of.ok {
+			require.NoError(t, err)
+		} else {
+			var refused *RefusedError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, "tls-files", refused.Findings[0].Code)
+			require.Equal(t, string(of.on), refused.Findings[0].Object)
+		}
+		update(was)
+	}
 }
