@@ -3,7 +3,6 @@ package authority
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/freehold-db/freehold/shardmap"
@@ -145,30 +144,24 @@ func (g Grant) parts() (all []Grant) {
 	return all
 }
 
-// holds tells whether one part of a grant lies within h.
-func (h Grant) holds(part Grant) bool {
-	if rank[h.Role] < rank[part.Role] || rank[part.Role] == 0 {
+// holds tells whether one part of a grant lies within g.
+func (g Grant) holds(part Grant) bool {
+	if rank[g.Role] < rank[part.Role] || rank[part.Role] == 0 {
 		return false
 	}
-	if len(h.Verbs) > 0 && (len(part.Verbs) == 0 || !slices.Contains(h.Verbs, part.Verbs[0])) {
+	if len(g.Verbs) > 0 && (len(part.Verbs) == 0 || !slices.Contains(g.Verbs, part.Verbs[0])) {
 		return false
 	}
 	switch {
-	case h.All:
+	case g.All:
 		return true
 	case part.All:
 		return false
 	case len(part.Tenants) > 0:
 		// By name only: a tenant that bears the labels today may not tomorrow.
-		return slices.Contains(h.Tenants, part.Tenants[0])
+		return slices.Contains(g.Tenants, part.Tenants[0])
 	case len(part.Shards) > 0:
-		return slices.Contains(h.Shards, part.Shards[0])
+		return slices.Contains(g.Shards, part.Shards[0])
 	}
-	return selects(h.Labels, part.Labels)
-}
-
-// Equal tells whether both are the same, word by word.
-func (g Grant) Equal(o Grant) bool {
-	return g.Role == o.Role && g.All == o.All && slices.Equal(g.Verbs, o.Verbs) && slices.Equal(g.Tenants, o.Tenants) &&
-		maps.Equal(g.Labels, o.Labels) && slices.Equal(g.Shards, o.Shards)
+	return selects(g.Labels, part.Labels)
 }
