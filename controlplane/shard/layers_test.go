@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
@@ -146,4 +147,29 @@ func TestLookupShowsOneRowAndNothingElse(t *testing.T) {
 		_, err := direct(ctx, f, "a", db, shardtest.Server(t, "a").Auth)
 		require.Error(t, err, db)
 	}
+}
+
+// Several copies of one database begin at once, the first there ever are.
+func TestMoversAtOnce(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	db := newName(t)
+	f.Database(t, "a", db)
+	require.NoError(t, shard.Fence(ctx, admin(t, f, "a", "postgres"), db))
+	var g errgroup.Group
+	for range 8 {
+		g.Go(func() error {
+			m, err := f.Mover(ctx, "a", db)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			conn, err := m.Connect(ctx, "test")
+			if err != nil {
+				return err
+			}
+			return conn.Close(ctx)
+		})
+	}
+	require.NoError(t, g.Wait())
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
+	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -89,11 +91,28 @@ func Admit(ctx context.Context, conn *pgx.Conn, database string) error {
 	if !shardmap.ValidDatabase(database) {
 		return shardmap.ErrInvalidID
 	}
-	if err := script(ctx, conn, moverRoleSQL(database)); err != nil {
-		return fmt.Errorf("let copies into %s: %w", database, err)
+	for try := 1; ; try++ {
+		err := script(ctx, conn, moverRoleSQL(database))
+		if err == nil {
+			err = setAjar(ctx, conn, database)
+		}
+		if err == nil {
+			return nil
+		}
+		if try == admitTries || !slices.Contains(atTheSameTime, pg.Code(err)) {
+			return fmt.Errorf("let copies into %s: %w", database, err)
+		}
+		if serr := sleep.For(ctx, time.Duration(try)*20*time.Millisecond); serr != nil {
+			return fmt.Errorf("let copies into %s: %w", database, err)
+		}
 	}
-	return setAjar(ctx, conn, database)
 }
+
+// atTheSameTime is what Postgres says to one of two who make the same role or
+// grant this moment; then it is there.
+var atTheSameTime = []string{pgerrcode.UniqueViolation, pgerrcode.DuplicateObject, pgerrcode.UndefinedObject, pgerrcode.InternalError}
+
+const admitTries = 10
 
 // IsOwn tells whether a role is one of those that a database is moved with.
 func IsOwn(database, role string) bool {
