@@ -105,7 +105,9 @@ func TestExportAndImportOfEverything(t *testing.T) {
 	_, err := w.Access.CreateRole(t.Context(), "every", "analyst", "reads", copiestest.Tester, "")
 	require.NoError(t, err)
 	w.AsOwner("a", db, movetest.Everything)
-	w.AsOwner("a", db, "GRANT SELECT ON every.orders TO "+shard.CustomRole(db, "analyst")+"; CREATE TABLE canary (word text); INSERT INTO canary VALUES ('plaintext-canary');")
+	w.AsOwner("a", db, "GRANT SELECT ON every.orders TO "+shard.CustomRole(db, "analyst")+"; CREATE TABLE canary (word text); INSERT INTO canary VALUES ('plaintext-canary');"+
+		"CREATE FUNCTION unprivileged(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN IF current_setting('is_superuser') = 'on' THEN RAISE EXCEPTION 'a superuser runs the tenant''s code'; END IF; RETURN i; END $$;"+
+		"CREATE TABLE spy (x int CHECK (unprivileged(x) = x), y int GENERATED ALWAYS AS (unprivileged(x)) STORED); INSERT INTO spy VALUES (1); CREATE INDEX ON spy (unprivileged(x));")
 	w.Script(w.Conn("a", db), "ALTER DATABASE "+db+" SET work_mem = '7MB'; ALTER ROLE "+shard.RORole(db)+" IN DATABASE "+db+" SET statement_timeout = '3s'; COMMENT ON DATABASE "+db+" IS 'the tenant''s'")
 	schema, data := w.dump("a", db, "--schema-only", "--create"), w.dump("a", db, "--data-only", notes)
 
