@@ -31,7 +31,8 @@ func (f *fleet) everyRunVerb() {
 	f.want(202, "POST", "/v1/rebalance/pause", "")
 	require.NotNil(f.t, into[api.RebalanceStatus](f.t, f.want(200, "GET", "/v1/rebalance/status", "")).Paused)
 	f.want(202, "POST", "/v1/rebalance/resume", "{}")
-	f.want(202, "POST", "/v1/rebalance/cancel", `{"at_once":true}`)
+	canceled := f.ask(adminapi.RoleAdmin, "POST", "/v1/rebalance/cancel", `{"at_once":true}`)
+	require.Contains(f.t, []int{200, 202}, canceled.StatusCode, "%s", canceled.body) // it may have ended by the time of the answer
 	f.runEnded(run.ID)
 	f.want(200, "POST", "/v1/shards/s1/undrain", "")
 }
