@@ -25,7 +25,8 @@ func TestReloadsByTLSFailNoRequest(t *testing.T) {
 	w := newWorld()
 	s := site{pgtest.SharedSecureShard(t, "secure"), "secure", t}
 	p := tenant(t, w, s)
-	r, _ := routerBy(t, w, router.Config{}, s.Channel)
+	patient := router.Config{AcquireFor: time.Minute, RetryFor: time.Minute, ConnectFor: time.Minute} // however busy the machine is
+	r, _ := routerBy(t, w, patient, s.Channel)
 
 	var served atomic.Int64
 	var clients sync.WaitGroup
@@ -39,7 +40,7 @@ func TestReloadsByTLSFailNoRequest(t *testing.T) {
 					return
 				default:
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 				began, id := time.Now(), served.Add(1)
 				err := r.Do(ctx, p.Tenant, router.ReadWrite, func(ctx context.Context, c *router.Conn) error {
 					return batch(ctx, c.PG, p.Database+"_rw", fmt.Sprintf("INSERT INTO note VALUES (%d, 'x')", id))

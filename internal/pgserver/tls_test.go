@@ -246,6 +246,7 @@ func TestCertificatesAreRenewed(t *testing.T) {
 		require.NoError(t, err, "a session from before")
 	}
 	// PgBouncer shows the new one to Postgres, too, from the next connection on.
+	console(t, b, "RECONNECT") // newer versions make none anew by themselves
 	eventually(t, func() bool {
 		var client string
 		require.NoError(t, bounced.QueryRow(ctx, "SELECT client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()").Scan(&client))
