@@ -28,8 +28,11 @@ const (
 	readWait = 10 * time.Second
 )
 
+var errAway = errors.New("NATS is away")
+
 // Stream is a JetStream stream as a place: it has a copy of every record, too.
 type Stream struct {
+	nc       *nats.Conn
 	js       jetstream.JetStream
 	replicas int
 	log      *slog.Logger
@@ -41,7 +44,7 @@ func NewStream(nc *nats.Conn, replicas int, log *slog.Logger) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit log's stream: %w", err)
 	}
-	return &Stream{js: js, replicas: replicas, log: log}, nil
+	return &Stream{nc: nc, js: js, replicas: replicas, log: log}, nil
 }
 
 // Name implements [Place].
@@ -49,6 +52,9 @@ func (s *Stream) Name() string { return "stream" }
 
 // make makes the stream unless there is one. It never changes one that is there.
 func (s *Stream) make(ctx context.Context) (jetstream.Stream, error) {
+	if !s.nc.IsConnected() {
+		return nil, errAway // at once: who stops does not wait for it
+	}
 	stream, err := s.js.Stream(ctx, access.AuditLogStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = s.js.CreateStream(ctx, access.AuditLogStreamConfig(s.replicas))
@@ -169,6 +175,9 @@ func (s *Stream) Held(ctx context.Context) iter.Seq2[proof.Anchor, error] {
 }
 
 func (s *Stream) held(ctx context.Context, yield func(proof.Anchor) bool) error {
+	if !s.nc.IsConnected() {
+		return errAway
+	}
 	setUp, cancel := context.WithTimeout(ctx, streamCall)
 	defer cancel()
 	stream, err := s.js.Stream(setUp, access.AuditLogStream)
