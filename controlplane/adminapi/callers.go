@@ -97,6 +97,7 @@ type strangers struct {
 	known *lru.Cache[[sha256.Size]byte, time.Time]
 	all   *rate.Limiter
 	burst int
+	every time.Duration
 }
 
 type stranger struct {
@@ -111,7 +112,7 @@ const (
 )
 
 func newStrangers(burst int) *strangers {
-	s := &strangers{burst: burst, all: rate.NewLimiter(rate.Every(time.Second), strangerRecords)}
+	s := &strangers{burst: burst, every: strangerEvery, all: rate.NewLimiter(rate.Every(time.Second), strangerRecords)}
 	s.seen, _ = lru.New[string, *stranger](strangersSeen) // fails for a size below 1 only
 	s.known, _ = lru.New[[sha256.Size]byte, time.Time](strangersSeen)
 	return s
@@ -141,7 +142,7 @@ func (s *strangers) failed(from string) (more int, record bool) {
 	defer s.mu.Unlock()
 	one, ok := s.seen.Get(network(from))
 	if !ok {
-		one = &stranger{tries: rate.NewLimiter(rate.Every(strangerEvery), s.burst)}
+		one = &stranger{tries: rate.NewLimiter(rate.Every(s.every), s.burst)}
 		s.seen.Add(network(from), one)
 	}
 	one.tries.Allow()
@@ -172,8 +173,9 @@ func network(from string) string {
 
 // refusals bounds what one caller's forbidden reads put into the audit log.
 type refusals struct {
-	mu  sync.Mutex
-	all *lru.Cache[string, *callerRefusals]
+	mu    sync.Mutex
+	all   *lru.Cache[string, *callerRefusals]
+	every time.Duration
 }
 
 type callerRefusals struct {
@@ -184,7 +186,7 @@ type callerRefusals struct {
 const refusalBurst = 20 // records of one caller in a row, then one every few seconds
 
 func newRefusals() *refusals {
-	r := &refusals{}
+	r := &refusals{every: strangerEvery}
 	r.all, _ = lru.New[string, *callerRefusals](strangersSeen)
 	return r
 }
@@ -194,7 +196,7 @@ func (r *refusals) record(name string) (more int, ok bool) {
 	defer r.mu.Unlock()
 	one, there := r.all.Get(name)
 	if !there {
-		one = &callerRefusals{records: rate.NewLimiter(rate.Every(strangerEvery), refusalBurst)}
+		one = &callerRefusals{records: rate.NewLimiter(rate.Every(r.every), refusalBurst)}
 		r.all.Add(name, one)
 	}
 	if !one.records.Allow() {

@@ -1,6 +1,10 @@
 package adminapi
 
-import "github.com/gin-gonic/gin"
+import (
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
 
 // Routes lists what the engine really serves.
 func (a *API) Routes() gin.RoutesInfo { return a.engine.Routes() }
@@ -33,4 +37,13 @@ func (a *API) StrangerBurst(n int) {
 	a.strangers.mu.Lock()
 	defer a.strangers.mu.Unlock()
 	a.strangers.burst = n
+}
+
+// Unforgiving has nobody's bounds on refusals grow again while a test runs.
+func (a *API) Unforgiving() {
+	a.strangers.mu.Lock()
+	defer a.strangers.mu.Unlock()
+	a.refusals.mu.Lock()
+	defer a.refusals.mu.Unlock()
+	a.strangers.every, a.refusals.every = time.Hour, time.Hour
 }

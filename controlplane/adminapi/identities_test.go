@@ -379,6 +379,7 @@ func TestStrangersAreHeldUp(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.API.StrangerBurst(3)
+	f.API.Unforgiving()
 	require.Equal(t, http.StatusOK, f.ask(adminapi.RoleAdmin, "GET", "/v1/whoami", "").StatusCode)
 	status := func(token string) int {
 		req, err := http.NewRequestWithContext(testContext(t), "GET", f.URL+"/v1/whoami", http.NoBody)
@@ -393,12 +394,12 @@ func TestStrangersAreHeldUp(t *testing.T) {
 		return resp.StatusCode
 	}
 	refused := 0
-	for i := range 50 {
+	for i := range 20 {
 		if status(fmt.Sprintf("fha_%012x_%s", i, strings.Repeat("a", 52))) == http.StatusTooManyRequests {
 			refused++
 		}
 	}
-	require.Greater(t, refused, 20, "one in three seconds after the first three")
+	require.Equal(t, 17, refused, "all after the first three")
 	require.Equal(t, http.StatusOK, status(admintest.Token(adminapi.RoleAdmin)), "who was known is not locked out by others")
 	signIns := 0
 	for _, a := range f.audited() {
@@ -406,13 +407,15 @@ func TestStrangersAreHeldUp(t *testing.T) {
 			signIns++
 		}
 	}
-	require.Equal(t, 1, signIns, "a flood is one record")
+	require.Positive(t, signIns)
+	require.LessOrEqual(t, signIns, 3, "a flood is one record, unless it takes minutes")
 }
 
 // What somebody may not read is recorded, too, and not without bound.
 func TestForbiddenReadsAreRecorded(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
+	f.API.Unforgiving()
 	f.create("acme")
 	token := f.accessToken("elsewhere", api.Grant{Role: "viewer", Tenants: []tenantID{"other"}}).Text
 	for range 40 {
@@ -424,6 +427,5 @@ func TestForbiddenReadsAreRecorded(t *testing.T) {
 			n++
 		}
 	}
-	require.GreaterOrEqual(t, n, 1)
-	require.Less(t, n, 40)
+	require.Equal(t, 20, n)
 }

@@ -111,7 +111,7 @@ func StartWith(t testing.TB, store *catalog.Store, opt Options) *Fleet {
 	f.Logins = &Logins{logins: map[string]shardmap.ShardID{}, used: map[string]bool{}}
 	opt.BreakGlass.Logger = log
 	if opt.BreakGlass.Every == 0 {
-		opt.BreakGlass.Every = 50 * time.Millisecond
+		opt.BreakGlass.Every = 250 * time.Millisecond
 	}
 	f.BreakGlass = breakglass.New(store, f.Logins, opt.BreakGlass)
 	background(t, f.BreakGlass.Run)
