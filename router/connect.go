@@ -26,6 +26,14 @@ const (
 func (r *Router) connect(ctx context.Context, p *pool, place shardmap.Placement) (*conn, error) {
 	c, err := r.dialUp(ctx, p, place)
 	r.mu.Lock()
+	if err == nil && c.outdated() {
+		// The router went over to newer logins meanwhile, and said that it keeps
+		// nothing by those of before: they may be closed at any moment.
+		r.mu.Unlock()
+		shut([]*conn{c})
+		c, err = r.dialUp(ctx, p, place)
+		r.mu.Lock()
+	}
 	if err == nil {
 		r.conns[c] = struct{}{}
 		if place.Epoch == p.of.epoch {

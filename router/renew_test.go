@@ -3,6 +3,7 @@ package router_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +67,28 @@ func TestRenewGoesOverToTheNewLogin(t *testing.T) {
 		require.Equal(t, p.Database+"_sql_ro_b", user)
 		require.Equal(t, 2, r.Stats().Open)
 		require.NoError(t, r.Renew(t.Context(), p.Tenant, 1), "told once more")
+	})
+}
+
+// A connection that was being opened by the old login while the router went over
+// is not used: nobody waits for it before that login is closed.
+func TestRenewWhileAConnectionIsOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(), newFake()
+		p := w.settle(1, "s1", 1)
+		var r *router.Router
+		began := false
+		r = newRouter(t, w, router.Config{}, func(ctx context.Context, network, address string) (net.Conn, error) {
+			if !began { // its login was read before
+				began = true
+				require.NoError(t, r.Renew(ctx, p.Tenant, w.turn(p)))
+			}
+			return f.dial(ctx, network, address)
+		})
+		var user string
+		require.NoError(t, r.Do(t.Context(), p.Tenant, router.ReadWrite, users(&user)))
+		require.Equal(t, p.Database+"_auth_b", user)
+		require.Equal(t, 1, r.Stats().Open)
 	})
 }
 
