@@ -25,6 +25,7 @@ CREATE OR REPLACE FUNCTION freehold_audit.refuse() RETURNS trigger LANGUAGE plpg
 BEGIN
   RAISE EXCEPTION '% of checkpoints is refused', tg_op USING ERRCODE = 'restrict_violation';
 END $$;
+REVOKE ALL ON FUNCTION freehold_audit.refuse() FROM PUBLIC;
 CREATE OR REPLACE TRIGGER checkpoints_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON freehold_audit.checkpoints
   FOR EACH STATEMENT EXECUTE FUNCTION freehold_audit.refuse();
 `
