@@ -266,6 +266,8 @@ func TestFleetWithTLS(t *testing.T) {
 			require.Error(t, err, less)
 		}
 	}
+	require.NoError(t, f.Renewed())
+	requireUp(t, dir)
 	stop(t, f)
 	_, err = dev.Start(t.Context(), dev.Options{Dir: fleetDirOf(t, false), TLS: true, FastUnsafe: true})
 	require.ErrorContains(t, err, "made without TLS")

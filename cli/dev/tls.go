@@ -52,15 +52,17 @@ func (f *Fleet) openAuthority() (err error) {
 
 // renewed tells the servers that don't look at their files by themselves.
 func (f *Fleet) renewed() error {
-	f.parts.RLock()
-	defer f.parts.RUnlock()
-	for _, m := range f.members {
+	for _, name := range f.Names() {
+		m, err := f.member(name)
+		if err != nil {
+			return err
+		}
 		r, ok := m.part.(interface{ renew() error })
 		if !ok {
 			continue
 		}
 		m.mu.Lock()
-		err := r.renew()
+		err = r.renew()
 		m.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)

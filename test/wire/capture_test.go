@@ -55,13 +55,44 @@ func listen(t *testing.T) *capture {
 	require.NoError(t, syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Usec: 100_000}))
 	_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, 64<<20) // less may do
 	c := &capture{fd: fd, flows: map[flow][]byte{}, end: make(chan struct{}), done: make(chan error, 1)}
-	c.of(nil)
+	c.of(t, nil)
 	go c.run()
 	return c
 }
 
-// of says whose ports count from now on.
-func (c *capture) of(ports map[uint16]bool) { c.ports.Store(&ports) }
+// of says whose ports count from now on. The kernel is told, too, so that it
+// does not lose what counts among all that others say over loopback.
+func (c *capture) of(t *testing.T, ports map[uint16]bool) {
+	t.Helper()
+	c.ports.Store(&ports)
+	require.NoError(t, syscall.AttachLsf(c.fd, filter(ports)))
+}
+
+// filter lets TCP over IPv4 pass, from or to one of the ports.
+func filter(ports map[uint16]bool) (program []syscall.SockFilter) {
+	n := uint8(len(ports)) //nolint:gosec // a dozen
+	add := func(code int, k uint32, yes, no uint8) {
+		program = append(program, syscall.SockFilter{Code: uint16(code), K: k, Jt: yes, Jf: no}) //nolint:gosec // one of the codes below
+	}
+	add(syscall.BPF_LD|syscall.BPF_B|syscall.BPF_ABS, 9, 0, 0) // the protocol
+	add(syscall.BPF_JMP|syscall.BPF_JEQ|syscall.BPF_K, syscall.IPPROTO_TCP, 0, 3+2*n)
+	add(syscall.BPF_LDX|syscall.BPF_B|syscall.BPF_MSH, 0, 0, 0) // the length of the IP header
+	for side, at := range []uint32{0, 2} {
+		add(syscall.BPF_LD|syscall.BPF_H|syscall.BPF_IND, at, 0, 0)
+		left := n
+		for port := range ports {
+			left--
+			to := left + 1 // over the rest of this side, and the end
+			if side == 0 {
+				to += 1 + n
+			}
+			add(syscall.BPF_JMP|syscall.BPF_JEQ|syscall.BPF_K, uint32(port), to, 0)
+		}
+	}
+	add(syscall.BPF_RET|syscall.BPF_K, 0, 0, 0)
+	add(syscall.BPF_RET|syscall.BPF_K, longestPacket, 0, 0)
+	return program
+}
 
 // stop ends the capture and returns what each port was part of.
 func (c *capture) stop(t *testing.T) map[flow][]byte {
@@ -148,7 +179,7 @@ func TestCapture(t *testing.T) {
 	require.NoError(t, err)
 	defer l.Close() //nolint:errcheck // a test
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
-	c.of(map[uint16]bool{port: true})
+	c.of(t, map[uint16]bool{port: true, 1: true, 2: true})
 	conn, err := net.Dial("tcp", l.Addr().String()) //nolint:noctx // local
 	require.NoError(t, err)
 	defer conn.Close() //nolint:errcheck // a test

@@ -57,12 +57,13 @@ func begin(t *testing.T, secure bool, wire *capture) *story {
 	t.Helper()
 	s := &story{Fleet: fleet.Start(t, dev.Options{Shards: 1, Nodes: 1, TLS: secure}), secrets: secrets{}, wire: wire}
 	s.secrets["the admin token"] = s.Info.AdminToken
-	s.listen()
+	s.listen(t)
 	return s
 }
 
 // listen has what the fleet's parts say now be captured.
-func (s *story) listen() {
+func (s *story) listen(t *testing.T) {
+	t.Helper()
 	info := s.Fleet.Fleet.Info()
 	ports := map[uint16]bool{}
 	for _, at := range urls(info) {
@@ -74,7 +75,7 @@ func (s *story) listen() {
 			ports[uint16(port)] = true
 		}
 	}
-	s.wire.of(ports)
+	s.wire.of(t, ports)
 }
 
 // urls says where the parts are, by name.
@@ -93,7 +94,7 @@ func (s *story) play(t *testing.T) {
 	t.Helper()
 	to, err := s.AddShard(t.Context())
 	require.NoError(t, err)
-	s.listen()
+	s.listen(t)
 	s.know(t)
 	s.Create(t, "acme", "s1")
 	token := s.SQLToken(t, "acme", "editor")
