@@ -261,6 +261,42 @@ func TestGarbledValueIsMended(t *testing.T) {
 	b.shows(p)
 }
 
+// A node that is not done says so before nobody listens any more.
+func TestRenew(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	b := newBus(t)
+	p := publish.New(nil, b.nc, publish.Options{Logger: quiet})
+	nodes, err := b.jetstream().CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: shardmap.BucketNodes})
+	require.NoError(t, err)
+	_, err = nodes.Put(ctx, "n1", []byte("{}"))
+	require.NoError(t, err)
+	const wait = 50 * time.Second
+	given := make(chan time.Duration, 100)
+	_, err = b.nc.Subscribe(shardmap.SubjectRenew+"acme", func(m *nats.Msg) {
+		var r shardmap.Renewal
+		_ = json.Unmarshal(m.Data, &r)
+		given <- r.For
+		for _, node := range []string{"stranger", "n1", "n1"} {
+			ack, _ := json.Marshal(shardmap.RenewalAck{Node: "n1", ID: r.ID, Trouble: string(r.Tenant)})
+			_ = b.nc.Publish(shardmap.AnswerOf(m.Reply, node), ack)
+		}
+	})
+	require.NoError(t, err)
+	var told publish.Renewed
+	pgtest.Eventually(t, "it is known who is alive", func() bool {
+		told, err = p.Renew(ctx, "acme", 2, wait)
+		return !errors.Is(err, publish.ErrUnavailable)
+	})
+	require.NoError(t, err)
+	require.Equal(t, 1, told.Nodes)
+	require.Len(t, told.Acks, 1)
+	require.Equal(t, "acme", told.Acks[0].Trouble)
+	require.Zero(t, told.Done())
+	require.LessOrEqual(t, <-given, wait-5*time.Second)
+}
+
 func TestHold(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

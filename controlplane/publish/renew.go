@@ -37,7 +37,8 @@ func (p *Publisher) Renew(ctx context.Context, tenant shardmap.TenantID, generat
 		return r, ErrUnavailable
 	}
 	id := uuid.NewString()
-	question, err := json.Marshal(shardmap.Renewal{Tenant: tenant, Generation: generation, ID: id, For: wait})
+	// They are to say in time that they are not done, too: an answer takes a while.
+	question, err := json.Marshal(shardmap.Renewal{Tenant: tenant, Generation: generation, ID: id, For: wait - wait/5})
 	if err != nil {
 		return r, fmt.Errorf("renewal of %s: %w", tenant, err)
 	}

@@ -49,8 +49,8 @@ type Nodes interface {
 type Options struct {
 	Every time.Duration // how old a credential gets before it is rotated [never]
 	// TellFor is how long nodes are told before the old turn is closed without
-	// their word [10 s]; TroubleFor how long one is waited for that says why it
-	// can't go over [5 min].
+	// their word [10 s]; TroubleFor how long one is waited for that answers, but
+	// can't go over, or not yet [5 min].
 	TellFor, TroubleFor time.Duration
 	SettleFor           time.Duration         // the least that is given to who read a shard's login a moment ago [5 s]
 	LookEvery           time.Duration         // how often the keeper looks for what is due [1 min]

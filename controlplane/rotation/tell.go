@@ -17,12 +17,12 @@ import (
 const (
 	askFor   = 5 * time.Second        // that nodes may take for one answer
 	askAgain = 250 * time.Millisecond // after one that was not enough
-	endFor   = 10 * time.Second       // that sessions by old logins may take to come to rest
+	endFor   = 40 * time.Second       // that sessions by old logins may take to come to rest: more than a statement may
 	endEvery = 50 * time.Millisecond
 )
 
 // tell has the nodes go over. It ends with every node's word, or when they had
-// their time; a node that says what keeps it is waited for longer.
+// their time; a node that answers, but is not done, is waited for longer.
 func (s *Service) tell(ctx context.Context, r *run) error {
 	if r.Data.ToldAt.IsZero() {
 		r.Data.ToldAt = time.Now()
@@ -45,8 +45,11 @@ func (s *Service) tell(ctx context.Context, r *run) error {
 	}
 	patience := s.opt.TellFor
 	for _, a := range told.Acks {
-		if a.Trouble != "" {
+		switch {
+		case a.Trouble != "":
 			d.Note, patience = fmt.Sprintf("node %s can't go over: %s", a.Node, a.Trouble), s.opt.TroubleFor
+		case !a.Done: // its requests by the old logins are to end, or it can't read the new ones yet
+			patience = s.opt.TroubleFor
 		}
 	}
 	if time.Since(r.Data.ToldAt) < patience {
