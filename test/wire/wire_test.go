@@ -64,6 +64,9 @@ func begin(t *testing.T, secure bool, wire *capture) *story {
 // listen has what the fleet's parts say now be captured.
 func (s *story) listen(t *testing.T) {
 	t.Helper()
+	if s.wire == nil {
+		return
+	}
 	info := s.Fleet.Fleet.Info()
 	ports := map[uint16]bool{}
 	for _, at := range urls(info) {
@@ -193,14 +196,20 @@ func heard(flows map[flow][]byte, address string) (all []byte) {
 // in a file that others may read.
 func TestAFleetWithTLSTellsNothing(t *testing.T) {
 	t.Parallel()
-	wire := listen(t)
+	wire := ears(t)
 	s := begin(t, true, wire)
 	w := watch()
 	s.play(t)
 	w.stop()
-	flows := wire.stop(t)
+	var flows map[flow][]byte
+	if wire != nil {
+		flows = wire.stop(t)
+	}
 
 	t.Run("wire", func(t *testing.T) {
+		if wire == nil {
+			t.Skip(deaf)
+		}
 		for name, at := range urls(s.Fleet.Fleet.Info()) {
 			require.Greater(t, len(heard(flows, at)), 500, "%s was not heard at all", name)
 		}
