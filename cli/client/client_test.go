@@ -46,7 +46,7 @@ func TestCallsOfARealControlPlane(t *testing.T) {
 	c := open(t, f.URL)
 	me, err := c.Whoami(ctx)
 	require.NoError(t, err)
-	require.Equal(t, api.Identity{Name: "the-admin", Role: "admin"}, me)
+	require.Equal(t, api.Identity{Name: "the-admin", Role: "admin", Method: "tokens file", Grants: []api.Grant{{Role: "admin", All: true}}}, me)
 
 	op, err := c.CreateTenant(ctx, api.CreateTenant{ID: "acme", Shard: "s1"}, client.Change{Reason: "test"})
 	require.NoError(t, err)
