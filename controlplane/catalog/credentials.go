@@ -114,11 +114,22 @@ func (s *Store) ListCredentials(ctx context.Context, f CredentialFilter, p Page)
 
 // DueCredentials lists, oldest first, those that are free to be rotated and as
 // old as they may get. Each has its own time within the last fifth of every, so
-// that what was made together is not rotated together.
+// that what was made together is not rotated together. Left out is what would
+// keep others from their turn: whose rotation failed within the last hour, and
+// tenants of a shard that is down, or on which one has been stuck for long.
 func (s *Store) DueCredentials(ctx context.Context, every time.Duration, limit int) ([]Credential, error) {
-	due, err := many(ctx, s.pool, scanCredential, `select `+credentialColumns+` from `+allCredentials+` k
+	due, err := many(ctx, s.pool, scanCredential, `
+		with stuck as materialized (select distinct data->>'shard' as shard from operations
+			where kind = 'secret-rotate' and state in ('pending', 'running', 'undoing') and created_at < clock_timestamp() - `+stuckAfter+`)
+		select `+credentialColumns+` from `+allCredentials+` k
 		where k.operation is null
 			and k.issued_at + make_interval(secs => $1) * (0.8 + 0.2 * (hashtext(k.kind || k.subject || k.generation) & 1023) / 1023.0) <= clock_timestamp()
+			and not exists (select from operations o where k.kind = 'tenant' and o.tenant = k.subject and o.kind = 'secret-rotate'
+				and o.state in ('failed', 'canceled') and o.finished_at > clock_timestamp() - interval '1 hour')
+			and not exists (select from operations o where k.kind = 'shard' and o.kind = 'secret-rotate-shard' and o.data->>'shard' = k.subject
+				and o.state in ('failed', 'canceled') and o.finished_at > clock_timestamp() - interval '1 hour')
+			and (k.kind = 'shard' or k.shard not in (select shard from stuck where shard is not null)
+				and exists (select from shards s where s.id = k.shard and s.state <> 'down'))
 		order by k.issued_at limit $2`, every.Seconds(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("credentials that are due: %w", err)
@@ -152,9 +163,14 @@ func (s *Store) CountCredentials(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// RotationsUnderWay counts the operations of these kinds that have not ended.
+// stuckAfter is how long a rotation is under way, which takes seconds, before it
+// is taken for one that will not end soon, such as of a server that is away.
+const stuckAfter = `interval '15 minutes'`
+
+// RotationsUnderWay counts the operations of these kinds that have not ended and are not stuck.
 func (s *Store) RotationsUnderWay(ctx context.Context, kinds ...string) (int, error) {
-	n, err := one(ctx, s.pool, pgx.RowTo[int], `select count(*) from operations where kind = any($1) and finished_at is null`, kinds)
+	n, err := one(ctx, s.pool, pgx.RowTo[int], `select count(*) from operations where kind = any($1)
+		and state in ('pending', 'running', 'undoing') and created_at > clock_timestamp() - `+stuckAfter, kinds)
 	if err != nil {
 		return 0, fmt.Errorf("count rotations: %w", err)
 	}

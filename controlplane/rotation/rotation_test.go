@@ -251,6 +251,67 @@ func TestKeeperRotatesWhatIsDue(t *testing.T) {
 	require.Len(t, ops, 1)
 }
 
+// Four credentials that can't be rotated don't keep the fifth from its turn.
+func TestKeeperPassesOverWhatFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{Every: 30 * 24 * time.Hour}, "a", "b")
+	var fifth shardmap.Placement
+	for i := range keeperAtOnce + 1 {
+		p := w.tenant(shardmap.TenantID(fmt.Sprintf("t%d", i)))
+		if i < keeperAtOnce {
+			require.NoError(t, w.secrets.Delete(t.Context(), secret.DatabaseAuth(p.Database)))
+		}
+		fifth = p
+	}
+	_, err := w.store.Pool().Exec(t.Context(), `update tenants set created_at = created_at - interval '31 days' - case id when 't4' then interval '0' else interval '1 day' end`)
+	require.NoError(t, err)
+	ended := func(n int) {
+		t.Helper()
+		require.NoError(t, w.tend(t.Context()))
+		ops, _, err := w.engine.List(t.Context(), operation.Filter{Kind: KindRotate}, catalog.Page{})
+		require.NoError(t, err)
+		require.Len(t, ops, n)
+		for _, op := range ops {
+			w.ended(op)
+		}
+	}
+	ended(keeperAtOnce)
+	ended(keeperAtOnce + 1)
+	require.EqualValues(t, 2, w.document(fifth).Generation)
+	ended(keeperAtOnce + 1)
+
+	// What is stuck, or on a shard that is gone, is no different.
+	pool := w.store.Pool()
+	_, err = pool.Exec(t.Context(), `delete from operation_steps; delete from operations; update credentials set issued_at = issued_at - interval '31 days'`)
+	require.NoError(t, err)
+	due := func() (of []string) {
+		list, err := w.store.DueCredentials(t.Context(), w.opt.Every, 10)
+		require.NoError(t, err)
+		for _, c := range list {
+			of = append(of, c.Subject)
+		}
+		return of
+	}
+	require.Contains(t, due(), "t4")
+	w.stop()
+	op, err := w.Rotate(t.Context(), "t0", tester, "")
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `update operations set created_at = created_at - interval '1 hour', data = data || jsonb_build_object('shard', $2::text) where id = $1`, op.ID, fifth.Shard)
+	require.NoError(t, err)
+	require.NotContains(t, due(), "t4")
+	n, err := w.store.RotationsUnderWay(t.Context(), KindRotate)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	_, err = pool.Exec(t.Context(), `update operations set data = data - 'shard'`)
+	require.NoError(t, err)
+	require.Contains(t, due(), "t4")
+	_, err = pool.Exec(t.Context(), `update shards set state = 'down' where id = $1`, fifth.Shard)
+	require.NoError(t, err)
+	require.NotContains(t, due(), "t4")
+	_, err = w.Rotate(t.Context(), "t4", tester, "")
+	require.ErrorIs(t, err, catalog.ErrConflict)
+}
+
 func TestRotateShard(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Options{SettleFor: time.Millisecond}, "b")

@@ -59,9 +59,23 @@ func (s *Service) rotateKind() operation.Kind[TenantDoc] {
 }
 
 // Rotate starts to give a tenant's database new logins while it is served.
-// Errors: catalog.ErrNotFound, ErrConflict (deleted), ErrBusy, ErrKeyReused.
+// Errors: catalog.ErrNotFound, ErrConflict (deleted, or its shard is down), ErrBusy, ErrKeyReused.
 func (s *Service) Rotate(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
-	return s.begin(ctx, rotateSpec(id, actor, requestKey), "secret.rotate", "tenant/"+string(id), s.lives(id))
+	return s.begin(ctx, rotateSpec(id, actor, requestKey), "secret.rotate", "tenant/"+string(id), func(ctx context.Context, tx pgx.Tx) error {
+		if err := s.lives(id)(ctx, tx); err != nil {
+			return err
+		}
+		// It could neither go on nor be taken back, and nothing else be done with the tenant.
+		var down shardmap.ShardID
+		err := tx.QueryRow(ctx, `select s.id from placements p join shards s on s.id = p.shard where p.tenant = $1 and s.state = 'down'`, id).Scan(&down)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return nil
+		case err != nil:
+			return fmt.Errorf("tenant %s: %w", id, catalog.Classify(err))
+		}
+		return fmt.Errorf("tenant %s: %w: shard %s is down", id, catalog.ErrConflict, down)
+	})
 }
 
 // DryRun says what Rotate would do, step by step, and changes nothing.
