@@ -111,16 +111,31 @@ func openTurn(ctx context.Context, conn *pgx.Conn, database string, document sec
 }
 
 // undoIssue closes the turn that nobody was given. If the secret was written all
-// the same, it stands: nodes may have read it.
+// the same, it stands: nodes may have read it. It is recorded as issued then, and
+// they are told, for the turn that they would stay on is the next to be issued.
 func (s *Service) undoIssue(ctx context.Context, r *run) error {
-	return s.owning(ctx, r, reserveFor, func(conn *pgx.Conn) error {
+	written := false
+	err := s.owning(ctx, r, reserveFor, func(conn *pgx.Conn) error {
 		document, _, err := s.secrets.Get(ctx, secret.DatabaseAuth(r.Data.Database))
 		if err != nil {
 			return fmt.Errorf("secret of %s: %w", r.Data.Database, err)
 		}
-		if document.Generation >= r.Data.Generation {
+		if written = document.Generation >= r.Data.Generation; written {
 			return nil
 		}
 		return shard.CloseTurn(ctx, conn, r.Data.Database, r.Data.Turn)
 	})
+	if err != nil || !written {
+		return err
+	}
+	return s.stands(ctx, r)
+}
+
+// stands tells the nodes of a generation that was issued by an operation that is
+// taken back, and records it.
+func (s *Service) stands(ctx context.Context, r *run) error {
+	if told, err := s.nodes.Renew(ctx, r.Op.Tenant, r.Data.Generation, askFor); err != nil || told.Done() < told.Nodes {
+		s.log.WarnContext(ctx, "logins were issued and not every node uses them yet", "tenant", r.Op.Tenant, "error", err)
+	}
+	return s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return s.recordIssue(ctx, tx, r) })
 }

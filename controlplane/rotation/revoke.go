@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -10,6 +11,8 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/failpoint"
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -18,7 +21,7 @@ import (
 func (s *Service) revokeKind() operation.Kind[TenantDoc] {
 	return operation.Kind[TenantDoc]{Name: KindRevoke, Steps: []operation.Step[TenantDoc]{
 		{Name: "prepare", Title: "looking at the logins", Do: s.prepare, Timeout: time.Minute},
-		{Name: "kill", Title: "closing every login and ending every session", Do: s.kill, NoReturn: true, Timeout: time.Minute},
+		{Name: "kill", Title: "closing every login and ending every session", Do: s.kill, Undo: s.undoKill, NoReturn: true, Timeout: time.Minute},
 		{Name: "issue", Title: "issuing new logins", Do: s.reissue, Timeout: time.Minute},
 		{Name: "tell", Title: "telling the nodes", Do: s.tell, Timeout: 5 * time.Minute},
 	}}
@@ -44,11 +47,36 @@ func (s *Service) kill(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	if err := failpoint.Hit("rotation/killed"); err != nil {
+		return err
+	}
 	s.kickOut(ctx, r)
 	return r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		return s.record(ctx, tx, r.Op.Actor, "secret.kill", "tenant/"+string(r.Op.Tenant), r.Op.Tenant, "ok",
 			map[string]any{"operation": r.Op.ID, "generation": r.Data.Generation - 1, "people": r.Data.Receipt.People})
 	})
+}
+
+// undoKill lets nothing in again that was closed, but doesn't leave a tenant with
+// no login either: it gets new ones.
+func (s *Service) undoKill(ctx context.Context, r *run) error {
+	var open bool
+	err := s.owning(ctx, r, reserveFor, func(conn *pgx.Conn) error {
+		document, _, err := s.secrets.Get(ctx, secret.DatabaseAuth(r.Data.Database))
+		if err != nil {
+			return fmt.Errorf("secret of %s: %w", r.Data.Database, err)
+		}
+		open, err = shard.TurnIsOpen(ctx, conn, r.Data.Database, document)
+		open = open && document.Generation < r.Data.Generation
+		return err
+	})
+	if err != nil || open {
+		return err
+	}
+	if err := s.issue(ctx, r); err != nil {
+		return err
+	}
+	return s.stands(ctx, r)
 }
 
 // kickOut has PgBouncer close the database's clients. Postgres lets none of them

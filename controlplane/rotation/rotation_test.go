@@ -179,6 +179,28 @@ func TestRotationTakenBack(t *testing.T) {
 	require.Zero(t, open)
 }
 
+// A secret that was written before its rotation was canceled stands, is on record, and nodes are told.
+func TestRotationTakenBackTooLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{}, "a")
+	p := w.tenant("acme")
+	w.stop()
+	op, err := w.Rotate(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.killedAt("rotation/written")
+	_, err = w.engine.Cancel(t.Context(), op.ID, tester)
+	require.NoError(t, err)
+	w.work()
+	require.Equal(t, operation.Canceled, w.ended(op).State)
+	require.EqualValues(t, 2, w.document(p).Generation)
+	w.requireServed(p)
+	require.Equal(t, 1, w.nodes.asked)
+	require.Contains(t, w.audited("tenant/acme", w.document(p).Password), "secret.issue")
+	c, err := w.store.GetCredential(t.Context(), catalog.TenantCredential, "acme")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, c.Generation)
+}
+
 func TestRevoke(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Options{}, "a")
@@ -200,6 +222,31 @@ func TestRevoke(t *testing.T) {
 	actions := w.audited("tenant/acme", first.Password, person.Password, w.document(p).Password)
 	require.Contains(t, actions, "secret.kill")
 	require.Contains(t, actions, "secret.issue")
+}
+
+// A revocation that is taken back after it closed everything leaves nothing of
+// before open, and the tenant served.
+func TestRevocationTakenBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{}, "a")
+	p := w.tenant("acme")
+	first := w.document(p)
+	for _, at := range []struct {
+		point string
+		new   bool
+	}{{KindRevoke + "/kill/begin", false}, {"rotation/killed", true}} {
+		w.stop()
+		op, err := w.Revoke(t.Context(), "acme", tester, "")
+		require.NoError(t, err)
+		w.killedAt(at.point)
+		_, err = w.engine.Cancel(t.Context(), op.ID, tester)
+		require.NoError(t, err)
+		w.work()
+		require.Equal(t, operation.Canceled, w.ended(op).State)
+		require.Equal(t, at.new, w.document(p).Generation == first.Generation+1, at.point)
+	}
+	w.requireServed(p, first)
+	require.Contains(t, w.audited("tenant/acme", w.document(p).Password), "secret.issue")
 }
 
 func TestRotateAllGoesOnAfterADeath(t *testing.T) {
