@@ -120,7 +120,8 @@ func (k *Keeper) Anchor(ctx context.Context) error {
 		k.tampered.Set(1)
 		k.opt.Logger.ErrorContext(ctx, "AUDIT LOG WAS CHANGED; run tenant-ops audit verify", slog.Any("error", err))
 		return err
-	case errors.Is(err, audit.ErrRetired): // a replica with the new key signs
+	case errors.Is(err, audit.ErrRetired): // a replica with the new key signs, unless somebody slipped a key in
+		k.opt.Logger.WarnContext(ctx, "this replica does not sign the audit log: there is a newer key than its own")
 		c, err = k.log.Latest(ctx)
 	}
 	if err != nil {

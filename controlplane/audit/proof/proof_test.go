@@ -124,7 +124,7 @@ func export(t testing.TB, s *proof.Signer, n int64) []proof.Line {
 	var f proof.Frontier
 	var stored hashes
 	for i := range n {
-		e := proof.Entry{Position: i + 1, Source: "c1", Sequence: i + 1, LoggedAt: time.Unix(1000+i, 0).UTC(), Tenant: "acme", Actor: "op", Action: "tenant.move", Happened: time.Unix(900+i, 0).UTC()}
+		e := proof.Entry{Position: i + 1, Source: "c1", Sequence: i + 1, LoggedAt: time.Unix(1000+600*i, 0).UTC(), Tenant: "acme", Actor: "op", Action: "tenant.move", Happened: time.Unix(900+i, 0).UTC()}
 		text, err := json.Marshal(map[string]any{"position": e.Position, "source": e.Source, "sequence": e.Sequence, "logged_at": e.LoggedAt,
 			"record": map[string]any{"Actor": map[string]any{"Name": e.Actor}, "Action": e.Action, "Tenant": e.Tenant, "Time": e.Happened}})
 		require.NoError(t, err)
@@ -182,6 +182,12 @@ func TestVerify(t *testing.T) {
 		}, proof.Incomplete, "no route"},
 		{"anchors left out", func(l []proof.Line) []proof.Line { return slices.Delete(l, 3, 6) }, proof.Incomplete, "no anchor"},
 		{"an anchor's checkpoint left out", func(l []proof.Line) []proof.Line { return slices.Delete(l, 3, 4) }, proof.Incomplete, "holds 1"},
+		{"an anchor emptied", func(l []proof.Line) []proof.Line {
+			none := 0
+			l[4].Anchor.Held = &none
+			return slices.Delete(l, 3, 4)
+		}, proof.Incomplete, "shard/s1 holds nothing"},
+		{"nobody signs any more", func(l []proof.Line) []proof.Line { return slices.Delete(l, 2, 3) }, proof.Incomplete, "nothing was signed after record 10"},
 		{"records wait", func(l []proof.Line) []proof.Line { l[6].Source.Waiting = 4000; return l }, proof.Incomplete, "waited"},
 		{"changed", func(l []proof.Line) []proof.Line {
 			at(l, 12).Leaf = strings.Replace(at(l, 12).Leaf, `"op"`, `"no"`, 1)

@@ -51,6 +51,8 @@ const (
 	mostProblems = 100
 	// waitsTooLong is how long a record may be on its way into the log before somebody should look.
 	waitsTooLong = 5 * time.Minute
+	// unsignedTooLong is how long the log may have grown unsigned before somebody should look.
+	unsignedTooLong = time.Hour
 )
 
 // claim is what somebody says of the tree of a size.
@@ -65,11 +67,13 @@ type verifier struct {
 	claims map[int64][]claim
 	tree   Frontier
 	last   map[string]int64 // sequence, by source
+	open   time.Time        // when the first record came that no checkpoint covers; zero: none did
 	chain  []byte           // hash of the record before, while records have one
 	before map[string]Source
 	after  map[string]Source
 	begun  bool // with entries
 	ended  bool
+	late   bool            // records came for too long since the last checkpoint
 	torn   bool            // the stored tree differs: what is built on it does, too
 	agreed int64           // the largest size of which all who spoke said the same
 	differ map[string]bool // who disagreed already, and so does with larger sizes
@@ -136,6 +140,8 @@ func (v *verifier) anchor(a Anchor) {
 		v.claim(a.Records, claim{"the copy of the records at " + a.Name, *a.Root})
 	case a.Held != nil && *a.Held != v.Anchored[a.Name]:
 		v.missing("anchor %s holds %d checkpoints, and the export has %d", a.Name, *a.Held, v.Anchored[a.Name])
+	case a.Held != nil && *a.Held == 0 && v.Signed > 0:
+		v.missing("anchor %s holds nothing: it is new, or was emptied", a.Name)
 	}
 }
 
@@ -208,7 +214,20 @@ func (v *verifier) entry(e Entry) {
 		v.problem("tree", "the tree stored beside the records differs from record %d on", e.Position)
 	}
 	v.Records = max(e.Position, v.Records)
+	v.covered(e)
 	v.compare()
+}
+
+// covered minds how long nobody has signed: a key that somebody slipped in, say, has all replicas stop.
+func (v *verifier) covered(e Entry) {
+	switch {
+	case e.Position <= v.Signed || v.Signed == 0:
+	case v.open.IsZero():
+		v.open = e.LoggedAt
+	case !v.late && e.LoggedAt.Sub(v.open) > unsignedTooLong:
+		v.late = true
+		v.missing("nothing was signed after record %d, though records came for more than %v", v.Signed, unsignedTooLong)
+	}
 }
 
 // says tells whether the columns beside an entry agree with it; the database keeps microseconds.
