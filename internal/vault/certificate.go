@@ -30,6 +30,13 @@ const (
 	AuthorityFile   = "ca.pem"     // the root
 )
 
+const (
+	lookAgain = time.Minute // whether it is time, for a clock may be set and a machine sleep
+	// renewGap is between two certificates: by Vault's clock, or for one that is
+	// good for a moment only, the next may be due at once.
+	renewGap = time.Second
+)
+
 // Certificate is one from Vault's PKI engine that is kept in files: issued at
 // the start, and again when two thirds of its time are over. The private key
 // is made here and never sent.
@@ -93,7 +100,10 @@ func (c *Client) renew(cert *Certificate, at time.Time) {
 		select {
 		case <-c.life.Done():
 			return
-		case <-time.After(time.Until(at)):
+		case <-time.After(min(time.Until(at), lookAgain)):
+		}
+		if time.Now().Before(at) {
+			continue
 		}
 		next, err := c.issue(c.life, cert)
 		if err != nil {
@@ -105,6 +115,9 @@ func (c *Client) renew(cert *Certificate, at time.Time) {
 			continue
 		}
 		pause, at = firstRetry, next
+		if soonest := time.Now().Add(renewGap); at.Before(soonest) {
+			at = soonest
+		}
 		c.log.Info("certificate renewed", "next", at)
 	}
 }
