@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"iter"
@@ -50,7 +52,10 @@ func proved(pages iter.Seq2[api.TenantAudit, error], keys proof.Keys) iter.Seq2[
 
 func check(head proof.Checkpoint, e api.AuditEntry) error {
 	if e.Position > head.Size {
-		return nil
+		if e.Leaf == "" || e.Proof != nil { // it would be shown as if its proof held
+			return fmt.Errorf("record %d is of no checkpoint that was given: %w", e.Position, proof.ErrProof)
+		}
+		return agrees(e)
 	}
 	path, err := hashes(e.Proof)
 	if err != nil {
@@ -73,10 +78,35 @@ func agrees(e api.AuditEntry) error {
 	}
 	r := leaf.Record
 	if leaf.Position != e.Position || r.Actor.Name != e.Actor || r.Actor.Role != e.Role || r.Actor.Reason != e.Reason || r.Action != e.Action ||
-		r.Object != e.Object || r.Tenant != e.Tenant || r.Outcome != e.Outcome || !r.Time.Equal(e.Time) {
+		r.Object != e.Object || r.Tenant != e.Tenant || r.Outcome != e.Outcome || !r.Time.Equal(e.Time) ||
+		e.Hash != recordHash(e.Leaf) || r.Actor.RequestID != e.RequestID || r.Actor.Address != e.Address || r.TraceID != e.TraceID || !sameDocument(r.Details, e.Details) {
 		return fmt.Errorf("record %d is shown other than it is: %w", e.Position, proof.ErrProof)
 	}
 	return nil
+}
+
+// recordHash is a record's leaf as it is shown.
+func recordHash(text string) string {
+	h := tlog.RecordHash([]byte(text))
+	return hex.EncodeToString(h[:])
+}
+
+// sameDocument compares JSON by what it says; none is as good as null.
+func sameDocument(a, b json.RawMessage) bool {
+	var texts [2][]byte
+	for i, raw := range []json.RawMessage{a, b} {
+		if len(raw) == 0 {
+			raw = json.RawMessage("null")
+		}
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber() // no digit is lost
+		var v any
+		if d.Decode(&v) != nil {
+			return false
+		}
+		texts[i], _ = json.Marshal(v) // what was decoded can be encoded
+	}
+	return bytes.Equal(texts[0], texts[1])
 }
 
 // hashes reads a proof's.
