@@ -20,6 +20,7 @@ import (
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/natsserver"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/shardmap"
 )
 
 const ackWait = time.Second
@@ -195,6 +196,30 @@ func TestEachEventOfANodeIsRecordedOnce(t *testing.T) {
 	require.NotContains(t, line, "secret-17")
 	require.NoError(t, json.Unmarshal([]byte(found["gamma"][0]), &r))
 	require.WithinDuration(t, time.Now(), r.Time, time.Hour)
+}
+
+// While a fleet is upgraded, what older nodes said and say is recorded, too.
+func TestEventsOfOlderNodesAreRecorded(t *testing.T) {
+	t.Parallel()
+	store, b := catalogtest.Open(t), newBus(t)
+	before := access.AuditStreamConfig(1) // as an older control plane made it
+	before.Subjects = []string{access.AuditSubjectOfAll}
+	_, err := b.js.CreateStream(testContext(t), before)
+	require.NoError(t, err)
+	say := func(tenant shardmap.TenantID) {
+		data, err := json.Marshal(access.NewEvent("n1", access.ActionCrossTenant, tenant))
+		require.NoError(t, err)
+		_, err = b.js.Publish(testContext(t), access.AuditSubjectOfAll, data)
+		require.NoError(t, err)
+	}
+	say("acme")
+	follow(t, store, b, quiet)
+	b.event(access.NewEvent("n2", access.ActionCrossTenant, "beta")) // the stream is as it is now
+	say("gamma")
+	b.drained()
+	for _, tenant := range []string{"acme", "beta", "gamma"} {
+		require.Len(t, recorded(t, store)[tenant], 1, tenant)
+	}
 }
 
 func TestEventsOutliveAReplicaAndNATS(t *testing.T) {

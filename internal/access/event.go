@@ -19,6 +19,9 @@ import (
 const (
 	AuditStream  = "FREEHOLD_AUDIT"
 	AuditSubject = "freehold.audit.node."
+	// AuditSubjectOfAll is where nodes of before that put theirs, whichever they
+	// were; no key of a node may publish there.
+	AuditSubjectOfAll = "freehold.audit.node"
 )
 
 // AuditStreamConfig is the stream as the control plane makes it: bounded, the
@@ -26,7 +29,7 @@ const (
 func AuditStreamConfig(replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: AuditStream, Description: "what data-plane nodes refused, on its way to the audit log",
-		Subjects: []string{AuditSubject + "*"}, Replicas: max(replicas, 1), Storage: jetstream.FileStorage,
+		Subjects: []string{AuditSubjectOfAll, AuditSubject + "*"}, Replicas: max(replicas, 1), Storage: jetstream.FileStorage,
 		MaxAge: 7 * 24 * time.Hour, MaxBytes: 256 << 20, MaxMsgSize: maxEvent, Discard: jetstream.DiscardOld,
 		Duplicates: 10 * time.Minute,
 	}

@@ -229,7 +229,7 @@ func TestANodeSpeaksForItselfOnly(t *testing.T) {
 		publish = append(publish, "$KV."+b+".acme")
 	}
 	publish = append(publish, "$KV."+shardmap.BucketNodes+".n2", shardmap.SubjectHold+"acme", shardmap.SubjectRelease+"acme",
-		traffic.Subject+"n2", natsrole.SubjectDemand+"n2", access.AuditSubject+"n2", shardmap.SubjectAnswers+"q.n2",
+		traffic.Subject+"n2", natsrole.SubjectDemand+"n2", access.AuditSubject+"n2", access.AuditSubjectOfAll, shardmap.SubjectAnswers+"q.n2",
 		natsrole.Node("n2").Inbox()+".x", natsrole.ControlPlane().Inbox()+".x", "anything", "$SYS.REQ.SERVER.PING")
 	for _, stream := range []string{"KV_" + shardmap.BucketPlacements, "KV_" + shardmap.BucketNodes, "KV_" + access.Bucket, access.AuditStream} {
 		for _, verb := range []string{"CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "MSG.GET", "SNAPSHOT", "RESTORE", "PEER.REMOVE", "LEADER.STEPDOWN"} {
