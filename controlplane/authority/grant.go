@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -27,6 +28,9 @@ type Grant struct {
 	Role  Role     `json:"role"`
 	Verbs []string `json:"verbs,omitempty"`
 	Where
+	// Until is when who has it loses it; nil: not by itself. A token's or a
+	// binding's own end is kept beside its grants, and not in them.
+	Until *time.Time `json:"-"`
 }
 
 const (

@@ -60,6 +60,16 @@ func (p Principal) Anywhere(a Ask) bool {
 	return slices.ContainsFunc(p.Grants, func(g Grant) bool { return g.allows(a) })
 }
 
+// Lasting are the grants that p still has at a time, as far as is known now; nil: for ever.
+func (p Principal) Lasting(at *time.Time) (lasting []Grant) {
+	for _, g := range p.Grants {
+		if g.Until == nil || at != nil && !g.Until.Before(*at) {
+			lasting = append(lasting, g)
+		}
+	}
+	return lasting
+}
+
 // Sight is what a list may show: these tenants and those that bear one of the
 // sets of labels, and these shards. All: everything, what belongs to no tenant too.
 type Sight struct {

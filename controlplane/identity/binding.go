@@ -46,7 +46,7 @@ func scanBinding(row pgx.CollectableRow) (Binding, error) {
 }
 
 // Bind binds a person or a group of an issuer to a role somewhere; nobody
-// binds others to more than he has. A machine's access token binds nobody: what it did
+// binds others to more than he has, or for longer. A machine's access token binds nobody: what it did
 // would outlast it. Errors: ErrInvalid, ErrBeyond.
 func (d *Desk) Bind(ctx context.Context, b Binding, maker authority.Principal, actor catalog.Actor) (Binding, error) {
 	switch {
@@ -61,7 +61,7 @@ func (d *Desk) Bind(ctx context.Context, b Binding, maker authority.Principal, a
 	case maker.Method == authority.ByToken:
 		return b, fmt.Errorf("an access token binds nobody: %w", ErrBeyond)
 	}
-	if err := checkGrants([]authority.Grant{b.Grant}, maker); err != nil {
+	if err := checkGrants([]authority.Grant{b.Grant}, maker, b.ExpiresAt); err != nil {
 		return b, err
 	}
 	var id [6]byte

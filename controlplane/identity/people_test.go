@@ -194,6 +194,26 @@ func TestBindings(t *testing.T) {
 	part := authority.Principal{Name: "part", Root: "part", Method: authority.ByOIDC, Grants: []authority.Grant{{Role: authority.Admin, Where: authority.Where{Tenants: []shardmap.TenantID{"rival"}}}}}
 	_, err = desk.Bind(ctx, identity.Binding{Issuer: "corp", Kind: identity.KindUser, Subject: "me", Grant: authority.Grant{Role: authority.Viewer, Where: acme}}, part, actor)
 	require.ErrorIs(t, err, identity.ErrBeyond)
+	// A role for an hour makes none for longer, not even one's own.
+	who, err := desk.Authenticate(ctx, alice, "")
+	require.NoError(t, err)
+	later := soon.Add(time.Minute)
+	own := authority.Grant{Role: authority.Operator, Where: acme}
+	for _, end := range []*time.Time{nil, &later} {
+		_, err = desk.Bind(ctx, identity.Binding{Issuer: "corp", Kind: identity.KindUser, Subject: "alice", Grant: own, ExpiresAt: end}, who, actor)
+		require.ErrorIs(t, err, identity.ErrBeyond)
+	}
+	_, _, err = desk.CreateToken(ctx, identity.TokenSpec{Name: "keep", Expires: later, Grants: []authority.Grant{own}}, who, actor)
+	require.ErrorIs(t, err, identity.ErrBeyond)
+	_, _, err = desk.CreateToken(ctx, identity.TokenSpec{Name: "brief", Expires: soon.Add(-time.Minute), Grants: []authority.Grant{own}}, who, actor)
+	require.NoError(t, err)
+	lasting, err := bind("corp", identity.KindGroup, "support", own, nil) // for good
+	require.NoError(t, err)
+	who, err = desk.Authenticate(ctx, alice, "")
+	require.NoError(t, err)
+	_, _, err = desk.CreateToken(ctx, identity.TokenSpec{Name: "long", Expires: later, Grants: []authority.Grant{own}}, who, actor)
+	require.NoError(t, err)
+	require.NoError(t, desk.Unbind(ctx, lasting.ID, root, actor))
 	list, _, err := desk.Bindings(ctx, part, catalog.Page{Limit: 10})
 	require.NoError(t, err)
 	require.Empty(t, list)

@@ -142,7 +142,7 @@ func (d *Desk) CreateToken(ctx context.Context, spec TokenSpec, maker authority.
 	case maker.Method == authority.ByToken && spec.Expires.After(maker.Expires):
 		return t, "", fmt.Errorf("%w: the token that it is made with expires at %s", ErrBeyond, maker.Expires.UTC().Format(time.RFC3339))
 	}
-	if err := checkGrants(spec.Grants, maker); err != nil {
+	if err := checkGrants(spec.Grants, maker, &spec.Expires); err != nil {
 		return t, "", err
 	}
 	id, text := newToken()
@@ -195,14 +195,19 @@ func newToken() (id, text string) {
 	return id, tokenPrefix + id + "_" + strings.ToLower(secretText.EncodeToString(random[6:]))
 }
 
-// checkGrants refuses what is no grant, and what its maker has not.
-func checkGrants(grants []authority.Grant, maker authority.Principal) error {
+// checkGrants refuses what is no grant, what its maker has not, and what he has
+// for less than until (nil: for ever): a role for a day makes none for a year.
+func checkGrants(grants []authority.Grant, maker authority.Principal, until *time.Time) error {
+	lasting := maker.Lasting(until)
 	for i, g := range grants {
 		if err := g.Validate(); err != nil {
 			return fmt.Errorf("%w: grant %d: %w", ErrInvalid, i+1, err)
 		}
-		if !g.Within(maker.Grants) {
+		switch {
+		case !g.Within(maker.Grants):
 			return fmt.Errorf("grant %d: %w", i+1, ErrBeyond)
+		case !g.Within(lasting):
+			return fmt.Errorf("grant %d: your own ends before it does: %w", i+1, ErrBeyond)
 		}
 	}
 	return nil
