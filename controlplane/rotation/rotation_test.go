@@ -154,6 +154,23 @@ func TestNodesAreWaitedFor(t *testing.T) {
 	w.requireServed(p, first)
 }
 
+// A worker whose clock was ahead, or was set back since, has nobody wait for that.
+func TestNodesAreWaitedForByOneClock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Options{TellFor: 10 * time.Millisecond}, "a")
+	w.tenant("acme")
+	w.nodes.answer = func(int) (publish.Renewed, error) { return publish.Renewed{Nodes: 1}, nil }
+	w.stop()
+	op, err := w.Rotate(t.Context(), "acme", tester, "")
+	require.NoError(t, err)
+	w.killedAt(KindRotate + "/tell/end")
+	tag, err := w.store.Pool().Exec(t.Context(), `update operations set data = data || jsonb_build_object('told_at', clock_timestamp() + interval '1 day') where id = $1 and data ? 'told_at'`, op.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, tag.RowsAffected())
+	w.work()
+	w.done(op, &TenantReceipt{})
+}
+
 // What could not be issued leaves the old logins as they were, and no others.
 func TestRotationTakenBack(t *testing.T) {
 	t.Parallel()

@@ -24,8 +24,8 @@ const (
 // tell has the nodes go over. It ends with every node's word, or when they had
 // their time; a node that answers, but is not done, is waited for longer.
 func (s *Service) tell(ctx context.Context, r *run) error {
-	if r.Data.ToldAt.IsZero() {
-		r.Data.ToldAt = time.Now()
+	if now := time.Now(); r.Data.ToldAt.IsZero() || now.Before(r.Data.ToldAt) { // by another clock, perhaps
+		r.Data.ToldAt = now
 		if err := r.Save(); err != nil {
 			return err
 		}
