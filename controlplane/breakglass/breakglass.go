@@ -275,6 +275,13 @@ func (s *Service) Open(ctx context.Context, id string, actor catalog.Actor) (Ses
 		return b, nil, err
 	}
 	access, err := s.make(ctx, b, at)
+	if err == nil {
+		var now Session
+		if now, err = s.Get(ctx, id); err == nil && now.State != Open {
+			s.undo(ctx, b)
+			return now, nil, now.not(Open)
+		}
+	}
 	if err != nil {
 		s.opt.Logger.WarnContext(ctx, "break-glass login was not made", "access", id, "shard", at.Shard, "error", err)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endFor)
@@ -287,6 +294,16 @@ func (s *Service) Open(ctx context.Context, id string, actor catalog.Actor) (Ses
 	}
 	s.Wake()
 	return b, access, nil
+}
+
+// undo drops a login that was made after its access had ended. Nobody was told
+// its password, so that it opens nothing even while its server is away.
+func (s *Service) undo(ctx context.Context, b Session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endFor)
+	defer cancel()
+	if err := s.drop(ctx, b); err != nil {
+		s.opt.Logger.WarnContext(ctx, "login of an access that ended meanwhile is not dropped before its time", "access", b.ID, "login", b.Login, "error", err)
+	}
 }
 
 func (s *Service) make(ctx context.Context, b Session, at shardmap.Placement) (*Access, error) {

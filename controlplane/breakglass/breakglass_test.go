@@ -19,6 +19,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -201,6 +202,38 @@ func TestALoginEndsByItself(t *testing.T) {
 	_, err = session.Exec(w.ctx(), "SELECT 1")
 	require.Error(t, err, "the session is ended")
 	require.Equal(t, []string{"break-glass.ask", "break-glass.open", "break-glass.use", "break-glass.end"}, w.records())
+}
+
+// endFirst ends an access at the moment when its login is about to be made.
+type endFirst struct {
+	breakglass.Servers
+	end func()
+}
+
+func (e endFirst) Make(ctx context.Context, on shardmap.ShardID, database, user string, as shard.Access, ttl time.Duration) (secret.Login, time.Time, error) {
+	e.end()
+	return e.Servers.Make(ctx, on, database, user, as, ttl)
+}
+
+// Who ends an access while it is being opened has ended it: no login is left or handed out.
+func TestAnEndOvertakesTheOpening(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	other := w.service(w.store)
+	var ended breakglass.Session
+	servers := endFirst{breakglass.AtShards(w.fleet.Fleet), func() {
+		live, _, err := other.List(w.ctx(), breakglass.Filter{Live: true}, catalog.Page{Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, live, 1)
+		ended, err = other.End(w.ctx(), live[0].ID, catalog.Actor{Name: "bob", Role: "admin", Reason: "enough"})
+		require.NoError(t, err)
+		require.Equal(t, breakglass.Ended, ended.State)
+	}}
+	s := breakglass.New(w.store, servers, breakglass.Options{Logger: slog.New(slog.DiscardHandler)})
+	_, access, err := s.Ask(w.ctx(), breakglass.Spec{Tenant: "acme"}, alice, alice.Name)
+	require.ErrorIs(t, err, catalog.ErrConflict)
+	require.Nil(t, access)
+	require.Zero(t, w.onServer("a", roles, ended.Login))
 }
 
 // A move in between takes nothing out of reach: the login goes wherever it is.
