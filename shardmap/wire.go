@@ -41,8 +41,9 @@ func CheckNode(name string) error {
 // itself only: on subjects that end in its own token.
 func NodeToken(node string) string { return strings.ReplaceAll(node, ".", "~") } // no name has a '~'
 
-// anyNode stands in the subject to reply to where an answer has the node's token.
-const anyNode = "node"
+// anyNode stands in the subject to reply to where an answer has the node's
+// token. No node's is like that, so no key of a node may publish there.
+const anyNode = "~"
 
 // AnswersTo are, for a question with an ID of its own (one token of a subject),
 // the subject that it names to reply to and the one that all answers come on.
@@ -50,9 +51,20 @@ func AnswersTo(id string) (reply, all string) {
 	return SubjectAnswers + id + "." + anyNode, SubjectAnswers + id + ".*"
 }
 
-// AnswerOf is where a node answers a question that named that subject to reply to.
+// AnswerOf is where a node answers a question that named that subject to reply
+// to. A control plane of before names one that is for all nodes.
 func AnswerOf(reply, node string) string {
-	return strings.TrimSuffix(reply, anyNode) + NodeToken(node)
+	question, ok := strings.CutSuffix(reply, "."+anyNode)
+	if !ok {
+		return reply
+	}
+	return question + "." + NodeToken(node)
+}
+
+// Answered tells whether an answer on that subject is the named node's: [Spoke],
+// or it came where a node of before answers, which just replies.
+func Answered(subject, node string) bool {
+	return Spoke(subject, node) || node != "" && strings.HasPrefix(subject, SubjectAnswers) && strings.HasSuffix(subject, "."+anyNode)
 }
 
 // Spoke tells whether a message on that subject is the named node's.

@@ -59,7 +59,7 @@ func (p *Publisher) Hold(ctx context.Context, h shardmap.Hold, wait time.Duratio
 			return acks, expected, fmt.Errorf("%w: hold of %s: %w", ErrUnavailable, h.Tenant, err)
 		}
 		var ack shardmap.HoldAck
-		if json.Unmarshal(m.Data, &ack) != nil || ack.ID != h.ID || !alive[ack.Node] || !shardmap.Spoke(m.Subject, ack.Node) {
+		if json.Unmarshal(m.Data, &ack) != nil || ack.ID != h.ID || !alive[ack.Node] || !shardmap.Answered(m.Subject, ack.Node) {
 			continue // not an answer to this question, not the first, or not the node's own
 		}
 		delete(alive, ack.Node)
@@ -163,7 +163,7 @@ func collect(ctx context.Context, answers *nats.Subscription, id string, nodes i
 			break
 		}
 		var r shardmap.HoldReport
-		if json.Unmarshal(m.Data, &r) != nil || r.ID != id || seen[r.Node] || !shardmap.Spoke(m.Subject, r.Node) {
+		if json.Unmarshal(m.Data, &r) != nil || r.ID != id || seen[r.Node] || !shardmap.Answered(m.Subject, r.Node) {
 			continue
 		}
 		seen[r.Node] = true
