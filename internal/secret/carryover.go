@@ -29,6 +29,9 @@ func (d *Dir) carryOver() error {
 		defer unlock()
 	}
 	err := filepath.WalkDir(old, func(file string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // another replica was faster
+		}
 		if err != nil || e.IsDir() || !strings.HasSuffix(file, suffix) {
 			return err
 		}
