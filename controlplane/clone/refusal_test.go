@@ -181,6 +181,23 @@ func TestCancelledFailedAndOvertaken(t *testing.T) {
 	w.requireNothing("copy", op, "a")
 	w.requireNoMark("a", db)
 
+	// Nor is anything made of a source that was erased when its copy was whole.
+	erased := w.tenant("erased", "a")
+	w.during = func(point string) error {
+		if point != "checking" {
+			return nil
+		}
+		return w.store.Tx(context.Background(), func(ctx context.Context, tx pgx.Tx) error {
+			_, err := w.store.MarkErased(ctx, tx, "erased")
+			return err
+		})
+	}
+	op = w.ended(w.clone(Request{Source: "erased", Tenant: "revived"}))
+	require.Equal(t, operation.Failed, op.State)
+	require.Contains(t, op.Error, "was erased")
+	w.requireNothing("revived", op, "a")
+	w.requireNoMark("a", erased)
+
 	// The zombie: the database was made anew under its feet.
 	w.during = func(string) error { return nil }
 	fills, err := w.fleet.Mover(t.Context(), "a", db)

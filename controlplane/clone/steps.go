@@ -56,6 +56,10 @@ func (s *Service) assign(ctx context.Context, r *run) error {
 	}
 	r.Report(operation.Progress{Phase: "done", Percent: 100})
 	err := r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		// Nothing is made of a tenant that was erased meanwhile: its certificate may be signed.
+		if err := s.store.NotErased(ctx, tx, r.Data.Source); err != nil {
+			return err
+		}
 		p, err := s.store.CreateTenant(ctx, tx, r.Data.Tenant, r.Data.DisplayName, r.Data.Shard, r.Data.Database)
 		if err != nil {
 			return err
