@@ -18,8 +18,9 @@ import (
 	"time"
 )
 
-// lookEvery is how often Run asks which certificates end.
-const lookEvery = time.Hour
+// lookEvery is how often Run asks which certificates end: a machine that slept
+// for weeks wakes up with some that have.
+const lookEvery = time.Minute
 
 // Request says what a certificate is for.
 type Request struct {
@@ -106,7 +107,7 @@ func (a *Authority) Run(ctx context.Context, log *slog.Logger, then func()) {
 }
 
 // Renew makes those issued certificates anew whose life is mostly over, and
-// returns their files. Run does so every hour.
+// returns their files. Run does so every minute.
 func (a *Authority) Renew() (renewed []string, err error) {
 	a.mu.Lock()
 	issued := maps.Clone(a.issued)
