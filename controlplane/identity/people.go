@@ -209,6 +209,10 @@ func (i *trusted) bearer(token string, claims jwt.MapClaims) (who authority.Prin
 	if !subjectOK(subject) {
 		return who, "", fmt.Errorf("claim %s is no name", i.SubjectClaim)
 	}
+	// Whoever may type in an address without showing that it is his could be anybody.
+	if verified, _ := claims["email_verified"].(bool); i.SubjectClaim == "email" && !verified {
+		return who, "", errors.New("the issuer does not say that the e-mail address was verified")
+	}
 	groups, err := texts(claimAt(claims, i.GroupsClaim))
 	if err != nil {
 		return who, "", fmt.Errorf("claim %s: %w", i.GroupsClaim, err)

@@ -152,6 +152,27 @@ func TestTokensThatAreNotTaken(t *testing.T) {
 	require.LessOrEqual(t, p.fetches.Load()-before, int64(20))
 }
 
+// An e-mail address that anybody could have typed in is nobody's name.
+func TestUnverifiedEmailIsNoName(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	desk, _ := newDesk(t, identity.Issuer{Name: "corp", URL: p.URL, ClientID: "tenant-ops", SubjectClaim: "email"})
+	for _, verified := range []any{nil, false, "true", true} {
+		token := sign(t, jwt.SigningMethodEdDSA, p.key, "k", p.claims(func(c jwt.MapClaims) {
+			if c["email"] = "alice@example.com"; verified != nil {
+				c["email_verified"] = verified
+			}
+		}))
+		who, err := desk.Authenticate(t.Context(), token, "")
+		if verified != true {
+			require.ErrorIs(t, err, authority.ErrUnknown, verified)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, "oidc:corp/alice@example.com", who.Name)
+	}
+}
+
 // What people may do is what their groups and they themselves are bound to, from the next request on.
 func TestBindings(t *testing.T) {
 	t.Parallel()
