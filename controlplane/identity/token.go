@@ -213,7 +213,7 @@ func checkGrants(grants []authority.Grant, maker authority.Principal, until *tim
 	return nil
 }
 
-// mayKnow tells whether who may see and revoke a token: his own, those that go
+// mayKnow tells whether who may see a token: his own, those that go
 // back to him, and those that may do nothing that he may not. A token is no
 // more than what it was made for: who made it may have others that are not its business.
 func mayKnow(who authority.Principal, t Token) bool {
@@ -221,6 +221,18 @@ func mayKnow(who authority.Principal, t Token) bool {
 		return true
 	}
 	return !slices.ContainsFunc(t.Grants, func(g authority.Grant) bool { return !g.Within(who.Grants) })
+}
+
+// mayRevoke tells whether who may also have it refused: what goes back to him he
+// may, and of others' what he is an admin of wherever it is good. A viewer is no
+// danger to the other viewers.
+func mayRevoke(who authority.Principal, t Token) bool {
+	if t.ID == who.Token || who.Token != "" && t.Parent == who.Token || who.Method != authority.ByToken && t.Root == who.Root {
+		return true
+	}
+	return !slices.ContainsFunc(t.Grants, func(g authority.Grant) bool {
+		return !authority.Grant{Role: authority.Admin, Verbs: g.Verbs, Where: g.Where}.Within(who.Grants)
+	})
 }
 
 // Tokens lists the tokens that who may know, newest first: those that may do
@@ -248,7 +260,7 @@ func (d *Desk) Tokens(ctx context.Context, who authority.Principal, p catalog.Pa
 
 // RevokeToken has a token refused from its commit on, at all replicas, and with
 // it those that were made with it. One that is revoked already stays as it is.
-// Errors: catalog.ErrNotFound (also one that who may not know).
+// Errors: catalog.ErrNotFound (also one that is not his to revoke).
 func (d *Desk) RevokeToken(ctx context.Context, id string, who authority.Principal, actor catalog.Actor) (t Token, err error) {
 	err = d.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `select `+tokenColumns+` from access_tokens where id = $1 for update`, id)
@@ -256,7 +268,7 @@ func (d *Desk) RevokeToken(ctx context.Context, id string, who authority.Princip
 			return err
 		}
 		t, err = pgx.CollectExactlyOneRow(rows, scanToken)
-		if errors.Is(err, pgx.ErrNoRows) || err == nil && !mayKnow(who, t) {
+		if errors.Is(err, pgx.ErrNoRows) || err == nil && !mayRevoke(who, t) {
 			return fmt.Errorf("access token %.20s: %w", id, catalog.ErrNotFound)
 		}
 		if err != nil || t.RevokedAt != nil {
