@@ -131,7 +131,12 @@ func TestALoginThatOnlyAdds(t *testing.T) {
 			require.Error(t, err, sql)
 		}
 	}
-	for _, sql := range []string{"set session_replication_role = replica", "create table t ()", "insert into audit_identity default values",
+	// Nor has it another table of that name looked at instead: each record follows the last one.
+	_, _ = conn.Exec(ctx, `create temp table audit_log (position bigint, source uuid, sequence bigint); insert into audit_log values (99, null, 1)`)
+	_, err = conn.Exec(ctx, `insert into public.audit_log (position, source, sequence, logged_at, tenant, actor, action, happened, entry)
+		select 100, source, 1, logged_at, tenant, actor, action, happened, entry from public.audit_log where position = 1`)
+	require.ErrorContains(t, err, "does not follow record 5")
+	for _, sql := range []string{"set session_replication_role = replica", "create table t ()", "create temp table t ()", "insert into audit_identity default values",
 		"create or replace function audit_log_refuse() returns trigger language plpgsql as 'begin return new; end'", "drop function audit_log_refuse cascade"} {
 		_, err := conn.Exec(ctx, sql)
 		require.Error(t, err, sql)

@@ -10,7 +10,7 @@ drop function audit_log_chain;
 
 -- Each record follows the last one, in the log and in its source; also for who writes by hand.
 -- +goose StatementBegin
-create function audit_log_follow() returns trigger language plpgsql as $$
+create function audit_log_follow() returns trigger language plpgsql set search_path = public, pg_temp as $$
 declare
     last bigint := coalesce((select max(position) from audit_log), 0);
 begin
@@ -76,6 +76,7 @@ grant select on audit_identity, audit_of_tenant, goose_db_version to freehold_au
 do $$
 begin
     execute format('grant connect on database %I to freehold_audit_writer', current_database());
+    execute format('revoke temporary on database %I from public', current_database());
 end $$;
 -- +goose StatementEnd
 
