@@ -215,7 +215,7 @@ func sequences(ctx context.Context, conn *pgx.Conn) (list []Sequence, err error)
 // means says what a move's findings mean for a copy; those that are not here mean nothing for it.
 var means = map[string]survey.Level{
 	"large-objects": survey.Refuse, "event-trigger": survey.Refuse, "foreign-data": survey.Refuse, "tablespace": survey.Refuse,
-	"security-label": survey.Refuse, "foreign-role": survey.Refuse, "extension-table": survey.Refuse, "superusers-relation": survey.Refuse,
+	"security-label": survey.Refuse, "foreign-role": survey.Refuse, "extension-table": survey.Refuse, "superusers-relation": survey.Refuse, "no-rights": survey.Refuse,
 	"publication": survey.Warn, "subscription": survey.Warn,
 }
 

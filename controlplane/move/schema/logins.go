@@ -1,6 +1,9 @@
 package schema
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Logins are who makes what an archive holds: libpq environments of the target.
 //
@@ -8,7 +11,8 @@ import "strings"
 // when it is attached, a domain's for an aggregate's first value or a bound, a
 // cast while a foreign key is checked. So all is made by Owner, who may do what
 // the tenant's owner may, but what only a superuser may make, by whom it was
-// made at the source too; of that, nothing runs the tenant's code.
+// made at the source too; of that, nothing runs the tenant's code. Grants are
+// Admin's as well: one that was made by whom a right was handed on to is made in that one's name.
 type Logins struct {
 	Owner, Admin []string
 	// Own tells whether a role is the tenant's own.
@@ -20,13 +24,15 @@ type Logins struct {
 var admins = []string{"SCHEMA", "EXTENSION", "EVENT TRIGGER", "PROCEDURAL LANGUAGE", "CAST", "TRANSFORM", "FOREIGN DATA WRAPPER", "SERVER",
 	"ACCESS METHOD", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"}
 
+func (e Entry) isACL() bool { return strings.HasPrefix(e.Describe, "ACL ") }
+
 // byAdmin says who makes an entry. The owner's name is its last word, which no
 // name of the tenant's can change; that of a role of the tenant's has no spaces.
 func (l Logins) byAdmin(e Entry) bool {
-	what := e.Describe
-	for _, about := range []string{"COMMENT - ", "ACL - "} {
-		what = strings.TrimPrefix(what, about)
+	if e.isACL() {
+		return true
 	}
+	what := strings.TrimPrefix(e.Describe, "COMMENT - ")
 	for _, kind := range admins {
 		if strings.HasPrefix(what, kind+" ") {
 			return true
@@ -42,9 +48,21 @@ type stretch struct {
 	entries []Entry
 }
 
+// stretches has the grants come last, as pg_restore does in one run, and with it
+// few runs: each table has its own.
 func (l Logins) stretches(entries []Entry) []stretch {
 	var parts []stretch
 	last := false
+	entries = slices.Clone(entries)
+	slices.SortStableFunc(entries, func(a, b Entry) int {
+		switch {
+		case a.isACL() == b.isACL():
+			return 0
+		case b.isACL():
+			return -1
+		}
+		return 1
+	})
 	for _, e := range entries {
 		admin := l.byAdmin(e)
 		if len(parts) == 0 || admin != last {

@@ -86,6 +86,21 @@ var checks = []check{
 		WHERE c.relkind IN ('r', 'p', 'm') AND r.rolsuper AND` + userSchema + `
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`,
 		"it belongs to a superuser: what is defined on it would run as that, and the login that copies may not read it", "ALTER … OWNER TO the database's owner role"},
+	{Refuse, "no-rights", `SELECT c.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.relacl IS NOT NULL AND` + userSchema + `
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+		AND (SELECT pg_catalog.count(DISTINCT a.privilege_type) FROM pg_catalog.aclexplode(c.relacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+			WHERE a.privilege_type IN ('SELECT', 'INSERT')
+			AND (a.grantee = 0 OR r.rolname = pg_catalog.current_database() OR pg_catalog.starts_with(r.rolname, pg_catalog.current_database() || '_'))) < 2`,
+		"none of the tenant's roles may SELECT from it and INSERT into it, and so the login that copies may not either", "GRANT SELECT, INSERT to the database's owner role"},
+	{Refuse, "no-rights", `SELECT 'schema ' || pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n
+		WHERE n.nspacl IS NOT NULL AND` + userSchema + `
+		AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'm'))
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
+		AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(n.nspacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+			WHERE a.privilege_type = 'CREATE'
+			AND (a.grantee = 0 OR r.rolname = pg_catalog.current_database() OR pg_catalog.starts_with(r.rolname, pg_catalog.current_database() || '_')))`,
+		"none of the tenant's roles may CREATE in it, and so the login that makes its tables and indexes may not either", "GRANT CREATE to the database's owner role"},
 	{Wait, "long-transaction", `SELECT 'pid ' || pid || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ', open for ' ||
 			pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - xact_start)::text
 		FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start < pg_catalog.clock_timestamp() - interval '30 seconds'`,
