@@ -61,14 +61,15 @@ const (
 	groups   = `('` + tenantdb.TenantLogins + `', '` + tenantdb.People + `', '` + tenantdb.Movers + `')`
 )
 
-// Superusers are the one that initdb made and the one we work as.
+// Superusers are the one that initdb made and the one we log in by and work as.
 const rolesSQL = `
 SELECT CASE WHEN r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolname ~ ` + ofTenant + ` THEN 'critical' ELSE 'warning' END, 'role-attributes', r.rolname::text,
 	'the role has ' || concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
 		CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls AND r.rolname !~ ` + moverRole + ` THEN 'BYPASSRLS' END),
 	'ALTER ROLE ' || quote_ident(r.rolname) || ' NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS, or drop it'
 FROM pg_catalog.pg_roles r
-WHERE (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls AND r.rolname !~ ` + moverRole + `) AND r.oid <> 10 AND r.rolname <> current_user
+WHERE (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls AND r.rolname !~ ` + moverRole + `) AND r.oid <> 10 AND r.rolname NOT IN (current_user, session_user)
+	AND NOT (NOT r.rolcanlogin AND r.rolname IN (current_user || '_a', current_user || '_b')) -- the admin login's other turn, closed
 UNION ALL
 SELECT 'critical', 'weak-verifier', a.rolname::text, 'its stored password is not SCRAM-SHA-256', 'set its password anew: ALTER ROLE ' || quote_ident(a.rolname) || ' PASSWORD …, with password_encryption = scram-sha-256'
 FROM pg_catalog.pg_authid a WHERE a.rolpassword IS NOT NULL AND a.rolpassword !~ '^SCRAM-SHA-256\$'

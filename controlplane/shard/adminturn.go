@@ -40,8 +40,8 @@ func firstAdmin(user string) string {
 }
 
 // OpenAdmin makes an admin login like another: with its rights and memberships,
-// and working as the first one where it is no superuser, so that what it makes
-// has one owner. A login that has the password keeps its verifier.
+// and working as the first one, so that what it makes has one owner; but for a
+// superuser whose first one is none. A login that has the password keeps its verifier.
 func OpenAdmin(ctx context.Context, conn *pgx.Conn, like string, login secret.Login) error {
 	fail := func(err error) error { return fmt.Errorf("admin login %s: %w", login.User, err) }
 	var attributes string
@@ -92,7 +92,11 @@ func OpenAdmin(ctx context.Context, conn *pgx.Conn, like string, login secret.Lo
 	for _, g := range groups {
 		fmt.Fprintf(&b, "GRANT %s TO %s;\n", pg.Ident(g), user)
 	}
-	if super {
+	var firstSuper bool
+	if err := conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1", firstAdmin(login.User)).Scan(&firstSuper); err != nil {
+		return fail(err)
+	}
+	if super && !firstSuper {
 		fmt.Fprintf(&b, "ALTER ROLE %s RESET role;\n", user)
 	} else {
 		fmt.Fprintf(&b, "ALTER ROLE %s SET role = %s;\n", user, pg.Ident(firstAdmin(login.User)))

@@ -75,6 +75,9 @@ func TestRelink(t *testing.T) { // not in parallel: it hands the new login to th
 	})
 	conn, err := f.AdminAs(ctx, "a", next)
 	require.NoError(t, err)
+	var as string
+	require.NoError(t, conn.QueryRow(ctx, "SELECT current_user").Scan(&as))
+	require.Equal(t, was.User, as, "what it makes has the owner of all that was made before")
 	closed, err := shard.CloseAdmin(ctx, conn, was.User)
 	require.NoError(t, err)
 	require.False(t, closed, "the bootstrap superuser is the deployment's")
