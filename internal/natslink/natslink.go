@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -71,6 +72,7 @@ func Connect(cfg Config, role natsrole.Role, name string, log *slog.Logger, opti
 			}
 			log.Warn("NATS", "subject", subject, "error", err)
 		}),
+		nats.ReconnectErrHandler((&trouble{log: log}).tell),
 	}
 	if cfg.SeedFile != "" {
 		key, err := nats.NkeyOptionFromSeed(cfg.SeedFile)
@@ -86,12 +88,48 @@ func Connect(cfg Config, role natsrole.Role, name string, log *slog.Logger, opti
 		}
 		secure.MinVersion = tls.VersionTLS12
 		ours = append(ours, nats.Secure(secure))
+	} else if host := exposed(cfg.URL); host != "" {
+		log.Warn("what is said to NATS may be heard and changed on the way: use tls://, or a CA", "host", host)
 	}
 	nc, err := nats.Connect(cfg.URL, append(ours, options...)...)
 	if err != nil {
 		return nil, fmt.Errorf("NATS: %w", err)
 	}
 	return nc, nil
+}
+
+// exposed is the first host of the list that is not this machine.
+func exposed(list string) string {
+	for one := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(strings.TrimSpace(one))
+		if err != nil {
+			continue // it was refused, or is about to be
+		}
+		if ip := net.ParseIP(u.Hostname()); (ip == nil || !ip.IsLoopback()) && !strings.EqualFold(u.Hostname(), "localhost") {
+			return u.Hostname()
+		}
+	}
+	return ""
+}
+
+// againAfter is when the same trouble is worth another line.
+const againAfter = time.Minute
+
+// trouble says why there is no connection: a key that NATS does not know, a
+// certificate that ended, another's root. Each is tried again for ever, without a word of its own.
+type trouble struct {
+	log  *slog.Logger
+	last string
+	at   time.Time
+}
+
+// tell is called by one goroutine at a time.
+func (t *trouble) tell(_ *nats.Conn, err error) {
+	if err == nil || err.Error() == t.last && time.Since(t.at) < againAfter {
+		return
+	}
+	t.last, t.at = err.Error(), time.Now()
+	t.log.Warn("NATS cannot be reached, or refuses us; it is tried again", "error", err)
 }
 
 // Seed makes the NKey of which file holds the seed (mode 0600), unless it is
