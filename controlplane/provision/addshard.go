@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -55,7 +56,7 @@ func (s *Service) AddShard(ctx context.Context, spec ShardSpec, actor catalog.Ac
 	case known && was.Databases > 0 && is != id:
 		return catalog.Shard{}, fmt.Errorf("shard %s: %w: the shard's %d databases are on another server", id, catalog.ErrConflict, was.Databases)
 	}
-	if err := s.keepLogin(ctx, secret.ShardAdmin(string(id)), spec.Admin); err != nil {
+	if err := s.keepAdmin(ctx, spec, known); err != nil {
 		return catalog.Shard{}, err
 	}
 	if err := s.keepLogin(ctx, secret.ShardBouncer(string(id)), spec.Console); err != nil {
@@ -96,6 +97,20 @@ func (s *Service) register(ctx context.Context, row catalog.Shard, known bool, a
 	}
 	s.Wake()
 	return added, nil
+}
+
+// keepAdmin keeps the admin login that is given, unless that is the one which the
+// shard's present login was rotated from, and the present one is let in.
+func (s *Service) keepAdmin(ctx context.Context, spec ShardSpec, known bool) error {
+	path := secret.ShardAdmin(string(spec.Shard.ID))
+	if was, _, err := s.secrets.Get(ctx, path); known && err == nil && was.User != spec.Admin.User && shard.FirstAdmin(was.User) == spec.Admin.User {
+		conn, err := s.fleet.Among(candidate(spec.Shard)).AdminAs(ctx, spec.Shard.ID, was)
+		if err == nil {
+			_ = conn.Close(ctx)
+			return nil
+		}
+	}
+	return s.keepLogin(ctx, path, spec.Admin)
 }
 
 // keepLogin writes a login over the one that is there.

@@ -11,8 +11,10 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/tenantdb"
 	"github.com/freehold-db/freehold/shardmap"
@@ -407,6 +409,22 @@ func TestRotateShard(t *testing.T) {
 	require.NoError(t, err, "the bootstrap superuser is the deployment's")
 	closeConn(t.Context(), conn)
 	w.tenant("later")
+
+	// Registered once more as at first, it keeps the login that was rotated; that one closed, it gets the given one.
+	server := shardtest.Server(t, "b")
+	spec := provision.ShardSpec{Shard: shardtest.Row("b", server), Admin: server.Admin, Console: server.Console}
+	for _, want := range []string{"freehold_admin_b", server.Admin.User} {
+		_, err = w.tenants.AddShard(t.Context(), spec, tester)
+		require.NoError(t, err)
+		login, _, err := w.secrets.Get(t.Context(), path)
+		require.NoError(t, err)
+		require.Equal(t, want, login.User)
+		conn, err := w.fleet.AdminAs(t.Context(), "b", first)
+		require.NoError(t, err)
+		_, err = shard.CloseAdmin(t.Context(), conn, "freehold_admin_b")
+		require.NoError(t, err)
+		closeConn(t.Context(), conn)
+	}
 	w.audited("shard/b", logins[0].Password, logins[1].Password, logins[2].Password)
 
 	_, err = w.RotateShard(t.Context(), "z", tester, "")

@@ -26,11 +26,11 @@ func NextAdmin(user string) string {
 	if base, ok := strings.CutSuffix(user, "_b"); ok {
 		return base + "_a"
 	}
-	return firstAdmin(user) + "_b"
+	return FirstAdmin(user) + "_b"
 }
 
-// firstAdmin is the login that the shard was registered with.
-func firstAdmin(user string) string {
+// FirstAdmin is the login that the shard was registered with.
+func FirstAdmin(user string) string {
 	for _, turn := range turns {
 		if base, ok := strings.CutSuffix(user, "_"+string(turn)); ok {
 			return base
@@ -60,7 +60,7 @@ func OpenAdmin(ctx context.Context, conn *pgx.Conn, like string, login secret.Lo
 	if err != nil {
 		return fail(err)
 	}
-	if first := firstAdmin(login.User); !slices.Contains(groups, first) {
+	if first := FirstAdmin(login.User); !slices.Contains(groups, first) {
 		groups = append(groups, first)
 	}
 	open, err := adminIsOpen(ctx, conn, login)
@@ -93,13 +93,13 @@ func OpenAdmin(ctx context.Context, conn *pgx.Conn, like string, login secret.Lo
 		fmt.Fprintf(&b, "GRANT %s TO %s;\n", pg.Ident(g), user)
 	}
 	var firstSuper bool
-	if err := conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1", firstAdmin(login.User)).Scan(&firstSuper); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1", FirstAdmin(login.User)).Scan(&firstSuper); err != nil {
 		return fail(err)
 	}
 	if super && !firstSuper {
 		fmt.Fprintf(&b, "ALTER ROLE %s RESET role;\n", user)
 	} else {
-		fmt.Fprintf(&b, "ALTER ROLE %s SET role = %s;\n", user, pg.Ident(firstAdmin(login.User)))
+		fmt.Fprintf(&b, "ALTER ROLE %s SET role = %s;\n", user, pg.Ident(FirstAdmin(login.User)))
 	}
 	if err := script(ctx, conn, b.String()); err != nil {
 		return fail(err)
