@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -29,10 +30,27 @@ func setAjar(ctx context.Context, conn *pgx.Conn, database string) error {
 	if err != nil || limit != 0 {
 		return err
 	}
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		// Who grants CONNECT changes the same row of pg_database: whatever was
-		// granted before this statement is seen below, and whoever comes after
-		// it finds the database ajar (see connectSQL).
+	return leaveAjar(ctx, conn, database)
+}
+
+// errNotFenced: somebody opened the database since it was looked at.
+var errNotFenced = errors.New("the database is not fenced any more")
+
+func leaveAjar(ctx context.Context, conn *pgx.Conn, database string) error {
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		// Who opens the database or grants CONNECT changes the same row of
+		// pg_database: whatever did before this statement is seen below, and
+		// whoever comes after it finds the database ajar (see connectSQL).
+		if _, err := tx.Exec(ctx, fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s", pg.Ident(database), tenantdb.MoverRole(database))); err != nil {
+			return err
+		}
+		limit, err := connectionLimit(ctx, conn, database)
+		if err != nil {
+			return err
+		}
+		if limit != 0 {
+			return errNotFenced
+		}
 		if err := limitConnections(ctx, conn, database, ajar); err != nil {
 			return err
 		}
@@ -48,10 +66,9 @@ func setAjar(ctx context.Context, conn *pgx.Conn, database string) error {
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s", pg.Ident(database), tenantdb.MoverRole(database)))
-		return err
+		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotFenced) {
 		return fmt.Errorf("let copies into %s: %w", database, err)
 	}
 	return nil

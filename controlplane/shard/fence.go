@@ -149,7 +149,11 @@ func Unfence(ctx context.Context, conn *pgx.Conn, database string) error {
 	if err := Shut(ctx, conn, database); err != nil {
 		return err
 	}
-	// One that was fenced anew while it stood ajar.
+	// From here on nobody has it stand ajar (see setAjar); who did since Shut looked is found below.
+	if err := limitConnections(ctx, conn, database, -1); err != nil {
+		return err
+	}
+	// One that was fenced anew while it stood ajar, or came to stand ajar this moment.
 	var lacking bool
 	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolcanlogin AND `+roleFilter+`
 		AND NOT pg_catalog.has_database_privilege(oid, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = $1), 'CONNECT'))`, database).Scan(&lacking)
@@ -157,11 +161,9 @@ func Unfence(ctx context.Context, conn *pgx.Conn, database string) error {
 		return fmt.Errorf("connect privilege of %s: %w", database, err)
 	}
 	if lacking {
-		if err := grantConnect(ctx, conn, database); err != nil {
-			return err
-		}
+		return grantConnect(ctx, conn, database)
 	}
-	return limitConnections(ctx, conn, database, -1)
+	return nil
 }
 
 func limitConnections(ctx context.Context, conn *pgx.Conn, database string, limit int) error {
