@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/secret"
 )
@@ -36,6 +38,13 @@ func readable(dir string) (found []string) {
 // verifies tells whether the logins of the turn in use, and those of the other
 // one that have a password, let the secret's passwords in; what names one that does not.
 func (d *Doctor) verifies(ctx context.Context, conn *pgx.Conn, database string) (ok bool, what string, err error) {
+	fenced, err := shard.Fenced(ctx, conn, database)
+	if fenced || pg.Code(err) == pgerrcode.InvalidCatalogName {
+		return true, "", nil // nobody gets in; it may be what a move left, and its tenant's logins rotated since
+	}
+	if err != nil {
+		return false, "", err
+	}
 	document, _, err := d.secrets.Get(ctx, secret.DatabaseAuth(database))
 	if errors.Is(err, secret.ErrNotFound) {
 		return true, "", nil // it is being made, or dropped
