@@ -340,8 +340,8 @@ func TestHold(t *testing.T) {
 			for _, id := range []string{"stale", h.ID, h.ID} { // and one answer too many
 				ack, _ := json.Marshal(shardmap.HoldAck{Node: node, ID: id, Drained: node == "n1"})
 				_ = b.nc.Publish(shardmap.AnswerOf(m.Reply, "stranger"), ack) // another's answer, which counts for nothing
-				if late { // a node of before
-					_ = m.Respond(ack)
+				if late {
+					_ = m.Respond(ack) // as a node of before does
 					continue
 				}
 				_ = b.nc.Publish(shardmap.AnswerOf(m.Reply, node), ack)
