@@ -47,6 +47,9 @@ func readAuditFilter(c *call, also ...string) (audit.Filter, page, error) {
 	if err != nil {
 		return f, p, err
 	}
+	if _, err := strconv.ParseInt(p.after, 10, 64); p.after != "" && err != nil {
+		return f, p, invalidParameter("cursor", "is no cursor of this list")
+	}
 	for name, s := range map[string]string{"actor": f.Actor, "action": f.Action} {
 		if checkName("", s) != nil {
 			return f, p, invalidParameter(name, "is longer than 200 bytes or not printable")

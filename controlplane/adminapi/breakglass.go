@@ -166,7 +166,7 @@ func (a *API) listBreakGlass(ctx context.Context, c *call) (answer, error) {
 	if err := onlyParameters(c.query, "limit", "cursor", "tenant", "live"); err != nil {
 		return answer{}, err
 	}
-	p, err := readPage("break-glass", c.query)
+	p, err := readPageByID("break-glass", c.query)
 	if err != nil {
 		return answer{}, err
 	}

@@ -56,7 +56,7 @@ func (a *API) listCopies(ctx context.Context, c *call) (answer, error) {
 	if err := onlyParameters(c.query, "limit", "cursor", "surviving"); err != nil {
 		return answer{}, err
 	}
-	p, err := readPage("copies", c.query)
+	p, err := readPageByID("copies", c.query)
 	if err != nil {
 		return answer{}, err
 	}

@@ -24,7 +24,7 @@ func (a *API) listOperations(ctx context.Context, c *call) (answer, error) {
 	if err := onlyParameters(c.query, "limit", "cursor", "kind", "tenant", "state", "unfinished", "of"); err != nil {
 		return answer{}, err
 	}
-	p, err := readPage("operations", c.query)
+	p, err := readPageByID("operations", c.query)
 	if err != nil {
 		return answer{}, err
 	}

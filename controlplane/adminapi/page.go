@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/internal/problem"
@@ -38,12 +40,21 @@ func readPage(list string, q url.Values) (page, error) {
 	if s := q.Get("cursor"); s != "" {
 		text, err := base64.RawURLEncoding.DecodeString(s)
 		name, key, ok := strings.Cut(string(text), "\x00")
-		if err != nil || !ok || name != list || key == "" || len(key) > 200 {
+		if err != nil || !ok || name != list || key == "" || len(key) > 200 || !printable(key) {
 			return p, invalidParameter("cursor", "is no cursor of this list")
 		}
 		p.after = key
 	}
 	return p, nil
+}
+
+// readPageByID is readPage for a list that goes by UUIDs.
+func readPageByID(list string, q url.Values) (page, error) {
+	p, err := readPage(list, q)
+	if err == nil && p.after != "" && (len(p.after) != 36 || uuid.Validate(p.after) != nil) {
+		err = invalidParameter("cursor", "is no cursor of this list")
+	}
+	return p, err
 }
 
 func (p page) forCatalog() catalog.Page { return catalog.Page{After: p.after, Limit: p.limit} }

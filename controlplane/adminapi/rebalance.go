@@ -155,7 +155,7 @@ func (a *API) listRebalancePlans(ctx context.Context, c *call) (answer, error) {
 	if err := onlyParameters(c.query, "limit", "cursor"); err != nil {
 		return answer{}, err
 	}
-	p, err := readPage("rebalance-plans", c.query)
+	p, err := readPageByID("rebalance-plans", c.query)
 	if err != nil {
 		return answer{}, err
 	}

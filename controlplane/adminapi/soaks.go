@@ -94,7 +94,7 @@ func (a *API) listSoaks(ctx context.Context, c *call) (answer, error) {
 	if err := onlyParameters(c.query, "limit", "cursor", "tenant", "live"); err != nil {
 		return answer{}, err
 	}
-	p, err := readPage("soaks", c.query)
+	p, err := readPageByID("soaks", c.query)
 	if err != nil {
 		return answer{}, err
 	}
