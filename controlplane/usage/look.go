@@ -38,7 +38,7 @@ SELECT d.datid, d.datname::text, coalesce(a.sessions, 0)::int, coalesce(extract(
 	(d.xact_commit + d.xact_rollback)::float8, d.blks_hit::float8, d.blks_read::float8, d.tup_returned::float8,
 	(d.tup_inserted + d.tup_updated + d.tup_deleted)::float8, d.active_time + coalesce(a.running, 0)::float8
 FROM pg_catalog.pg_stat_database d LEFT JOIN (
-	SELECT datid, count(*) FILTER (WHERE usename <> current_user) AS sessions,
+	SELECT datid, count(*) FILTER (WHERE usename <> session_user) AS sessions,
 		sum(1000 * extract(epoch FROM clock_timestamp() - state_change)) FILTER (WHERE state = 'active') AS running
 	FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' GROUP BY datid) a ON a.datid = d.datid
 WHERE d.datid <> 0 AND d.datname IS NOT NULL`
