@@ -10,7 +10,8 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard"
 )
 
-// What was granted by whom a right was handed on to is carried, though no
+// What a role of the tenant's own owns, and what was granted by whom a right was
+// handed on to, is carried, though no
 // superuser makes and fills the tables; what the tenant's own roles can't make or
 // fill is refused before the copy.
 func TestCloneOfRights(t *testing.T) {
@@ -18,6 +19,10 @@ func TestCloneOfRights(t *testing.T) {
 	w := newWorld(t, "a")
 	db := w.tenant("rights", "a")
 	roles := strings.NewReplacer("{owner}", shard.OwnerRole(db), "{rw}", shard.RWRole(db), "{ro}", shard.RORole(db))
+	_, err := w.access.CreateRole(t.Context(), "rights", "a_tmp_b", "owns a table", tester, "")
+	require.NoError(t, err)
+	w.asOwner("a", db, "CREATE TABLE owned (id int PRIMARY KEY); INSERT INTO owned VALUES (1); GRANT CREATE ON SCHEMA public TO "+shard.CustomRole(db, "a_tmp_b"))
+	script(t, w.conn("a", db), "ALTER TABLE public.owned OWNER TO "+shard.CustomRole(db, "a_tmp_b"))
 	w.asOwner("a", db, roles.Replace("CREATE TABLE handed (id int PRIMARY KEY); GRANT SELECT ON handed TO {rw} WITH GRANT OPTION;"+
 		"RESET ROLE; SET ROLE {rw}; GRANT SELECT ON public.handed TO {ro}"))
 	schema := w.dump("a", db, "--schema-only")

@@ -133,7 +133,7 @@ func moverRoleSQL(database string) string {
   END;
   IF pg_catalog.to_regrole('%[2]s') IS NULL THEN CREATE ROLE %[2]s NOLOGIN; END IF;
   GRANT %[3]s TO %[2]s;
-  FOR r IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname ~ '^%[1]s%[4]s$' AND rolname !~ '_tmp_' LOOP
+  FOR r IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname ~ '^%[1]s%[4]s$' AND rolname !~ '^%[1]s_tmp_' LOOP
     EXECUTE pg_catalog.format('GRANT %%I TO %[2]s', r);
   END LOOP;
 END $mover$;

@@ -24,12 +24,17 @@ type Logins struct {
 var admins = []string{"SCHEMA", "EXTENSION", "EVENT TRIGGER", "PROCEDURAL LANGUAGE", "CAST", "TRANSFORM", "FOREIGN DATA WRAPPER", "SERVER",
 	"ACCESS METHOD", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"}
 
-func (e Entry) isACL() bool { return strings.HasPrefix(e.Describe, "ACL ") }
+const acl = "ACL "
+
+// comesLast tells the grants but those on schemas: who is to own a table needs CREATE before.
+func (e Entry) comesLast() bool {
+	return strings.HasPrefix(e.Describe, acl) && !strings.HasPrefix(e.Describe, acl+"- SCHEMA ")
+}
 
 // byAdmin says who makes an entry. The owner's name is its last word, which no
 // name of the tenant's can change; that of a role of the tenant's has no spaces.
 func (l Logins) byAdmin(e Entry) bool {
-	if e.isACL() {
+	if strings.HasPrefix(e.Describe, acl) {
 		return true
 	}
 	what := strings.TrimPrefix(e.Describe, "COMMENT - ")
@@ -56,9 +61,9 @@ func (l Logins) stretches(entries []Entry) []stretch {
 	entries = slices.Clone(entries)
 	slices.SortStableFunc(entries, func(a, b Entry) int {
 		switch {
-		case a.isACL() == b.isACL():
+		case a.comesLast() == b.comesLast():
 			return 0
-		case b.isACL():
+		case b.comesLast():
 			return -1
 		}
 		return 1
