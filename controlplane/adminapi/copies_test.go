@@ -1,6 +1,8 @@
 package adminapi_test
 
 import (
+	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/adminapi"
 	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/internal/secret"
 )
 
 var file = header{"Content-Type": "application/octet-stream"}
@@ -86,4 +89,12 @@ func TestCopiesAndErasuresRefusals(t *testing.T) {
 	f.ended(into[api.Operation](t, f.ask(adminapi.RoleAdmin, "POST", "/v1/tenants/acme/erase", "", why)).ID)
 	require.Equal(t, "tenant_erased", f.want(409, "POST", "/v1/tenants/acme/export", "").problem(t).Code)
 	require.Equal(t, "tenant_erased", f.ask(adminapi.RoleAdmin, "POST", "/v1/tenants/acme/copies", admintest.SealedFile, file).problem(t).Code)
+}
+
+// While the secret store is sealed nothing is broken: what needs a key is to be asked for again.
+func TestSealedSecretsAreNoFault(t *testing.T) {
+	t.Parallel()
+	status, code := adminapi.Code(fmt.Errorf("unseal: %w: Vault is sealed", secret.ErrUnavailable))
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "secrets_unavailable", code)
 }

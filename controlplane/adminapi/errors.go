@@ -18,6 +18,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/rebalance"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/problem"
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -74,6 +75,7 @@ var translations = []translation{
 	{operation.ErrFinal, http.StatusConflict, "operation_ended", "there is nothing left to cancel; tenant-ops op show tells how it ended"},
 	{shard.ErrUnfit, http.StatusUnprocessableEntity, "shard_unfit", "change the server as the detail says and add it again"},
 	{shard.ErrSchemaChanged, http.StatusConflict, "schema_changed", "keep the files that tenants were made of, and add new ones"},
+	{secret.ErrUnavailable, http.StatusServiceUnavailable, "secrets_unavailable", "see whether the secret store answers (is Vault sealed?), then try again; with the same Idempotency-Key nothing is done twice"},
 	{catalog.ErrUnavailable, http.StatusServiceUnavailable, "catalog_unavailable", "try again in a moment; with the same Idempotency-Key nothing is done twice"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "timeout", "try again; with the same Idempotency-Key nothing is done twice"},
 	{context.Canceled, 499, "caller_left", "the caller left before the answer was there"},

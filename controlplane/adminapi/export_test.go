@@ -32,6 +32,12 @@ func Verbs() []VerbInfo {
 // Decode is the strict parser.
 func Decode(body []byte, v any) error { return decode(body, v) }
 
+// Code is what a caller is told of an error.
+func Code(err error) (status int, code string) {
+	p := translate(err)
+	return p.Status, p.Code
+}
+
 // StrangerBurst lets n unknown tokens in a row come from one address.
 func (a *API) StrangerBurst(n int) {
 	a.strangers.mu.Lock()
