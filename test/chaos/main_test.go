@@ -105,7 +105,7 @@ func servedOnce(t *testing.T, f *fleet.Fleet, tenant string, shards ...string) s
 		conn := f.Postgres(t, s, "postgres")
 		var open int // 0 is the fence, and so it is if no login has CONNECT; -2 is what Postgres gives a database that it is dropping, and lets nobody in either
 		require.NoError(t, conn.QueryRow(t.Context(),
-			"SELECT count(*) FROM pg_database WHERE datname = $1 AND datconnlimit NOT IN (0, -2) AND datallowconn AND has_database_privilege($1 || '_auth_a', oid, 'CONNECT')", place.Database).Scan(&open))
+			"SELECT count(*) FROM pg_database d WHERE datname = $1 AND datconnlimit NOT IN (0, -2) AND datallowconn AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname ~ ('^' || $1 || '_auth_[ab]$') AND has_database_privilege(r.oid, d.oid, 'CONNECT'))", place.Database).Scan(&open))
 		if s == string(place.Shard) {
 			require.Equal(t, 1, open, "%s is not open at %s, where the catalog says it is", tenant, s)
 		} else {

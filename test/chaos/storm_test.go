@@ -160,7 +160,7 @@ func (s *storm) way(l *lane) way {
 	}
 	var login api.Access
 	require.NoError(s.t, s.mover.admins.ask(s.t.Context(), func(ctx context.Context, c *client.Client) (err error) {
-		login, err = c.GrantAccess(ctx, l.tenant, api.GrantAccess{As: "rw", TTLSeconds: 86400}, "")
+		login, err = c.GrantAccess(ctx, l.tenant, api.GrantAccess{As: "rw", TTLSeconds: 8 * 3600}, "")
 		return err
 	}))
 	a := &addresses{admins: s.mover.admins, login: login}
@@ -281,7 +281,7 @@ func (s *storm) strays(ctx context.Context, tenant string) error {
 		var open bool
 		var left []string
 		err = conn.QueryRow(ctx, `SELECT
-			EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datconnlimit NOT IN (0, -2) AND datallowconn AND has_database_privilege($1 || '_auth_a', oid, 'CONNECT')),
+			EXISTS (SELECT FROM pg_database d WHERE datname = $1 AND datconnlimit NOT IN (0, -2) AND datallowconn AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname ~ ('^' || $1 || '_auth_[ab]$') AND has_database_privilege(r.oid, d.oid, 'CONNECT'))),
 			ARRAY (SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE database = $1
 			  UNION ALL SELECT 'subscription ' || subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = $1)`,
 			place.Database).Scan(&open, &left)
