@@ -27,7 +27,7 @@ const small = 4 << 20
 // indexTogether is how many small tables are worth a run of the index builder.
 const indexTogether = 256
 
-// Connect opens an admin connection to the tenant's database on one side.
+// Connect opens a connection to the tenant's database on one side, by a login of the copy's own.
 type Connect func(ctx context.Context) (*pgx.Conn, error)
 
 // Job is one copy.
