@@ -205,7 +205,7 @@ func (i *trusted) bearer(token string, claims jwt.MapClaims) (who authority.Prin
 	if azp, ok := claims["azp"].(string); ok && i.UseIDToken && azp != i.ClientID {
 		return who, "", errors.New("ID token was made for another client")
 	}
-	subject, _ = claimAt(claims, i.SubjectClaim).(string)
+	subject, _ = jwks.ClaimAt(claims, i.SubjectClaim).(string)
 	if !subjectOK(subject) {
 		return who, "", fmt.Errorf("claim %s is no name", i.SubjectClaim)
 	}
@@ -213,7 +213,7 @@ func (i *trusted) bearer(token string, claims jwt.MapClaims) (who authority.Prin
 	if verified, _ := claims["email_verified"].(bool); i.SubjectClaim == "email" && !verified {
 		return who, "", errors.New("the issuer does not say that the e-mail address was verified")
 	}
-	groups, err := texts(claimAt(claims, i.GroupsClaim))
+	groups, err := texts(jwks.ClaimAt(claims, i.GroupsClaim))
 	if err != nil {
 		return who, "", fmt.Errorf("claim %s: %w", i.GroupsClaim, err)
 	}
@@ -257,20 +257,4 @@ func texts(claim any) ([]string, error) {
 		}
 	}
 	return found, nil
-}
-
-// claimAt finds a claim by its path: names with dots between, or one name that has dots itself.
-func claimAt(claims map[string]any, path string) any {
-	if v, ok := claims[path]; ok {
-		return v
-	}
-	for i := range len(path) {
-		if path[i] != '.' {
-			continue
-		}
-		if inner, ok := claims[path[:i]].(map[string]any); ok {
-			return claimAt(inner, path[i+1:])
-		}
-	}
-	return nil
 }

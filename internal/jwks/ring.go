@@ -1,6 +1,6 @@
 // Package jwks keeps the public keys of token issuers: it fetches them, keeps
 // them fresh, and goes on with the known ones while an issuer is away. Whose
-// tokens are good for what is its users' to decide.
+// tokens are good for what, and which of their claims say so, is its users' to decide.
 //
 // Import law: of this module, jwks imports nothing.
 package jwks

@@ -9,33 +9,17 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/freehold-db/freehold/internal/access"
+	"github.com/freehold-db/freehold/internal/jwks"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
 // maxTenants bounds the tenants that one token may name.
 const maxTenants = 100
 
-// claimAt finds a claim by its path: names with dots between. A name that has
-// dots itself, as providers' namespaces do, is found before it is taken apart.
-func claimAt(claims map[string]any, path string) any {
-	if v, ok := claims[path]; ok {
-		return v
-	}
-	for i := range len(path) {
-		if path[i] != '.' {
-			continue
-		}
-		if inner, ok := claims[path[:i]].(map[string]any); ok {
-			return claimAt(inner, path[i+1:])
-		}
-	}
-	return nil
-}
-
 // tenantsIn reads the tenants that a token names: a text, or an array of texts. There may be none.
 func tenantsIn(claims jwt.MapClaims, path string) ([]shardmap.TenantID, error) {
 	var names []any
-	switch v := claimAt(claims, path).(type) {
+	switch v := jwks.ClaimAt(claims, path).(type) {
 	case nil:
 		return nil, nil
 	case string:

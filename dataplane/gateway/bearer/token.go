@@ -244,7 +244,7 @@ func (id *Identity) read(token string, claims jwt.MapClaims, is *trusted) error 
 	if !jsontext.Value(payload).IsValid() {
 		return errors.New("payload has duplicate names or invalid text")
 	}
-	switch role := claimAt(claims, is.RoleClaim).(type) {
+	switch role := jwks.ClaimAt(claims, is.RoleClaim).(type) {
 	case string:
 		id.Role = role
 	case nil:
