@@ -37,7 +37,15 @@ func shards(t *testing.T, ids ...shardmap.ShardID) *shard.Fleet {
 		_, err = secrets.Put(t.Context(), secret.ShardAdmin(string(id)), server.Admin, 0)
 		require.NoError(t, err)
 	}
-	return shard.New(rows, secrets, pgtest.Channel(t))
+	fleet := shard.New(rows, secrets, pgtest.Channel(t))
+	for _, id := range ids { // a server that a run before has used keeps that one's checkpoints
+		conn, err := fleet.Admin(t.Context(), id, "postgres")
+		require.NoError(t, err)
+		_, err = conn.Exec(t.Context(), "DROP SCHEMA IF EXISTS freehold_audit CASCADE")
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(t.Context()))
+	}
+	return fleet
 }
 
 func TestAShardKeepsWhatItIsGiven(t *testing.T) {
