@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -14,7 +15,7 @@ import (
 // killedAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *world) killedAt(point string) {
 	w.t.Helper()
-	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys+"\n"+w.server(w.t, "a").SecurityText())
+	pgtest.KilledAt(w.t, point, workerEnv+"="+shardtest.WorkerEnv(w.dsn, w.keys, w.server(w.t, "a")))
 }
 
 // Wherever a worker is killed, the next one ends the clone, or takes it back whole.

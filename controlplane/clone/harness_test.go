@@ -257,17 +257,7 @@ func TestMain(m *testing.M) {
 }
 
 func work(env string) error {
-	dsn, rest, _ := strings.Cut(env, "\n")
-	keys, security, _ := strings.Cut(rest, "\n")
-	channel, err := pgtest.ChannelOf(security)
-	if err != nil {
-		return err
-	}
-	store, err := catalog.Open(context.Background(), dsn)
-	if err != nil {
-		return err
-	}
-	secrets, err := secret.OpenDir(keys)
+	store, secrets, channel, err := shardtest.OpenWorker(env)
 	if err != nil {
 		return err
 	}

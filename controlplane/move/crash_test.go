@@ -4,17 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pgtest"
-	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -34,17 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 func work(env string) error {
-	dsn, rest, _ := strings.Cut(env, "\n")
-	keys, security, _ := strings.Cut(rest, "\n")
-	channel, err := pgtest.ChannelOf(security)
-	if err != nil {
-		return err
-	}
-	store, err := catalog.Open(context.Background(), dsn)
-	if err != nil {
-		return err
-	}
-	secrets, err := secret.OpenDir(keys)
+	store, secrets, channel, err := shardtest.OpenWorker(env)
 	if err != nil {
 		return err
 	}
@@ -55,7 +43,7 @@ func work(env string) error {
 // killedAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *world) killedAt(point string) {
 	w.t.Helper()
-	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys+"\n"+w.server(w.t, "a").SecurityText())
+	pgtest.KilledAt(w.t, point, workerEnv+"="+shardtest.WorkerEnv(w.dsn, w.keys, w.server(w.t, "a")))
 }
 
 // Wherever a worker is killed, the next one ends the move, the tenant is

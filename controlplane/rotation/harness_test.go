@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -215,17 +214,7 @@ func TestMain(m *testing.M) {
 }
 
 func work(env string) error {
-	dsn, rest, _ := strings.Cut(env, "\n")
-	keys, security, _ := strings.Cut(rest, "\n")
-	channel, err := pgtest.ChannelOf(security)
-	if err != nil {
-		return err
-	}
-	store, err := catalog.Open(context.Background(), dsn)
-	if err != nil {
-		return err
-	}
-	secrets, err := secret.OpenDir(keys)
+	store, secrets, channel, err := shardtest.OpenWorker(env)
 	if err != nil {
 		return err
 	}
@@ -235,5 +224,5 @@ func work(env string) error {
 // killedAt starts a worker armed to kill itself at a failpoint, and waits until it has.
 func (w *world) killedAt(point string) {
 	w.t.Helper()
-	pgtest.KilledAt(w.t, point, workerEnv+"="+w.dsn+"\n"+w.keys+"\n"+shardtest.Server(w.t, "a").SecurityText())
+	pgtest.KilledAt(w.t, point, workerEnv+"="+shardtest.WorkerEnv(w.dsn, w.keys, shardtest.Server(w.t, "a")))
 }
