@@ -101,7 +101,7 @@ func (t *tenant) measure(elapsed, now time.Duration) (d share.Demand, still bool
 	seconds := max(elapsed.Seconds(), 1e-3)
 	expected, came := t.demand*seconds, float64(t.came)
 	weight := 1 - math.Exp(-seconds/demandOver.Seconds())
-	if off := came - expected; off*off > beyondChance*max(expected, 1) {
+	if beyond(came, expected) {
 		weight = 1
 	}
 	t.demand += weight * (came/seconds - t.demand)
@@ -111,4 +111,10 @@ func (t *tenant) measure(elapsed, now time.Duration) (d share.Demand, still bool
 	}
 	t.came = 0
 	return share.Demand{Tenant: t.id, Demand: t.demand, Rate: t.limits.Rate}, t.active
+}
+
+// beyond tells whether so many requests are another number than was expected by more than chance.
+func beyond(came, expected float64) bool {
+	off := came - expected
+	return off*off > beyondChance*max(expected, 1)
 }

@@ -231,8 +231,9 @@ func TestSilentNode(t *testing.T) {
 }
 
 // Whatever the load, the loss and the delay: what passes is no more than the
-// rate, the burst and what a report's way allows, and no less than the even
-// part of the node that has least of it.
+// rate, the burst and what a report's way allows, and not much less than one
+// bucket for all lets pass. What a node holds of the burst beyond a part that
+// has become smaller is lost: with lost reports that may be half of it.
 func TestShareBounds(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -253,7 +254,11 @@ func TestShareBounds(t *testing.T) {
 		came, passed := f.run(t, 3*time.Second, load)
 		exact := float64(ideal(rate, burst, came))
 		require.LessOrEqual(t, float64(sum(passed)), 1.1*exact+0.5*total+float64(n))
-		require.GreaterOrEqual(t, float64(sum(passed)), 0.8*exact-float64(2*n))
+		lost := 0.0
+		if f.loss > 0 {
+			lost = 0.5 * float64(burst)
+		}
+		require.GreaterOrEqual(t, float64(sum(passed)), 0.8*exact-lost-float64(2*n))
 	})
 }
 

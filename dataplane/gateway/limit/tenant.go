@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/dataplane/gateway/limit/fair"
+	"github.com/freehold-db/freehold/dataplane/gateway/limit/share"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -133,5 +134,16 @@ func (t *tenant) giveBack() {
 func (l *Limiter) shareOf(t *tenant, now time.Duration) float64 {
 	l.bookMu.Lock()
 	defer l.bookMu.Unlock()
-	return l.book.Share(t.id, t.limits.Rate, t.demand, now)
+	return l.book.Share(t.id, t.limits.Rate, t.wants(), now)
+}
+
+// wants is the demand to divide by: what was measured, or what came since when
+// that alone is beyond chance. Without the latter a node whose rush is younger
+// than its last tick would be taken for idle and lose its part of the burst to
+// the first that speaks. t.mu is held.
+func (t *tenant) wants() float64 {
+	if over := share.Every.Seconds(); beyond(float64(t.came), t.demand*over) {
+		return max(t.demand, float64(t.came)/over)
+	}
+	return t.demand
 }
