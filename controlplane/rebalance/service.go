@@ -63,6 +63,8 @@ type Service struct {
 	whole  chan struct{} // places of those who read and plan the whole fleet
 	// control is the place of who waits for the coordinator's row.
 	control chan struct{}
+	// edits is the place of who changes what is declared.
+	edits chan struct{}
 
 	bearable        usage.Bounds
 	tick, autoEvery time.Duration
@@ -86,7 +88,7 @@ func New(store *catalog.Store, engine *operation.Engine, moves Moves, opt Option
 	if opt.AutoEvery <= 0 {
 		opt.AutoEvery = 30 * time.Second
 	}
-	s := &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger, whole: make(chan struct{}, atOnce), control: make(chan struct{}, 1),
+	s := &Service{store: store, engine: engine, moves: moves, now: opt.Now, log: opt.Logger, whole: make(chan struct{}, atOnce), control: make(chan struct{}, 1), edits: make(chan struct{}, 1),
 		bearable: opt.Bearable, tick: opt.Tick, autoEvery: opt.AutoEvery, count: newCounters(opt.Registry)}
 	operation.Register(engine, s.runKind())
 	return s
