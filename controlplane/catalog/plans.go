@@ -3,9 +3,11 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/klauspost/compress/zstd"
 )
 
 // RebalancePlan is a plan that was made for the fleet.
@@ -23,8 +25,16 @@ type RebalancePlan struct {
 	ExpiresAt         time.Time // not to be carried out any more from then on
 }
 
-// forgetPlansAfter is how long expired plans can still be looked at.
-const forgetPlansAfter = 30 * 24 * time.Hour
+const (
+	// forgetPlansAfter is how long expired plans can still be looked at.
+	forgetPlansAfter = 30 * 24 * time.Hour
+	// mostPlans and mostPlanBytes, as they are stored, bound what is kept of plans, the oldest
+	// of which go first; fewestPlans are kept however large they are.
+	mostPlans, fewestPlans = 500, 10
+	mostPlanBytes          = 256 << 20
+	// forgetAtOnce bounds how many plans are forgotten as another one is kept.
+	forgetAtOnce = 20
+)
 
 const planColumns = `id::text, digest, policy_version, scenario, moves, bytes, created_by, reason, created_at, expires_at`
 
@@ -32,15 +42,18 @@ func (p *RebalancePlan) fields() []any {
 	return []any{&p.ID, &p.Digest, &p.PolicyVersion, &p.Scenario, &p.Moves, &p.Bytes, &p.CreatedBy, &p.Reason, &p.CreatedAt, &p.ExpiresAt}
 }
 
-// InsertRebalancePlan keeps a plan; its times are the caller's. In passing, a
-// few plans that expired long before it are forgotten.
+// InsertRebalancePlan keeps a plan; its times are the caller's. In passing, some
+// are forgotten that expired long before it, or that are more than can be kept.
 func (s *Store) InsertRebalancePlan(ctx context.Context, tx pgx.Tx, p RebalancePlan) error {
-	_, err := tx.Exec(ctx, `delete from rebalance_plans where id in (select id from rebalance_plans where expires_at < $1
-		order by expires_at limit 5 for update skip locked)`, p.CreatedAt.Add(-forgetPlansAfter))
+	packed, err := packPlan(p.Plan)
+	if err != nil {
+		return fmt.Errorf("keep a plan: %w", err)
+	}
+	_, err = tx.Exec(ctx, `insert into rebalance_plans (id, digest, policy_version, scenario, moves, bytes, packed, created_by, reason, created_at, expires_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		p.ID, p.Digest, p.PolicyVersion, p.Scenario, p.Moves, p.Bytes, packed, p.CreatedBy, p.Reason, p.CreatedAt, p.ExpiresAt)
 	if err == nil {
-		_, err = tx.Exec(ctx, `insert into rebalance_plans (id, digest, policy_version, scenario, moves, bytes, plan, created_by, reason, created_at, expires_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-			p.ID, p.Digest, p.PolicyVersion, p.Scenario, p.Moves, p.Bytes, p.Plan, p.CreatedBy, p.Reason, p.CreatedAt, p.ExpiresAt)
+		err = forgetPlans(ctx, tx, p.CreatedAt, mostPlans, fewestPlans, mostPlanBytes)
 	}
 	if err != nil {
 		return fmt.Errorf("keep a plan: %w", translate(err))
@@ -48,11 +61,51 @@ func (s *Store) InsertRebalancePlan(ctx context.Context, tx pgx.Tx, p RebalanceP
 	return nil
 }
 
+func forgetPlans(ctx context.Context, tx pgx.Tx, now time.Time, most, fewest, bytes int) error {
+	_, err := tx.Exec(ctx, `delete from rebalance_plans where id in (select id from (
+			select id, expires_at, row_number() over newest as n,
+				sum(coalesce(pg_column_size(packed), 0) + coalesce(pg_column_size(plan), 0)) over newest as bytes
+			from rebalance_plans window newest as (order by id desc)) kept
+		where expires_at < $1 or n > $2 or n > $3 and bytes > $4 order by id limit $5)`,
+		now.Add(-forgetPlansAfter), most, fewest, bytes, forgetAtOnce)
+	return err
+}
+
+// plansPacker and plansUnpacker have no state between plans. Their options are constant, as is whether they fail.
+var (
+	plansPacker = sync.OnceValues(func() (*zstd.Encoder, error) {
+		return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	})
+	plansUnpacker = sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	})
+)
+
+func packPlan(text []byte) ([]byte, error) {
+	w, err := plansPacker()
+	if err != nil {
+		return nil, err
+	}
+	return w.EncodeAll(text, nil), nil
+}
+
+func unpackPlan(packed []byte) ([]byte, error) {
+	r, err := plansUnpacker()
+	if err != nil {
+		return nil, err
+	}
+	return r.DecodeAll(packed, nil)
+}
+
 // GetRebalancePlan reads one. Errors: ErrNotFound.
 func (s *Store) GetRebalancePlan(ctx context.Context, id string) (RebalancePlan, error) {
+	var packed []byte
 	p, err := one(ctx, s.pool, func(row pgx.CollectableRow) (p RebalancePlan, err error) {
-		return p, row.Scan(append(p.fields(), &p.Plan)...)
-	}, `select `+planColumns+`, plan from rebalance_plans where id::text = $1`, id)
+		return p, row.Scan(append(p.fields(), &p.Plan, &packed)...)
+	}, `select `+planColumns+`, plan, packed from rebalance_plans where id::text = $1`, id)
+	if err == nil && packed != nil {
+		p.Plan, err = unpackPlan(packed)
+	}
 	if err != nil {
 		return p, fmt.Errorf("plan %s: %w", id, err)
 	}
