@@ -79,6 +79,27 @@ func (s *Store) RebalanceTroubles(ctx context.Context, run string) ([]RebalanceM
 	return moves, nil
 }
 
+// RebalanceFailure is a tenant whose moves failed, in whichever runs.
+type RebalanceFailure struct {
+	Tenant shardmap.TenantID
+	Failed int       // since one of its moves arrived, as far as moves are remembered
+	Last   time.Time // when the last of them failed
+	Why    string    // the last of them did
+}
+
+// RebalanceFailures reads the tenants whose last move in a run failed after that time.
+func (s *Store) RebalanceFailures(ctx context.Context, after time.Time) ([]RebalanceFailure, error) {
+	failures, err := many(ctx, s.pool, pgx.RowToStructByPos[RebalanceFailure], `
+		select m.tenant, count(*), max(m.ended_at), (array_agg(m.error order by m.ended_at desc))[1] from rebalance_moves m
+		where m.state = 'failed' and m.tenant in (select tenant from rebalance_moves where state = 'failed' and ended_at > $1)
+			and not exists (select from rebalance_moves o where o.tenant = m.tenant and o.state = 'moved' and o.ended_at > m.ended_at)
+		group by m.tenant having max(m.ended_at) > $1 order by m.tenant`, after)
+	if err != nil {
+		return nil, fmt.Errorf("moves that failed: %w", err)
+	}
+	return failures, nil
+}
+
 // CountRebalanceTries counts the moves of the tenant that failed in the run.
 func (s *Store) CountRebalanceTries(ctx context.Context, run string, tenant shardmap.TenantID) (n int, err error) {
 	err = s.pool.QueryRow(ctx, `select count(*) from rebalance_moves where run = $1 and tenant = $2 and state = 'failed'`, run, tenant).Scan(&n)

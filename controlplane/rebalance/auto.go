@@ -86,9 +86,18 @@ func (s *Service) see(ctx context.Context, last *ended) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
+	shards, err := s.conditions(ctx)
+	if err != nil {
+		return sight{}, err
+	}
 	now := s.now()
-	plan, err := balance.Make(at.Fleet, &at.Policy, balance.Ask{Now: now, Partial: true})
-	return sight{now: now, fleet: at.Fleet, policy: &at.Policy, plan: plan, last: last}, err
+	resting, err := s.resting(ctx, now)
+	if err != nil {
+		return sight{}, err
+	}
+	fleet := expected(shards.without(at.Fleet), nil, keysOf(resting))
+	plan, err := balance.Make(fleet, &at.Policy, balance.Ask{Now: now, Partial: true})
+	return sight{now: now, fleet: fleet, policy: &at.Policy, plan: plan, last: last, resting: resting}, err
 }
 
 // note keeps what a look found, and begins the run that it decided on.

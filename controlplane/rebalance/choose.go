@@ -16,7 +16,7 @@ type scene struct {
 	left, running []catalog.RebalanceMove
 	begun         []balance.Begun
 	held          map[shardmap.TenantID]hold
-	strained      map[shardmap.ShardID]string // shards that nothing more should be put on, and why
+	shards        conditions
 	now           time.Time
 }
 
@@ -37,7 +37,8 @@ type choice struct {
 }
 
 // choose says what may begin now. It keeps the plan's order among those that
-// arrive at a shard, but a tenant that can't be moved now keeps nobody else.
+// arrive at a shard, but a tenant that can't be moved now keeps nobody else. Nothing
+// arrives at a strained shard; off it tenants go one at a time, since each that has left is a relief.
 // Errors: balance.ErrInvalid, if the moves are not those of the fleet (see misplaced).
 func (sc *scene) choose() (choice, error) {
 	var open []catalog.RebalanceMove
@@ -47,21 +48,27 @@ func (sc *scene) choose() (choice, error) {
 			passed = w
 		}
 	}
-	kept := map[shardmap.ShardID]bool{} // shards that an earlier move waits to arrive at
+	kept := map[shardmap.ShardID]bool{}   // shards that an earlier move waits to arrive at
+	leaves := map[shardmap.ShardID]bool{} // shards that somebody leaves, or is about to
+	for _, m := range sc.running {
+		leaves[m.From] = true
+	}
 	for _, m := range sc.left {
 		h, held := sc.held[m.Tenant]
-		why, at := sc.strained[m.To], m.To
-		if why == "" {
-			why, at = sc.strained[m.From], m.From
-		}
+		target, source := sc.shards[m.To], sc.shards[m.From]
 		switch {
 		case held && sc.now.Before(h.Until):
 			pass(balance.Wait{Until: h.Until, Why: fmt.Sprintf("%s: %s", m.Tenant, h.Why)})
 		case kept[m.To]:
-		case why != "":
+		case target.strain != "":
 			kept[m.To] = true
-			pass(balance.Wait{Until: sc.now.Add(strainFor), Why: fmt.Sprintf("shard %s is strained: %s", at, why)})
+			pass(balance.Wait{Until: sc.now.Add(strainFor), Why: fmt.Sprintf("shard %s is strained: %s", m.To, target.strain)})
+		case source.blind:
+			pass(balance.Wait{Until: sc.now.Add(strainFor), Why: fmt.Sprintf("shard %s is strained: %s", m.From, source.strain)})
+		case source.strain != "" && leaves[m.From]:
+			pass(balance.Wait{Until: sc.now.Add(strainFor), Why: fmt.Sprintf("tenants leave shard %s one at a time while it is strained: %s", m.From, source.strain)})
 		default:
+			leaves[m.From] = true
 			open = append(open, m)
 		}
 	}

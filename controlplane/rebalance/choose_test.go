@@ -18,7 +18,7 @@ var noon = time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)
 // lined is a fleet with one tenant to move off s1 to each of the shards named, in that order.
 func lined(policy balance.Policy, to ...shardmap.ShardID) *scene {
 	sc := &scene{fleet: &balance.Fleet{Shards: []balance.Shard{{ID: "s1", State: balance.Active}}}, policy: &policy, now: noon,
-		held: map[shardmap.TenantID]hold{}, strained: map[shardmap.ShardID]string{}}
+		held: map[shardmap.TenantID]hold{}, shards: conditions{}}
 	known := map[shardmap.ShardID]bool{"s1": true}
 	for i, id := range to {
 		if !known[id] {
@@ -47,18 +47,37 @@ func TestStrainedShardsAreLeftAlone(t *testing.T) {
 	p := balance.DefaultPolicy()
 	p.MaxMoves, p.MaxMovesPerShard = 0, 0
 	sc := lined(p, "s2", "s3", "s2", "s3")
-	sc.strained["s2"] = "40 sessions are active on s2 (at most 8)"
+	sc.shards["s2"] = condition{strain: "40 sessions are active on s2 (at most 8)"}
 	ids, c := begins(t, sc)
 	require.Equal(t, []shardmap.TenantID{"t2", "t4"}, ids)
 	require.Equal(t, "shard s2 is strained: 40 sessions are active on s2 (at most 8)", c.wait.Why)
 	require.Equal(t, noon.Add(strainFor), c.wait.Until)
 
 	sc = lined(p, "s2", "s3")
-	sc.strained["s1"] = "requests of tenants on s1 take 3s"
+	sc.shards["s1"] = condition{strain: "s1 could not be measured for 3m0s: no route", blind: true}
 	ids, c = begins(t, sc)
 	require.Empty(t, ids)
 	require.Contains(t, c.wait.Why, "shard s1 is strained")
 	require.False(t, c.stuck, "it passes")
+}
+
+// Who leaves a strained shard relieves it: one at a time may, and others elsewhere don't wait for them.
+func TestStrainedShardsAreRelieved(t *testing.T) {
+	t.Parallel()
+	p := balance.DefaultPolicy()
+	p.MaxMoves, p.MaxMovesPerShard = 0, 0
+	sc := lined(p, "s2", "s3", "s2")
+	sc.fleet.Tenants = append(sc.fleet.Tenants, balance.Tenant{ID: "other", Shard: "s3"})
+	sc.left = append(sc.left, catalog.RebalanceMove{N: 4, Tenant: "other", From: "s3", To: "s2"})
+	sc.shards["s1"] = condition{strain: "requests of tenants on s1 take 3s"}
+	ids, c := begins(t, sc)
+	require.Equal(t, []shardmap.TenantID{"t1", "other"}, ids)
+	require.Equal(t, "tenants leave shard s1 one at a time while it is strained: requests of tenants on s1 take 3s", c.wait.Why)
+	require.Equal(t, noon.Add(strainFor), c.wait.Until)
+	sc.running, sc.left = sc.left[:1], sc.left[1:3]
+	ids, c = begins(t, sc)
+	require.Empty(t, ids)
+	require.False(t, c.stuck)
 }
 
 func TestHeldTenantsKeepNobodyElse(t *testing.T) {
@@ -91,8 +110,8 @@ func TestStuckIsWhatOnlyAnotherPlanCanMend(t *testing.T) {
 	require.False(t, c.stuck)
 }
 
-// Whatever is held, strained and under way: what begins is neither held nor
-// strained, keeps to the bounds, and something begins if nothing stands against it.
+// Whatever is held, strained and under way: what begins is not held, goes to no
+// strained shard and off one alone, keeps to the bounds, and something begins if nothing stands against it.
 func TestChoiceKeepsToWhatHoldsIt(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -115,7 +134,7 @@ func TestChoiceKeepsToWhatHoldsIt(t *testing.T) {
 		}
 		for _, s := range append(shards, "s1") {
 			if rapid.IntRange(0, 4).Draw(rt, "strained") == 0 {
-				sc.strained[s] = "it is"
+				sc.shards[s] = condition{strain: "it is", blind: rapid.Bool().Draw(rt, "blind")}
 			}
 		}
 		c, err := sc.choose()
@@ -127,10 +146,16 @@ func TestChoiceKeepsToWhatHoldsIt(t *testing.T) {
 			at[m.From]++
 			at[m.To]++
 		}
-		last := 0
+		last, left := 0, map[shardmap.ShardID]int{}
+		for _, m := range sc.running {
+			left[m.From]++
+		}
 		for _, m := range c.begin {
-			if _, held := sc.held[m.Tenant]; held || sc.strained[m.From] != "" || sc.strained[m.To] != "" {
+			if _, held := sc.held[m.Tenant]; held || sc.shards[m.From].blind || sc.shards[m.To].strain != "" {
 				rt.Fatalf("%+v begins", m)
+			}
+			if left[m.From]++; left[m.From] > 1 && sc.shards[m.From].strain != "" {
+				rt.Fatalf("%d leave %s, which is strained", left[m.From], m.From)
 			}
 			if m.N <= last {
 				rt.Fatalf("out of order: %+v", c.begin)
@@ -146,7 +171,7 @@ func TestChoiceKeepsToWhatHoldsIt(t *testing.T) {
 		if len(c.begin) < len(sc.left) && c.wait.Why == "" {
 			rt.Fatal("it waits, and does not say for what")
 		}
-		if len(sc.held) == 0 && len(sc.strained) == 0 && len(sc.running) == 0 && len(c.begin) == 0 {
+		if len(sc.held) == 0 && len(sc.shards) == 0 && len(sc.running) == 0 && len(c.begin) == 0 {
 			rt.Fatal("nothing begins, and nothing stands against it")
 		}
 	})

@@ -25,17 +25,26 @@ const mostRefused = 20
 
 // replan puts the moves of a new plan in the place of those that are left, and
 // returns the first of them. Who is under way counts as arrived, and who can't
-// be moved stays where it is.
-func (s *Service) replan(ctx context.Context, r *run, at *placement.Snapshot, running []catalog.RebalanceMove, ground, why string, now time.Time) ([]catalog.RebalanceMove, error) {
+// be moved, or rests as far as auto mode is concerned, stays where it is.
+func (s *Service) replan(ctx context.Context, r *run, at *placement.Snapshot, shards conditions, running []catalog.RebalanceMove, ground, why string, now time.Time) ([]catalog.RebalanceMove, error) {
 	stay, err := s.staying(ctx, r.Op.ID)
 	if err != nil {
 		return nil, err
+	}
+	if r.Data.Trigger != "" {
+		resting, err := s.resting(ctx, now)
+		if err != nil {
+			return nil, err
+		}
+		for id := range resting {
+			stay[id] = true
+		}
 	}
 	policy := at.Policy
 	if r.Data.Must {
 		policy = mustsOnly(policy)
 	}
-	plan, err := balance.Make(expected(at.Fleet, running, stay), &policy, balance.Ask{Now: now, Partial: true})
+	plan, err := balance.Make(expected(shards.without(at.Fleet), running, stay), &policy, balance.Ask{Now: now, Partial: true})
 	if err != nil {
 		return nil, err
 	}

@@ -169,6 +169,10 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 	if err != nil {
 		return false, err
 	}
+	shards, err := s.conditions(ctx)
+	if err != nil {
+		return false, err
+	}
 	left, err := s.store.RebalanceMoves(ctx, r.Op.ID, window, catalog.MoveLeft)
 	if err != nil {
 		return false, err
@@ -180,13 +184,15 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 	case ground != r.Data.Ground:
 		why = "shards or policy changed"
 	default:
-		why = misplaced(at.Fleet, left)
+		if why = misplaced(at.Fleet, left); why == "" {
+			why = shards.keeps(at.Fleet, left)
+		}
 	}
 	if why == "" && len(left) == 0 && len(running) == 0 && (r.Data.Must || drains(at.Fleet)) {
 		why = "it looks whether anybody came meanwhile"
 	}
 	if why != "" {
-		if left, err = s.replan(ctx, r, at, running, ground, why, now); err != nil {
+		if left, err = s.replan(ctx, r, at, shards, running, ground, why, now); err != nil {
 			return false, err
 		}
 	}
@@ -196,11 +202,8 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 			return !coming, err
 		}
 		r.Data.Coming = time.Time{}
-		sc := scene{fleet: at.Fleet, policy: &at.Policy, left: left, running: running, held: r.Data.Held, now: now}
+		sc := scene{fleet: at.Fleet, policy: &at.Policy, left: left, running: running, held: r.Data.Held, shards: shards, now: now}
 		if sc.begun, err = s.begunWithin(ctx, now); err != nil {
-			return false, err
-		}
-		if sc.strained, err = s.strained(ctx, left); err != nil {
 			return false, err
 		}
 		c, err := sc.choose()
@@ -215,7 +218,7 @@ func (s *Service) look(ctx context.Context, r *run, running []catalog.RebalanceM
 			r.Data.LookAt = time.Time{} // whether there are more, beyond the window
 			return false, s.giveUp(ctx, r, left, c.wait.Why, now)
 		}
-		if left, err = s.replan(ctx, r, at, running, ground, "nothing that is left can begin: "+c.wait.Why, now); err != nil {
+		if left, err = s.replan(ctx, r, at, shards, running, ground, "nothing that is left can begin: "+c.wait.Why, now); err != nil {
 			return false, err
 		}
 	}
@@ -275,22 +278,4 @@ func (s *Service) begunWithin(ctx context.Context, now time.Time) ([]balance.Beg
 		begun[i] = balance.Begun{At: at[i], Bytes: bytes[i]}
 	}
 	return begun, nil
-}
-
-// strained tells which of the shards that the moves begin or end at should be left alone now.
-func (s *Service) strained(ctx context.Context, moves []catalog.RebalanceMove) (map[shardmap.ShardID]string, error) {
-	if len(moves) == 0 {
-		return nil, nil
-	}
-	readings, err := s.store.ListShardReadings(ctx)
-	if err != nil {
-		return nil, err
-	}
-	strained := map[shardmap.ShardID]string{}
-	for _, reading := range readings {
-		if why := s.bearable.Strain(reading); why != "" {
-			strained[reading.Shard] = why
-		}
-	}
-	return strained, nil
 }

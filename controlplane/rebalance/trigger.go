@@ -52,6 +52,8 @@ type sight struct {
 	policy *balance.Policy
 	plan   *balance.Plan // for the fleet as it is
 	last   *ended        // nil: there was no run yet
+	// resting are tenants that the plan leaves where they are, since their moves failed.
+	resting map[shardmap.TenantID]rest
 }
 
 // decision is what auto mode does.
@@ -112,8 +114,14 @@ func (m *memory) trigger(s sight, over map[shardmap.ShardID]balance.Move) decisi
 	}
 	if len(over) == 0 {
 		m.Fresh = nil // there is nothing to bring there
-		if len(s.plan.Refused) > 0 {
-			return decision{says: "nothing can be done about " + s.plan.Refused[0].String()}
+		for _, refused := range s.plan.Refused {
+			if _, rests := s.resting[refused.Tenant]; !rests {
+				return decision{says: "nothing can be done about " + refused.String()}
+			}
+		}
+		if id, first, some := firstUp(s.resting); some {
+			return decision{says: fmt.Sprintf("nothing to do without %d tenants whose moves failed: %s may be moved again at %s, after %d that failed: %s",
+				len(s.resting), id, clockTime(first.until), first.failed, first.why)}
 		}
 		return decision{says: "nothing to do"}
 	}
@@ -234,16 +242,20 @@ func (m *memory) restUntil(last *ended, must bool) time.Time {
 	case must && !last.failed:
 		return time.Time{}
 	}
-	rest := restFor
 	if must {
-		rest = mustRest
+		return last.at.Add(backOff(mustRest, m.Failed))
 	}
-	for range max(m.Failed-1, 0) {
-		if rest = 2 * rest; rest >= longestRest {
-			return last.at.Add(longestRest)
+	return last.at.Add(backOff(restFor, m.Failed))
+}
+
+// backOff is the rest after so many failures in a row, of which each doubles it.
+func backOff(first time.Duration, failed int) time.Duration {
+	for range max(failed-1, 0) {
+		if first = 2 * first; first >= longestRest {
+			return longestRest
 		}
 	}
-	return last.at.Add(rest)
+	return first
 }
 
 func (m *memory) restWhy(last *ended) string {

@@ -29,8 +29,8 @@ func (b Bounds) Strain(r catalog.ShardReading) string {
 	if r.MeasuredAt == nil {
 		return ""
 	}
-	if r.Trouble != "" && r.Age > blindFor {
-		return fmt.Sprintf("%s could not be measured for %s: %s", r.Shard, r.Age.Round(time.Second), r.Trouble)
+	if why := Blind(r, blindFor); why != "" {
+		return why
 	}
 	load := pace.Load{Active: r.Active, Processors: r.Processors, WAL: r.WALShare, Lag: r.Lag, Behind: r.Behind}
 	if why := b.Bounds.Strain(string(r.Shard), load); why != "" {
@@ -40,4 +40,13 @@ func (b Bounds) Strain(r catalog.ShardReading) string {
 		return fmt.Sprintf("requests of tenants on %s take %s (95 of 100 take less; at most %s)", r.Shard, took.Round(time.Millisecond), b.P95)
 	}
 	return ""
+}
+
+// Blind says why a shard can't be measured, and for how long that has been so; "" if it
+// can, or was within the time that is given. Whoever can't be measured can't be reached.
+func Blind(r catalog.ShardReading, within time.Duration) string {
+	if r.Trouble == "" || r.MeasuredAt == nil || r.Age <= max(within, blindFor) {
+		return ""
+	}
+	return fmt.Sprintf("%s could not be measured for %s: %s", r.Shard, r.Age.Round(time.Second), r.Trouble)
 }
