@@ -125,7 +125,9 @@ func (c *clearing) find(t int32, depth int) int32 {
 func (st *state) rollBack(mark int) {
 	for i := len(st.trail) - 1; i >= mark; i-- {
 		l := st.trail[i]
-		if st.home[l.tenant] == l.from {
+		// Who has to move still has to, though it is back at home: it came by there
+		// after others had left, who may come back.
+		if st.home[l.tenant] == l.from && !st.why[l.tenant].compulsory() {
 			delete(st.why, l.tenant)
 		}
 		st.lift(l.tenant)
