@@ -18,16 +18,12 @@ import (
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// private returns a shard that the test may mistreat, with short waits.
-func private(t *testing.T, id shardmap.ShardID) site {
-	s := site{pgtest.Shard(t), id, t}
-	s.console("SET query_wait_timeout = 1") // lost at a restart; nothing after one waits for it
-	return s
-}
+// private returns a shard that the test may mistreat.
+func private(t *testing.T, id shardmap.ShardID) site { return site{pgtest.Shard(t), id, t} }
 
 // client is one client of s's PgBouncer, as the router's connections are.
 func (s site) client(w *world, p shardmap.Placement) (*pgconn.PgConn, error) {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	login := w.logins[secret.DatabaseAuth(p.Database)]
 	cfg, err := s.Channel.Config(s.Host(), s.BouncerPort(), p.Database, login)
@@ -81,7 +77,7 @@ func TestWhatAClientSees(t *testing.T) {
 	note := 0 // the last one that a client tried to write
 	write := func(c *pgconn.PgConn) error {
 		note++
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		return batch(ctx, c, p.Database+"_rw", fmt.Sprintf("INSERT INTO note VALUES (%d, 'x')", note))
 	}
@@ -104,6 +100,14 @@ func TestWhatAClientSees(t *testing.T) {
 		act()
 		return said(<-got)
 	}
+	// inVain returns what a client gets that is not served. Others have all the time
+	// that a busy machine takes to make a connection.
+	inVain := func(c *pgconn.PgConn) string {
+		s.console("SET query_wait_timeout = 1")
+		defer s.console("SET query_wait_timeout = 60") // lost at a restart
+		return said(write(c))
+	}
+	s.console("SET query_wait_timeout = 60")
 	written := func() int { return s.one(p.Database, fmt.Sprintf("SELECT count(*) FROM note WHERE id = %d", note)) }
 	expect := func(what, want, got string, executed int) {
 		t.Helper()
@@ -116,7 +120,7 @@ func TestWhatAClientSees(t *testing.T) {
 	expect("fenced, a server connection open", "served", said(write(c1)), 1)
 	s.evict(p)
 	s.settle(p)
-	expect("fenced, server connections ended", waited, said(write(c1)), 0)
+	expect("fenced, server connections ended", waited, inVain(c1), 0)
 	expect("fenced, once a login has failed", failing, said(write(c2)), 0)
 	s.unfence(p)
 	c1 = sound()
@@ -127,7 +131,7 @@ func TestWhatAClientSees(t *testing.T) {
 
 	c1 = sound()
 	s.console("PAUSE " + p.Database)
-	expect("paused", waited, said(write(c1)), 0)
+	expect("paused", waited, inVain(c1), 0)
 	s.console("RESUME " + p.Database)
 
 	c1 = sound()
@@ -145,7 +149,7 @@ func TestWhatAClientSees(t *testing.T) {
 		return s.one("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = '"+p.Database+"'") == 0
 	}, 30*time.Second, time.Millisecond)
 	s.admin("postgres", "ALTER DATABASE "+x+" RENAME TO gone")
-	got := said(write(c1))
+	got := inVain(c1)
 	s.admin("postgres", "ALTER DATABASE gone RENAME TO "+x)
 	expect("gone", waited, got, 0)
 

