@@ -359,7 +359,8 @@ func TestOlderDatabasesAreHardened(t *testing.T) {
 	var n int
 	require.NoError(t, inside.QueryRow(w.ctx(), open).Scan(&n))
 	require.Zero(t, n)
-	_, err = inside.Exec(w.ctx(), "COMMENT ON ROLE "+p.Database+" IS NULL; GRANT EXECUTE ON FUNCTION pg_catalog.pg_logical_emit_message(boolean, text, text), pg_catalog.lo_create(oid) TO PUBLIC", pgx.QueryExecModeSimpleProtocol)
+	_, err = inside.Exec(w.ctx(), "COMMENT ON ROLE "+p.Database+" IS NULL; GRANT EXECUTE ON FUNCTION pg_catalog.pg_logical_emit_message(boolean, text, text), pg_catalog.lo_create(oid) TO PUBLIC;"+
+		"CREATE OR REPLACE FUNCTION freehold.expect(stamp bigint) RETURNS void LANGUAGE plpgsql AS 'BEGIN END'", pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err)
 	var before, after int64
 	require.NoError(t, inside.QueryRow(w.ctx(), schemachange.Stamp).Scan(&before))
@@ -377,4 +378,6 @@ func TestOlderDatabasesAreHardened(t *testing.T) {
 	require.NotContains(t, softer, p.Database)
 	require.NoError(t, inside.QueryRow(w.ctx(), schemachange.Stamp).Scan(&after))
 	require.Equal(t, before, after)
+	_, err = inside.Exec(w.ctx(), "SELECT "+schemachange.Expect, after+1)
+	require.ErrorContains(t, err, schemachange.Code, "the check is today's")
 }

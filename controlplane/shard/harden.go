@@ -76,11 +76,11 @@ func Softer(ctx context.Context, conn *pgx.Conn, after string, limit int) ([]str
 }
 
 // Harden brings a database that was made by an older version to the rights of
-// today's template: what is hidden in pg_catalog, and the lookup. conn is an
+// today's template: what is hidden in pg_catalog, the lookup, and the check of the schema. conn is an
 // admin connection inside it. It may be run again.
 func Harden(ctx context.Context, conn *pgx.Conn) error {
 	database := conn.Config().Database
-	sql := schemachange.Unnoted + ";" + hideSQL + lookupSQL + fmt.Sprintf(`
+	sql := schemachange.Unnoted + ";" + hideSQL + lookupSQL + schemachange.ExpectSQL + fmt.Sprintf(`
 REVOKE ALL ON FUNCTION %[1]s.lookup(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION %[1]s.lookup(text) TO %[2]s;
 REVOKE CREATE ON SCHEMA %[1]s FROM PUBLIC;

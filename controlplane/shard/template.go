@@ -37,7 +37,7 @@ const (
 	platformSchema   = "freehold"           // in every database: PgBouncer's lookup, the mover's barrier, notes of schema changes
 	migrationsSchema = "migrations"         // in every database: goose's table; not granted to rw and ro
 	migrationsTable  = migrationsSchema + ".goose_db_version"
-	baseVersion      = "3" // of baseScript and schemachange.SQL; a change makes all templates anew
+	baseVersion      = "4" // of baseScript and schemachange.SQL; a change makes all templates anew
 )
 
 // Schema is the application schema that tenants get.

@@ -15,9 +15,15 @@ import _ "embed"
 
 // SQL makes what [Stamp] and [Expect] need, once per database and by a
 // superuser. It wants the schema freehold to be there, and lets PUBLIC use it.
-//
+var SQL = changes + ExpectSQL
+
 //go:embed schemachange.sql
-var SQL string
+var changes string
+
+// ExpectSQL makes what [Expect] calls, anew where it is there.
+//
+//go:embed expect.sql
+var ExpectSQL string
 
 const (
 	// Stamp reads the number. Read it before the schema, or in one statement

@@ -4,15 +4,6 @@ CREATE TABLE freehold.schema_change (xid xid8 PRIMARY KEY, stamp bigint NOT NULL
 COMMENT ON TABLE freehold.schema_change IS 'the latest transactions that changed the schema, so that its readers notice';
 GRANT SELECT ON freehold.schema_change TO PUBLIC;
 
-CREATE FUNCTION freehold.expect(stamp bigint) RETURNS void LANGUAGE plpgsql STABLE AS $$
-BEGIN
-  IF coalesce((SELECT pg_catalog.bit_xor(c.stamp) FROM freehold.schema_change c), 0) OPERATOR(pg_catalog.<>) $1 THEN
-    RAISE EXCEPTION 'the schema has changed' USING ERRCODE = 'FH001';
-  END IF;
-END $$;
-COMMENT ON FUNCTION freehold.expect(bigint) IS 'fails unless the schema is the one that was read with this stamp';
-GRANT EXECUTE ON FUNCTION freehold.expect(bigint) TO PUBLIC;
-
 CREATE FUNCTION freehold.note_schema_change() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
