@@ -72,19 +72,29 @@ func (b *bus) jetstream() jetstream.JetStream {
 	return js
 }
 
-// value is what a bucket holds under a key; nil if nothing.
+// value is what a bucket holds under a key; nil if nothing. A busy machine may
+// leave a question without an answer: it is asked again.
 func (b *bus) value(bucket, key string) []byte {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	kv, err := b.jetstream().KeyValue(ctx, bucket)
-	if err != nil {
-		return nil
+	var value []byte
+	ask := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		kv, err := b.jetstream().KeyValue(ctx, bucket)
+		if err != nil {
+			return err
+		}
+		entry, err := kv.Get(ctx, key)
+		if err == nil {
+			value = entry.Value()
+		}
+		return err
 	}
-	entry, err := kv.Get(ctx, key)
-	if err != nil {
-		return nil
+	for range 10 {
+		if !errors.Is(ask(), context.DeadlineExceeded) {
+			break
+		}
 	}
-	return entry.Value()
+	return value
 }
 
 // placement is what the bucket holds; the zero value if it holds nothing.
