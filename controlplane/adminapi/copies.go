@@ -112,7 +112,7 @@ func (a *API) deleteCopy(ctx context.Context, c *call) (answer, error) {
 }
 
 func (a *API) importCopy(ctx context.Context, c *call) (answer, error) {
-	found, _, err := a.copyOf(ctx, c)
+	found, source, err := a.copyOf(ctx, c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -126,7 +126,8 @@ func (a *API) importCopy(ctx context.Context, c *call) (answer, error) {
 		return answer{}, badID(err, "/id")
 	}
 	c.tenant = req.Tenant
-	if err := c.may(c.verb.need, authority.Target{Tenant: req.Tenant}); err != nil { // it bears no labels yet
+	// What is made of a copy bears its source's labels, as they are now.
+	if err := c.may(c.verb.need, authority.Target{Tenant: req.Tenant, Labels: source.Labels}); err != nil {
 		return answer{}, err
 	}
 	if in.To != "" {

@@ -98,3 +98,20 @@ func TestSealedSecretsAreNoFault(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, "secrets_unavailable", code)
 }
+
+// What is made of a copy bears its source's labels: whoever may do this with those may import it.
+func TestWhoeverMayByLabelsImports(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.createLabelled("acme", `{"env":"prod"}`)
+	f.ended(into[api.Operation](t, f.want(202, "POST", "/v1/tenants/acme/export", "")).ID)
+	path := "/v1/tenants/acme/copies/" + into[api.Page[api.Copy]](t, f.want(200, "GET", "/v1/tenants/acme/copies", "")).Items[0].ID + "/import"
+	prod := f.accessToken("prod", api.Grant{Role: "admin", Labels: map[string]string{"env": "prod"}}).Text
+	// Over the source alone it is not enough: the new tenant would be beyond those rights.
+	named := f.accessToken("named", api.Grant{Role: "admin", Tenants: []tenantID{"acme"}}).Text
+	require.Equal(t, http.StatusForbidden, f.askAs(named, "POST", path, `{"id":"again"}`).StatusCode)
+	f.want(http.StatusOK, "PUT", "/v1/tenants/acme/labels", `{"labels":{"env":"dev"}}`)
+	require.Equal(t, http.StatusForbidden, f.askAs(prod, "POST", path, `{"id":"again"}`).StatusCode)
+	f.want(http.StatusOK, "PUT", "/v1/tenants/acme/labels", `{"labels":{"env":"prod"}}`)
+	require.Equal(t, http.StatusAccepted, f.askAs(prod, "POST", path, `{"id":"again"}`).StatusCode)
+}
