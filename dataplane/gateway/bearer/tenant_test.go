@@ -194,8 +194,9 @@ func TestRevocation(t *testing.T) {
 		require.ErrorAs(t, err, &revoked)
 		require.EqualValues(t, "acme", revoked.Identity.Tenant)
 	}
-	one, other := tok(with(claims(p.URL), "jti", "one")), tok(with(claims(p.URL), "jti", "other"))
-	rivals := tok(with(with(claims(p.URL), "jti", "one"), "tenant", "rival"))
+	issued := func(id string) jwt.MapClaims { return with(with(claims(p.URL), "jti", id), "iat", now.Unix()) }
+	one, other := tok(issued("one")), tok(issued("other"))
+	rivals := tok(with(issued("one"), "tenant", "rival"))
 	undated := tok(with(claims(p.URL), "iat", nil))
 	for _, s := range []string{one, other, rivals, undated} { // all are remembered now
 		good(s)
