@@ -17,9 +17,11 @@ import (
 	"github.com/freehold-db/freehold/controlplane/copies"
 	"github.com/freehold-db/freehold/controlplane/copies/copiestest"
 	"github.com/freehold-db/freehold/controlplane/erase"
+	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -134,6 +136,43 @@ func leftover(w *copiestest.World, id shardmap.TenantID, on shardmap.ShardID, db
 	require.NoError(w.T, shard.CreateTarget(w.T.Context(), w.Conn(w.Placement(id).Shard, "postgres"), w.Conn(on, "postgres"), db))
 	_, err := w.Store.Pool().Exec(w.T.Context(), `insert into databases (shard, name, state, tenant, drop_after) values ($1, $2, 'retired', $3, clock_timestamp() + interval '1 day')`, on, db, id)
 	require.NoError(w.T, err)
+}
+
+// A tenant whose move soaks lives at two places with a link between them: both go, and the link keeps nobody.
+func TestEraseWhileAMoveSoaks(t *testing.T) {
+	t.Parallel()
+	w := copiestest.New(t, "a", "b")
+	db := w.Tenant("acme", "a")
+	w.AsOwner("a", db, `CREATE TABLE followed (id int PRIMARY KEY); INSERT INTO followed SELECT generate_series(1, 100)`)
+	op, err := w.Moves.Move(t.Context(), move.Request{Tenant: "acme", To: "b", MaxPause: 15 * time.Second, Soak: time.Hour}, copiestest.Tester, "")
+	require.NoError(t, err)
+	w.Done(op, nil)
+	soak, err := w.Store.LiveSoak(t.Context(), "acme")
+	require.NoError(t, err)
+	require.Equal(t, catalog.Soaking, soak.State)
+	// The link is in use: what is written at home arrives at the old place.
+	w.AsOwner("b", db, `INSERT INTO followed VALUES (101)`)
+	pgtest.Eventually(t, "the old place follows", func() (arrived bool) {
+		require.NoError(t, w.Conn("a", db).QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM public.followed WHERE id = 101)`).Scan(&arrived))
+		return arrived
+	})
+
+	op, err = w.Erase.Erase(t.Context(), "acme", copiestest.Tester, "")
+	require.NoError(t, err)
+	w.Done(op, nil)
+	c, _ := certified(w, "acme")
+	require.Len(t, c.Places, 2)
+	for _, on := range []shardmap.ShardID{"a", "b"} {
+		require.Zero(t, w.Left(on, db), on)
+		var links int
+		require.NoError(t, w.Conn(on, "postgres").QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE $1 || '%')
+			+ (SELECT count(*) FROM pg_subscription WHERE subname LIKE $1 || '%')`, soak.Link).Scan(&links))
+		require.Zero(t, links, on)
+	}
+	_, err = w.Store.LiveSoak(t.Context(), "acme")
+	require.ErrorIs(t, err, catalog.ErrNotFound)
+	_, err = w.Moves.Reverse(t.Context(), move.ReverseRequest{Operation: soak.Operation}, copiestest.Tester, "")
+	require.Error(t, err)
 }
 
 // verifies: the signature holds for the text, however it is laid out, and for no other.

@@ -22,8 +22,10 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/copies"
 	"github.com/freehold-db/freehold/controlplane/erase"
+	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/provision"
+	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
@@ -58,6 +60,18 @@ type Replica struct {
 	Access  *access.Service
 	Copies  *copies.Service
 	Erase   *erase.Service
+	Moves   *move.Service
+}
+
+// deaf is a bus that is away: no node hears of a move, so that the databases' fences alone keep them out.
+type deaf struct{}
+
+func (deaf) Flush(context.Context, shardmap.TenantID) error { return publish.ErrUnavailable }
+func (deaf) Hold(context.Context, shardmap.Hold, time.Duration) ([]shardmap.HoldAck, int, error) {
+	return nil, 0, publish.ErrUnavailable
+}
+func (deaf) Release(context.Context, shardmap.Release) (publish.Reports, error) {
+	return nil, publish.ErrUnavailable
 }
 
 func newReplica(store *catalog.Store, secrets *secret.Dir, channel *pg.Channel, dir string) (r Replica, err error) {
@@ -77,6 +91,7 @@ func newReplica(store *catalog.Store, secrets *secret.Dir, channel *pg.Channel, 
 	r.Copies = copies.New(store, r.Engine, r.Fleet, r.Tenants, r.Access, secrets, copies.Options{Dir: dir, PGBinDir: bin, Logger: log})
 	r.Erase = erase.New(store, r.Engine, r.Tenants, r.Copies, secrets, secrets, erase.Options{Logger: log,
 		Checkpoint: func(context.Context) (json.RawMessage, error) { return json.RawMessage(`{"size":7}`), nil }})
+	r.Moves = move.New(store, r.Engine, r.Fleet, deaf{}, move.Options{PGBinDir: bin, Logger: log, SoakEvery: time.Second})
 	return r, nil
 }
 
@@ -107,7 +122,10 @@ func (w *World) Work() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		var soaks sync.WaitGroup
+		soaks.Go(func() { _ = w.Moves.Run(ctx) })
 		_ = w.Engine.Run(ctx)
+		soaks.Wait()
 	}()
 	w.Stop = sync.OnceFunc(func() { cancel(); <-done })
 	w.T.Cleanup(w.Stop)
