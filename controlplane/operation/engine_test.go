@@ -368,7 +368,7 @@ func TestPausedWorkerRecordsNothing(t *testing.T) {
 	<-asleep
 	proxy.Pause()
 
-	young := operation.New(store, operation.Options{LeaseFor: 2 * time.Second, Logger: quiet, Worker: "young"})
+	young := operation.New(store, operation.Options{LeaseFor: 6 * time.Second, Logger: quiet, Worker: "young"})
 	operation.Register(young, kind(func(ctx context.Context, r *operation.Run[doc]) error {
 		r.Data.Notes = append(r.Data.Notes, "young")
 		return r.Commit(ctx, func(context.Context, pgx.Tx) error { return nil })
