@@ -81,7 +81,7 @@ func (w *world) fill(url string, tenants ...shardmap.TenantID) {
 	nc, err := nats.Connect(url, nats.Timeout(20*time.Second))
 	require.NoError(w.t, err)
 	w.t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(time.Minute))
 	require.NoError(w.t, err)
 	for _, b := range []string{shardmap.BucketPlacements, shardmap.BucketShards, access.Bucket} {
 		w.kv[b], err = js.CreateOrUpdateKeyValue(w.t.Context(), jetstream.KeyValueConfig{Bucket: b})

@@ -18,7 +18,7 @@ func TestNodesTellOfTheirTraffic(t *testing.T) {
 	w := newWorld(t)
 	w.tenant("acme", 3)
 	n := w.node()
-	nc, err := nats.Connect(w.nats.URL())
+	nc, err := nats.Connect(w.nats.URL(), nats.Timeout(20*time.Second))
 	require.NoError(t, err)
 	defer nc.Close()
 	heard, err := nc.SubscribeSync(traffic.Subject + "*")

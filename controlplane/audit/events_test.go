@@ -35,7 +35,7 @@ func mortalReplica(env string) error {
 	if err != nil {
 		return err
 	}
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(20*time.Second))
 	if err != nil {
 		return err
 	}
@@ -55,9 +55,9 @@ func newBus(t *testing.T) *bus {
 	b := &bus{t: t, dir: t.TempDir()}
 	b.start(0)
 	var err error
-	b.nc, err = nats.Connect(b.server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	b.nc, err = nats.Connect(b.server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.Timeout(20*time.Second))
 	require.NoError(t, err)
-	b.js, err = jetstream.New(b.nc)
+	b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(time.Minute))
 	require.NoError(t, err)
 	t.Cleanup(func() { b.nc.Close(); b.stop() })
 	return b

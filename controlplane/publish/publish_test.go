@@ -67,7 +67,7 @@ func (b *bus) stop() {
 }
 
 func (b *bus) jetstream() jetstream.JetStream {
-	js, err := jetstream.New(b.nc)
+	js, err := jetstream.New(b.nc, jetstream.WithDefaultTimeout(time.Minute))
 	require.NoError(b.t, err)
 	return js
 }

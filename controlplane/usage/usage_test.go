@@ -98,7 +98,7 @@ func connect(t *testing.T) *nats.Conn {
 	t.Helper()
 	s, err := natsserver.Start(t.Context(), natsserver.Config{Dir: t.TempDir()})
 	require.NoError(t, err)
-	nc, err := nats.Connect(s.URL())
+	nc, err := nats.Connect(s.URL(), nats.Timeout(20*time.Second))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		nc.Close()

@@ -41,9 +41,9 @@ func (b *bus) start(port int) {
 	var err error
 	b.srv, err = natsserver.Start(b.t.Context(), natsserver.Config{Dir: b.dir, Port: port, Log: silent})
 	require.NoError(b.t, err)
-	b.nc, err = nats.Connect(b.srv.URL())
+	b.nc, err = nats.Connect(b.srv.URL(), nats.Timeout(20*time.Second))
 	require.NoError(b.t, err)
-	b.js, err = jetstream.New(b.nc)
+	b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(time.Minute))
 	require.NoError(b.t, err)
 	b.kv, err = b.js.CreateOrUpdateKeyValue(b.t.Context(), jetstream.KeyValueConfig{Bucket: access.Bucket})
 	require.NoError(b.t, err)

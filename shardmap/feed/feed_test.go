@@ -55,7 +55,7 @@ func startBus(t *testing.T, dir string, port int) *bus {
 	require.NoError(t, err)
 	nc, err := nats.Connect(srv.URL(), nats.Timeout(20*time.Second))
 	require.NoError(t, err)
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(time.Minute))
 	require.NoError(t, err)
 	b := &bus{t: t, srv: srv, nc: nc, js: js}
 	b.stop = sync.OnceFunc(func() {

@@ -148,7 +148,7 @@ func TestSharesOverNATS(t *testing.T) {
 	t.Cleanup(func() { cancel(); running.Wait() })
 	nodes := make([]*Limiter, 2)
 	for i := range nodes {
-		nc, err := nats.Connect(server.URL(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+		nc, err := nats.Connect(server.URL(), nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.Timeout(20*time.Second))
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
 		nodes[i] = New(Options{Node: fmt.Sprint("n", i), Defaults: access.Limits{Rate: 100, Burst: 100}})
