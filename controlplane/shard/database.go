@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -85,6 +86,9 @@ func ownershipScript(ctx context.Context, inside *pgx.Conn, database string) (st
 	// template's owner has nothing there.
 	owner, rw, ro := pg.Ident(OwnerRole(database)), pg.Ident(RWRole(database)), pg.Ident(RORole(database))
 	var b strings.Builder
+	// Whose it is and who may what is no part of the schema: a node that knows the
+	// template's need not read that of each database made from it.
+	b.WriteString(schemachange.Unnoted + ";\n")
 	fmt.Fprintf(&b, "REASSIGN OWNED BY %s TO %s;\n", pg.Ident(templateOwner), owner)
 	fmt.Fprintf(&b, "REVOKE ALL ON DATABASE %s FROM PUBLIC;\n", pg.Ident(database))
 	fmt.Fprintf(&b, "COMMENT ON ROLE %s IS '%s';\n", pg.Ident(AnchorRole(database)), BaseMark) // see [Harden]

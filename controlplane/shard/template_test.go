@@ -12,6 +12,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/schemachange"
 )
 
 func TestTemplatesFollowTheMigrations(t *testing.T) {
@@ -90,4 +91,28 @@ func TestTemplatesAreRebuiltWhileCreationsRun(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A node that has read the schema of one database knows that of all others which
+// the same template was copied for, and in which nothing was changed since.
+func TestDatabasesOfATemplateHaveOneMark(t *testing.T) {
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a")
+	noted := func(database, first string) (stamp int64, mark []byte) {
+		conn := admin(t, f, "a", database)
+		_, err := conn.Exec(ctx, first)
+		require.NoError(t, err)
+		require.NoError(t, conn.QueryRow(ctx, schemachange.StampAndMark).Scan(&stamp, &mark))
+		return stamp, mark
+	}
+	one, other := newName(t), newName(t)
+	f.Database(t, "a", one)
+	f.Database(t, "a", other)
+	stamp, mark := noted(one, "")
+	otherStamp, otherMark := noted(other, "")
+	require.NotEmpty(t, mark)
+	require.Equal(t, mark, otherMark)
+	require.Equal(t, stamp, otherStamp)
+	_, otherMark = noted(other, "ALTER TABLE public.members ADD extra int")
+	require.NotEqual(t, mark, otherMark)
 }

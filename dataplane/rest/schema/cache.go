@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -17,20 +16,27 @@ import (
 // Options bounds a [Cache]. Zero fields take the defaults.
 type Options struct {
 	Databases int           // databases remembered; default 20,000 (about 400 bytes each)
-	Distinct  int           // distinct schemas kept; default 512
+	Bytes     int64         // of all schemas kept, in memory and roughly; default 128 MiB
 	TTL       time.Duration // of a database without stamps, a fingerprint older than this is read again; default 30 s
 	Pause     time.Duration // least time between two reads of such a database's fingerprint; default 250 ms
 }
 
+// DefaultBytes is room for 2,000 schemas of 25 tables.
+const DefaultBytes = 128 << 20
+
+// marks bounds the marks remembered: each template of each shard has one, and
+// so has each database whose schema changed since it was made.
+const marks = 4096
+
 func (o Options) withDefaults() Options {
 	def(&o.Databases, 20_000)
-	def(&o.Distinct, 512)
+	def(&o.Bytes, DefaultBytes)
 	def(&o.TTL, 30*time.Second)
 	def(&o.Pause, 250*time.Millisecond)
 	return o
 }
 
-func def[T int | time.Duration](p *T, v T) {
+func def[T int | int64 | time.Duration](p *T, v T) {
 	if *p <= 0 {
 		*p = v
 	}
@@ -44,10 +50,29 @@ func def[T int | time.Duration](p *T, v T) {
 // A database without stamps is looked at again now and then, and the cache never
 // trusted with a refusal: whoever would answer "no such column" or was refused by
 // Postgres calls [Cache.Doubt], and gets a schema whose fingerprint was read after that.
+//
+// Databases with the same mark share what was read of one of them, so that the
+// first request of a new tenant reads no schema. A refusal under a schema that was
+// found like that has the database's own read.
 type Cache struct {
 	opts      Options
 	databases *lru.Cache[key, *entry]
-	schemas   *lru.Cache[Fingerprint, *Schema]
+	schemas   *kept
+	marks     *lru.Cache[markKey, marked]
+
+	born    time.Time          // all times are since then
+	reading turns[markKey]     // of schemas with that mark
+	loading turns[Fingerprint] // of schemas with that fingerprint
+
+	digests, documents, shared atomic.Uint64
+}
+
+// markKey is what was read of databases with one mark, if the same is exposed.
+type markKey struct{ mark, exposed string }
+
+type marked struct {
+	fingerprint Fingerprint
+	stamp       []byte
 }
 
 // key is a database and what of it is exposed.
@@ -77,13 +102,14 @@ type Known struct {
 type entry struct {
 	reading chan struct{}        // holds one: whoever reads the fingerprint
 	seen    atomic.Pointer[seen] // nil until first read
-	doubted atomic.Int64         // UnixNano of the latest doubt
+	doubted atomic.Int64         // when the latest doubt was
 }
 
 type seen struct {
 	fingerprint Fingerprint
 	stamp       []byte
-	at          time.Time // when the read began: what was committed before is in it
+	at          time.Duration // when the read began: what was committed before is in it
+	shared      bool          // found by the mark
 }
 
 // NewCache makes an empty cache.
@@ -93,12 +119,33 @@ func NewCache(opts Options) *Cache {
 	if err != nil { // sizes are positive
 		panic("schema: " + err.Error())
 	}
-	schemas, err := lru.New[Fingerprint, *Schema](opts.Distinct)
+	known, err := lru.New[markKey, marked](marks)
 	if err != nil {
 		panic("schema: " + err.Error())
 	}
-	return &Cache{opts: opts, databases: databases, schemas: schemas}
+	return &Cache{opts: opts, databases: databases, schemas: newKept(opts.Bytes), marks: known, born: time.Now()}
 }
+
+// Stats are a cache's figures. Counts are since it was made.
+type Stats struct {
+	Databases int    // remembered
+	Schemas   int    // kept
+	Bytes     int64  // of them all, roughly
+	Largest   int64  // bytes of the largest
+	Digests   uint64 // fingerprints read
+	Documents uint64 // schemas read
+	Shared    uint64 // databases whose schema was known by their mark
+	Evicted   uint64 // schemas thrown out for lack of room
+}
+
+// Stats returns the figures of now.
+func (c *Cache) Stats() Stats {
+	s := Stats{Databases: c.databases.Len(), Digests: c.digests.Load(), Documents: c.documents.Load(), Shared: c.shared.Load()}
+	c.schemas.stats(&s)
+	return s
+}
+
+func (c *Cache) now() time.Duration { return time.Since(c.born) }
 
 // Lookup gives what is known of a database without asking it. Nothing is when
 // the fingerprint is unknown, in doubt, or too old for a database without stamps.
@@ -112,11 +159,11 @@ func (c *Cache) Lookup(database string, of *Exposed) Known {
 
 func (c *Cache) lookup(e *entry) Known {
 	s := e.seen.Load()
-	if s == nil || s.at.UnixNano() < e.doubted.Load() || s.stamp == nil && time.Since(s.at) > c.opts.TTL {
+	if s == nil || int64(s.at) < e.doubted.Load() || s.stamp == nil && c.now()-s.at > c.opts.TTL {
 		return Known{}
 	}
-	schema, ok := c.schemas.Get(s.fingerprint)
-	if !ok {
+	schema := c.schemas.get(s.fingerprint)
+	if schema == nil {
 		return Known{}
 	}
 	return Known{schema, s.stamp}
@@ -125,7 +172,7 @@ func (c *Cache) lookup(e *entry) Known {
 // Doubt says that what was remembered of a database may be outdated.
 func (c *Cache) Doubt(database string, of *Exposed) {
 	if e, ok := c.databases.Get(key{database, of.key}); ok {
-		e.doubted.Store(time.Now().UnixNano())
+		e.doubted.Store(int64(c.now()))
 	}
 }
 
@@ -142,17 +189,17 @@ func (c *Cache) Pace(ctx context.Context, database string, of *Exposed) error {
 	if s == nil || s.stamp != nil || c.lookup(e).Schema != nil {
 		return nil
 	}
-	if err := sleep.For(ctx, c.opts.Pause-time.Since(s.at)); err != nil {
+	if err := sleep.For(ctx, c.opts.Pause-(c.now()-s.at)); err != nil {
 		return fmt.Errorf("wait for the schema: %w", err)
 	}
 	return nil
 }
 
 // Refresh makes sure over conn that a database's schema is known: it reads the
-// stamp, the fingerprint if the stamp is not the one known, and the schema if no
+// stamp, the fingerprint if neither stamp nor mark is known, and the schema if no
 // database with that fingerprint was seen yet. Of concurrent calls for one
-// database one reads and the others wait for it. The errors are those of the
-// connection and of ctx.
+// database, one mark or one fingerprint one reads and the others wait for it. The
+// errors are those of the connection and of ctx.
 func (c *Cache) Refresh(ctx context.Context, database string, of *Exposed, conn *pgconn.PgConn) (Known, error) {
 	e := c.entry(key{database, of.key})
 	select {
@@ -170,40 +217,6 @@ func (c *Cache) Refresh(ctx context.Context, database string, of *Exposed, conn 
 	}
 	e.seen.Store(now)
 	return Known{schema, now.stamp}, nil
-}
-
-// look reads what there is now; before is what was seen last, or nil.
-func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgconn.PgConn) (*seen, *Schema, error) {
-	now := &seen{at: time.Now()}
-	var err error
-	if before != nil && before.stamp != nil {
-		if now.stamp, err = stamp(ctx, conn); err != nil {
-			return nil, nil, err
-		}
-		if schema, ok := c.schemas.Get(before.fingerprint); ok && bytes.Equal(now.stamp, before.stamp) {
-			now.fingerprint = before.fingerprint
-			return now, schema, nil
-		}
-	}
-	if before == nil || before.stamp != nil {
-		now.stamp, now.fingerprint, err = stampAndDigest(ctx, conn, of.literal)
-	} else {
-		now.fingerprint, err = digest(ctx, conn, of.literal)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	schema, ok := c.schemas.Get(now.fingerprint)
-	if !ok {
-		if schema, err = load(ctx, conn, of.literal); err != nil {
-			return nil, nil, err
-		}
-		// A change between the reads makes this another schema than the digest's,
-		// and a newer one: what was loaded is what counts. The stamp is the older one still.
-		now.fingerprint = schema.Fingerprint
-		c.schemas.Add(now.fingerprint, schema)
-	}
-	return now, schema, nil
 }
 
 func (c *Cache) entry(of key) *entry {

@@ -81,6 +81,7 @@ func Parse(text []byte) (*Schema, error) {
 	for _, r := range s.relations {
 		slices.SortFunc(r.Computed, byName)
 	}
+	s.size = sizeOf(s)
 	return s, nil
 }
 

@@ -37,36 +37,19 @@ func digest(ctx context.Context, conn *pgconn.PgConn, literal []byte) (Fingerpri
 	return f, f.parse(text)
 }
 
-// stamp reads the stamp of a database that has them.
-func stamp(ctx context.Context, conn *pgconn.PgConn) ([]byte, error) {
-	text, err := value(ctx, conn, schemachange.Stamp, nil)
-	if err != nil {
-		return nil, fmt.Errorf("read the schema's stamp: %w", err)
-	}
-	return text, nil
-}
-
-// stampAndDigest reads the stamp, nil for a database without, and the
-// fingerprint after it, so that a change in between will be noticed.
-func stampAndDigest(ctx context.Context, conn *pgconn.PgConn, literal []byte) ([]byte, Fingerprint, error) {
-	var batch pgconn.Batch
-	batch.ExecParams(schemachange.Stamp, nil, nil, nil, nil)
-	batch.ExecParams(qualified, nil, nil, nil, nil)
-	batch.ExecParams(digestSQL, [][]byte{literal}, nil, nil, nil)
-	var f Fingerprint
-	results, err := conn.ExecBatch(ctx, &batch).ReadAll()
+// stampAndMark reads the stamp, nil for a database without, and the mark, "" for one without.
+func stampAndMark(ctx context.Context, conn *pgconn.PgConn) (stamp []byte, mark string, err error) {
+	result := conn.ExecParams(ctx, schemachange.StampAndMark, nil, nil, nil, nil).Read()
 	var refused *pgconn.PgError
 	switch {
-	case errors.As(err, &refused) && (refused.Code == pgerrcode.UndefinedTable || refused.Code == pgerrcode.InsufficientPrivilege):
-		f, err = digest(ctx, conn, literal)
-		return nil, f, err
-	case err != nil:
-		return nil, f, fmt.Errorf("read the schema's fingerprint: %w", err)
-	case len(results) != 3 || len(results[0].Rows) != 1 || len(results[2].Rows) != 1:
-		return nil, f, errors.New("read the schema's fingerprint: rows are missing")
+	case errors.As(result.Err, &refused) && (refused.Code == pgerrcode.UndefinedTable || refused.Code == pgerrcode.InsufficientPrivilege):
+		return nil, "", nil
+	case result.Err != nil:
+		return nil, "", fmt.Errorf("read the schema's stamp: %w", result.Err)
+	case len(result.Rows) != 1 || len(result.Rows[0]) != 2:
+		return nil, "", errors.New("read the schema's stamp: one row was expected")
 	}
-	err = f.parse(results[2].Rows[0][0])
-	return results[0].Rows[0][0], f, err
+	return result.Rows[0][0], string(result.Rows[0][1]), nil
 }
 
 func (f *Fingerprint) parse(text []byte) error {

@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -31,13 +30,13 @@ func BenchmarkCacheMemory(b *testing.B) {
 		for _, document := range documents {
 			s, err := Parse(document)
 			require.NoError(b, err)
-			cache.schemas.Add(s.Fingerprint, s)
+			cache.schemas.add(s)
 			parsed = append(parsed, s)
 		}
 		shared := heap() - before
 		for i := range tenants {
 			e := cache.entry(key{"t_" + strconv.Itoa(1e9+i), public.key})
-			e.seen.Store(&seen{parsed[i%versions].Fingerprint, []byte(strconv.Itoa(-1e18 - i)), time.Now()})
+			e.seen.Store(&seen{fingerprint: parsed[i%versions].Fingerprint, stamp: []byte(strconv.Itoa(-1e18 - i)), at: cache.now()})
 		}
 		all := heap() - before
 		for i := range tenants {
@@ -45,6 +44,7 @@ func BenchmarkCacheMemory(b *testing.B) {
 		}
 		b.ReportMetric(float64(all)/1e6, "MB")
 		b.ReportMetric(float64(shared)/versions/1e3, "KB/version")
+		b.ReportMetric(float64(cache.Stats().Bytes)/versions/1e3, "KB-told/version")
 		b.ReportMetric(float64(all-shared)/tenants, "B/tenant")
 		b.ReportMetric(0, "ns/op")
 		runtime.KeepAlive(cache)

@@ -25,6 +25,7 @@ type Schema struct {
 	handlers      map[string]*Handler // of any rows, by media type
 	// GeoJSON is the function that makes GeoJSON of a row; nil without PostGIS.
 	GeoJSON *Name
+	size    int64 // of it all in memory, in bytes, roughly
 }
 
 // Name is a qualified name.
