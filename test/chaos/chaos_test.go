@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -52,8 +53,9 @@ type storm struct {
 // clients were told. A failure's schedule is repeated by its seed.
 func TestChaos(t *testing.T) {
 	n, seed, dealt, shardCount, tenants := *faultsFlag, *seedFlag, deck(), 3, []string{"amber", "birch", "cedar"}
+	idle := []string{"elder", "fir", "hazel", "juniper", "larch"} // only runs move these, so that there is something to even out
 	if n == 0 {
-		dealt, shardCount, tenants = shortDeck(), 2, tenants[:2]
+		dealt, shardCount, tenants, idle = shortDeck(), 2, tenants[:2], nil
 		n, seed = len(dealt), max(seed, 1)
 	}
 	if seed == 0 {
@@ -64,6 +66,9 @@ func TestChaos(t *testing.T) {
 	faults := schedule(seed, n, dealt, p)
 	s.keep("schedule.json", faults)
 	s.connect(tenants)
+	for _, tenant := range idle {
+		s.f.Create(t, tenant, s.mover.shards[0])
+	}
 	s.mover.impatient = *faultsFlag == 0
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -90,7 +95,7 @@ func TestChaos(t *testing.T) {
 	cancel()
 	clients.Wait()
 	s.report.Seconds = time.Since(s.load.began).Seconds()
-	s.judge(tenants)
+	s.judge(tenants, idle)
 	s.finish()
 }
 
@@ -177,18 +182,19 @@ func (s *storm) served(after string) bool {
 	return true
 }
 
-// settled waits for the runs of drains, which nobody watches; they end after their moves.
+// settled waits for what nobody watches: the runs of drains and plans, which end
+// after their moves, and rotations of shards' logins.
 func (s *storm) settled() {
 	deadline := time.Now().Add(endFor)
 	for {
 		var open []string
 		err := s.mover.admins.ask(s.t.Context(), func(ctx context.Context, c *client.Client) error {
 			open = nil
-			for op, err := range c.Operations(ctx, client.OperationFilter{Kind: "rebalance", Unfinished: true}) {
+			for op, err := range c.Operations(ctx, client.OperationFilter{Unfinished: true}) {
 				if err != nil {
 					return err
 				}
-				open = append(open, fmt.Sprintf("%s, waiting %q, error %q", op.ID, op.Progress.Waiting, op.Error))
+				open = append(open, fmt.Sprintf("%s %s %s in step %s, waiting %q, error %q", op.Kind, op.ID, op.Tenant, op.Step, op.Progress.Waiting, op.Error))
 			}
 			return nil
 		})
@@ -196,7 +202,7 @@ func (s *storm) settled() {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.report.wrong("runs do not end %s after the last fault: %v (%v)", endFor, open, err)
+			s.report.wrong("operations do not end %s after the last fault: %v (%v)", endFor, open, err)
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -224,6 +230,7 @@ func (s *storm) finish() {
 	for _, stuck := range s.mover.stuck {
 		r.wrong("operation does not end: %s", stuck)
 	}
+	r.Wrong = append(r.Wrong, s.mover.wrong...)
 	require.NoError(s.t, r.write(filepath.Join(s.out, "report.json")))
 	s.t.Logf("\n%v", r)
 	if len(r.Wrong) > 0 {
@@ -248,7 +255,7 @@ func (s *storm) finish() {
 }
 
 // judge holds what the clients were told against what there is.
-func (s *storm) judge(tenants []string) {
+func (s *storm) judge(tenants, idle []string) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
 	defer cancel()
 	var found []history.Found
@@ -262,6 +269,8 @@ func (s *storm) judge(tenants []string) {
 		for _, o := range reads {
 			s.load.log.Add(o)
 		}
+	}
+	for _, tenant := range slices.Concat(tenants, idle) {
 		if err := s.servedOnce(ctx, tenant); err != nil {
 			s.report.wrong("%v", err)
 		}

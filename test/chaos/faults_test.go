@@ -73,6 +73,10 @@ func (h *hands) inject(ctx context.Context, f fault) (heal, error) {
 	case drains:
 		shard := strings.TrimPrefix(f.To, "postgres-")
 		return func(ctx context.Context) error { return h.undrain(ctx, shard) }, h.drain(ctx, shard)
+	case evens:
+		return func(context.Context) error { return nil }, h.even(ctx)
+	case rotates:
+		return func(context.Context) error { return nil }, h.rotate(ctx, strings.TrimPrefix(f.To, "postgres-"))
 	}
 	return nil, fmt.Errorf("%v: no such verb", f)
 }
@@ -102,11 +106,41 @@ func (h *hands) bringUp(ctx context.Context, part string) error {
 
 // drain has a shard emptied by a run, while all the others go on.
 func (h *hands) drain(ctx context.Context, shard string) error {
-	_, err := h.ask.begin(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
-		return c.DrainShard(ctx, shard, ch)
+	return h.unlessRefused(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
+		return c.DrainShard(ctx, shard, ch) // an earlier run may wind down, or there is nowhere else to go
 	})
+}
+
+// even has tenants spread over the shards by a plan's run.
+func (h *hands) even(ctx context.Context) error {
+	var plan api.RebalancePlan
+	err := h.unlessRefused(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (_ api.Operation, err error) {
+		plan, err = c.MakePlan(ctx, api.MakePlan{}, ch)
+		return api.Operation{}, err
+	})
+	if err != nil {
+		return err
+	}
+	if plan.MoveCount == 0 {
+		return errNothing
+	}
+	return h.unlessRefused(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
+		return c.ApplyPlan(ctx, plan.ID, ch)
+	})
+}
+
+// rotate gives a shard another admin login, while operations go on by the one before.
+func (h *hands) rotate(ctx context.Context, shard string) error {
+	return h.unlessRefused(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
+		return c.RotateSecrets(ctx, client.Rotation{Shard: shard}, ch) // one may be under way
+	})
+}
+
+// unlessRefused begins what is then left to itself.
+func (h *hands) unlessRefused(ctx context.Context, ask func(context.Context, *client.Client, client.Change) (api.Operation, error)) error {
+	_, err := h.ask.begin(ctx, ask)
 	var refused *client.Error
-	if errors.As(err, &refused) { // an earlier run winds down, or there is nowhere else to go
+	if errors.As(err, &refused) && refused.Status < http.StatusInternalServerError {
 		return fmt.Errorf("%w: %w", errNothing, err)
 	}
 	return err

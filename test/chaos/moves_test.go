@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/cli/client"
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
@@ -52,19 +53,24 @@ func (a admins) placement(ctx context.Context, tenant string) (p shardmap.Placem
 	return p, err
 }
 
-// mover keeps tenants moving.
+// mover keeps tenants moving, and does what else is done with them.
 type mover struct {
 	admins admins
 	shards []string
 	began  time.Time
+	// open opens a tenant's database as its server's superuser.
+	open func(ctx context.Context, tenant string) (*pgx.Conn, error)
 	// impatient: a move that still waits for a better moment a while after the last fault is cancelled.
 	impatient bool
 
-	mu     sync.Mutex
-	busy   map[string]bool
-	ends   map[string]int    // of moves, by their final state
-	errors map[string]string // of moves that failed: one example of each step
-	stuck  []string
+	mu      sync.Mutex
+	busy    map[string]bool
+	revoked map[string]int // by tenant
+	clones  int
+	ends    map[string]int    // of operations, by their final state
+	errors  map[string]string // of those that failed: one example of each step
+	stuck   []string
+	wrong   []string
 }
 
 // run moves one tenant after the other until stop is closed, and waits for the last move's end.
@@ -82,7 +88,7 @@ func (m *mover) run(ctx context.Context, stop <-chan struct{}, tenants []string,
 		if !m.claim(tenant) {
 			continue
 		}
-		if err := m.move(ctx, stop, r, tenant); err != nil && ctx.Err() == nil {
+		if err := m.act(ctx, stop, r, tenant); err != nil && ctx.Err() == nil {
 			m.note("not begun", err.Error())
 		}
 		m.release(tenant)
@@ -145,6 +151,11 @@ func (m *mover) move(ctx context.Context, stop <-chan struct{}, r *rand.Rand, te
 	}
 	if op = m.await(ctx, stop, op); op.State != "done" || !soaks {
 		return nil
+	}
+	if r.IntN(3) == 0 { // the way back takes new logins along
+		if err := m.rotate(ctx, stop, tenant); err != nil {
+			m.note("rotation not begun", err.Error())
+		}
 	}
 	if back {
 		time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)

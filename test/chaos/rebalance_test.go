@@ -33,7 +33,7 @@ func TestRebalanceAndDrain(t *testing.T) {
 		_, err := f.AddShard(ctx)
 		require.NoError(t, err)
 	}
-	applyPolicy(ctx, t, f, n)
+	applyPolicy(ctx, t, f, "{max_moves: 4, max_moves_per_shard: 3}", 3, n)
 	driven := tenants[:12]
 
 	tr := drive(t, f, 2, driven...)
@@ -122,10 +122,10 @@ func createMany(ctx context.Context, t *testing.T, f *fleet.Fleet, n int) (tenan
 
 // applyPolicy has the fleet balanced by the number of databases, which is what
 // there is to balance among tenants that are all small and idle.
-func applyPolicy(ctx context.Context, t *testing.T, f *fleet.Fleet, n int) {
+func applyPolicy(ctx context.Context, t *testing.T, f *fleet.Fleet, policy string, shardCount, n int) {
 	t.Helper()
-	file := "policy:\n  max_moves: 4\n  max_moves_per_shard: 3\nshards:\n"
-	for i := range 3 {
+	file := "policy: " + policy + "\nshards:\n"
+	for i := range shardCount {
 		file += fmt.Sprintf("  s%d: {bytes: 1000e9, connections: 1000, load: 1000, wal: 1000e6, databases: %d}\n", i+1, n)
 	}
 	_, err := f.Admin.ApplyPolicy(ctx, api.ApplyPolicy{File: file}, client.Change{})

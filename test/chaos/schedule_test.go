@@ -26,6 +26,8 @@ const (
 	fills    verb = "disk full"
 	drops    verb = "drop slot" // of a move under way
 	drains   verb = "drain"     // of a shard, taken back before it may be done
+	evens    verb = "rebalance" // a plan, carried out by a run
+	rotates  verb = "rotate"    // a shard's admin login
 )
 
 // Kinds of parts.
@@ -64,7 +66,7 @@ var cables = [][2]string{
 }
 
 func deck() []card {
-	d := []card{{verb: fills, to: shards}, {verb: drops}, {verb: drops}, {verb: drains, to: shards}, {verb: drains, to: shards}, {verb: empties, to: natsServers}, {verb: restarts, to: catalogs}, {verb: restarts, to: shards}, {verb: restarts, to: shards}}
+	d := []card{{verb: fills, to: shards}, {verb: drops}, {verb: drops}, {verb: drains, to: shards}, {verb: evens}, {verb: evens}, {verb: rotates, to: shards}, {verb: rotates, to: shards}, {verb: empties, to: natsServers}, {verb: restarts, to: catalogs}, {verb: restarts, to: shards}, {verb: restarts, to: shards}}
 	for _, part := range []string{controlPlanes, controlPlanes, nodes, bouncers, natsServers} {
 		d = append(d, card{verb: kills, to: part}, card{verb: freezes, to: part})
 	}
@@ -74,7 +76,7 @@ func deck() []card {
 	return d
 }
 
-// shortDeck has every verb but the drain, which has a test of its own
+// shortDeck has every verb but the runs, which have a test of their own
 // (TestRebalanceAndDrain), and no more than a test may take.
 func shortDeck() []card {
 	return []card{
@@ -82,6 +84,7 @@ func shortDeck() []card {
 		{freezes, "", controlPlanes}, {freezes, "", bouncers}, {restarts, "", catalogs}, {restarts, "", shards},
 		{empties, "", natsServers}, {cuts, nodes, bouncers}, {cuts, shards, shards}, {silences, controlPlanes, natsServers},
 		{silences, controlPlanes, shards}, {slows, shards, shards}, {fills, "", shards}, {drops, "", ""},
+		{rotates, "", shards},
 	}
 }
 
@@ -104,6 +107,9 @@ func (f fault) String() string {
 	s := fmt.Sprintf("fault %d: %s %s", f.Number, f.Verb, f.To)
 	if f.From != "" {
 		s = fmt.Sprintf("fault %d: %s %s → %s", f.Number, f.Verb, f.From, f.To)
+	}
+	if f.For == 0 {
+		return s
 	}
 	return fmt.Sprintf("%s for %s", s, f.For)
 }
@@ -159,7 +165,7 @@ func schedule(seed uint64, n int, deck []card, p parts) []fault {
 				f.For = between(200*time.Millisecond, 4*time.Second) // a lease is 2 s
 			case fills:
 				f.To, f.For = p.filled, between(time.Second, 3*time.Second)
-			case drops:
+			case drops, evens, rotates:
 				f.For = 0
 			case drains:
 				f.For = between(time.Second, 8*time.Second) // some are done by then
@@ -167,9 +173,9 @@ func schedule(seed uint64, n int, deck []card, p parts) []fault {
 			all = append(all, f)
 		}
 	}
-	for i := range all { // two at once are enough, and a part is mended before something else is done to it
+	for i := range all { // two at once are enough, a part is mended before something else is done to it, and before the control plane is asked for anything
 		last := i == len(all)-1
-		if last || i > 0 && all[i-1].Overlaps || all[i+1].Verb == drops || all[i].From == "" && all[i+1].From == "" && all[i].To == all[i+1].To {
+		if last || i > 0 && all[i-1].Overlaps || slices.Contains([]verb{drops, drains, evens, rotates}, all[i+1].Verb) || all[i].From == "" && all[i+1].From == "" && all[i].To == all[i+1].To {
 			all[i].Overlaps = false
 		}
 	}
@@ -194,5 +200,5 @@ func TestScheduleFollowsFromItsSeed(t *testing.T) {
 	for _, f := range schedule(1, len(shortDeck()), shortDeck(), partsOf(2)) {
 		verbs[f.Verb] = true
 	}
-	require.Len(t, verbs, 9, "the short form has every verb but the drain")
+	require.Len(t, verbs, 10, "the short form has every verb but the runs")
 }

@@ -64,7 +64,7 @@ func prepare(t *testing.T, seed uint64, shardCount int, p parts) *storm {
 		}
 		require.NoError(t, stop())
 	})
-	s.mover = &mover{began: s.load.began, busy: map[string]bool{}, ends: map[string]int{}, errors: map[string]string{}}
+	s.mover = &mover{began: s.load.began, open: f.TenantPostgres, busy: map[string]bool{}, revoked: map[string]int{}, ends: map[string]int{}, errors: map[string]string{}}
 	s.hands = hands{f, s.net, full, s.mover}
 	for _, u := range f.Info.AdminURLs {
 		c, err := client.New(u, f.Info.AdminToken)
@@ -82,6 +82,7 @@ func (s *storm) inFrontOfControlPlane(c *controlplane.Config) {
 	c.CatalogDSN = s.front("postgres-catalog", c.CatalogDSN)
 	c.AuditDSN = s.front("postgres-catalog", c.AuditDSN)
 	c.NATSURL = s.front("nats", c.NATSURL)
+	c.DeleteGrace = time.Second // clones are many
 }
 
 func (s *storm) inFrontOfNode(c *dataplane.Config) {
@@ -131,6 +132,7 @@ const ballast = 20_000
 // connect makes the tenants, what is in them, and the lanes to them.
 func (s *storm) connect(tenants []string) {
 	ctx := s.t.Context()
+	applyPolicy(ctx, s.t, s.f, "{max_moves: 4, max_moves_per_shard: 2, cooldown: 1s, floor: {databases: 10%}}", len(s.mover.shards), 12)
 	for i, tenant := range tenants {
 		s.f.Create(s.t, tenant, s.mover.shards[i%len(s.mover.shards)])
 		conn, err := s.f.TenantPostgres(ctx, tenant)
@@ -158,30 +160,45 @@ func (s *storm) way(l *lane) way {
 		}
 		return r
 	}
-	var login api.Access
-	require.NoError(s.t, s.mover.admins.ask(s.t.Context(), func(ctx context.Context, c *client.Client) (err error) {
-		login, err = c.GrantAccess(ctx, l.tenant, api.GrantAccess{As: "rw", TTLSeconds: 8 * 3600}, "")
-		return err
-	}))
-	a := &addresses{admins: s.mover.admins, login: login}
+	a := &addresses{tenant: l.tenant, mover: s.mover}
+	require.NoError(s.t, a.enter(s.t.Context()))
 	return &wire{address: a.now}
 }
 
 // addresses finds the PgBouncer in front of a tenant, or remembers where it was.
 type addresses struct {
-	admins admins
-	login  api.Access
+	tenant string
+	mover  *mover
 	mu     sync.Mutex
+	login  api.Access
+	after  int // revocations
 	last   api.Endpoint
+}
+
+// enter has a login given to the client.
+func (a *addresses) enter(ctx context.Context) error {
+	return a.mover.admins.ask(ctx, func(ctx context.Context, c *client.Client) error {
+		login, err := c.GrantAccess(ctx, a.tenant, api.GrantAccess{As: "rw", TTLSeconds: 8 * 3600}, "")
+		if err == nil {
+			a.login = login
+		}
+		return err
+	})
 }
 
 func (a *addresses) now(ctx context.Context) (*pgx.ConnConfig, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	err := a.admins.ask(ctx, func(ctx context.Context, c *client.Client) error {
+	if n := a.mover.revocations(a.tenant); n > a.after {
+		if err := a.enter(ctx); err != nil {
+			return nil, err
+		}
+		a.after = n
+	}
+	err := a.mover.admins.ask(ctx, func(ctx context.Context, c *client.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		at, err := c.Placement(ctx, string(a.login.Tenant))
+		at, err := c.Placement(ctx, a.tenant)
 		if err != nil {
 			return err
 		}
