@@ -11,6 +11,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway"
 	"github.com/freehold-db/freehold/dataplane/gateway/limit"
 	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
 	"github.com/freehold-db/freehold/dataplane/sqlhttp"
 	"github.com/freehold-db/freehold/internal/config"
 	"github.com/freehold-db/freehold/internal/pg"
@@ -111,6 +112,8 @@ type Config struct {
 
 	// MapSize bounds the shard map's cached placements.
 	MapSize int `yaml:"map_size" env:"FREEHOLD_MAP_SIZE"`
+	// SchemaBytes bounds the schemas kept in memory, all together; tenants with the same share one.
+	SchemaBytes int64 `yaml:"schema_bytes" env:"FREEHOLD_SCHEMA_BYTES"`
 	// MaxBody bounds a request's body in bytes; MaxRows an answer's rows, MaxAnswer its bytes.
 	MaxBody   int64 `yaml:"max_body" env:"FREEHOLD_MAX_BODY"`
 	MaxRows   int   `yaml:"max_rows" env:"FREEHOLD_MAX_ROWS"`
@@ -162,6 +165,7 @@ func (c *Config) Defaults() {
 	config.Default(&c.MaxToken, 8<<10)
 	config.Default(&c.TenantHeader, "X-Tenant-ID")
 	config.Default(&c.MapSize, 1_000_000)
+	config.Default(&c.SchemaBytes, schema.DefaultBytes)
 	config.Default(&c.MaxBody, 1<<20)
 	config.Default(&c.MaxRows, 10_000)
 	config.Default(&c.MaxAnswer, 16<<20)

@@ -56,7 +56,7 @@ func (c *Config) Validate() error {
 		check(c.ControlURL == "" || isURL(base, "http", "https"), "control_url: %q: want an http(s) URL, or several with commas between", base)
 	}
 	check(c.RatePerTenant >= 0 && c.Burst >= 0, "rate_per_tenant, burst: must not be negative")
-	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MaxAnswer > 0 && c.MapSize > 0, "max_body, max_rows, max_answer, map_size: must be positive")
+	check(c.MaxBody > 0 && c.MaxRows > 0 && c.MaxAnswer > 0 && c.MapSize > 0 && c.SchemaBytes > 0, "max_body, max_rows, max_answer, map_size, schema_bytes: must be positive")
 	for _, name := range c.Schemas {
 		check(rest.Exposable(name), "schemas: %q: is Postgres' own or the platform's, and never exposed", name)
 	}

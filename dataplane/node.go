@@ -18,6 +18,7 @@ import (
 	"github.com/freehold-db/freehold/dataplane/gateway/policy"
 	"github.com/freehold-db/freehold/dataplane/meter"
 	"github.com/freehold-db/freehold/dataplane/rest"
+	"github.com/freehold-db/freehold/dataplane/rest/schema"
 	"github.com/freehold-db/freehold/dataplane/sqlhttp"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/secretstore"
@@ -184,10 +185,12 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer,
+	api := rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer,
 		Owner:   s.router.As(tenantdb.Owner),
 		Schemas: s.cfg.Schemas, ExtraSearchPath: s.cfg.ExtraSearchPath, Hoisted: s.cfg.HoistedSettings, OpenAPI: s.cfg.OpenAPI,
-		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback}).Register(s.gate.API())
+		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback, Cache: schema.Options{Bytes: s.cfg.SchemaBytes}})
+	api.Register(s.gate.API())
+	registry.MustRegister(schemaFigures{api.Schemas})
 	sqlhttp.New(sqlhttp.Options{Limits: s.cfg.SQL, Domain: s.cfg.Domain, Identify: sqlIdentity, Crossed: s.gate.Crossed,
 		Door: func(l tenantdb.Login) sqlhttp.Door { return s.router.As(l) }}).Register(s.gate.API())
 	s.http = gateway.NewServer(s.gate, s.cfg.RequestFor)

@@ -44,6 +44,7 @@ func TestServesTenants(t *testing.T) {
 	require.Equal(t, 404, do(t, http.MethodGet, n.URL()+"/metrics", "", "").status, "not for clients")
 	require.Contains(t, metrics, `freehold_http_request_duration_seconds_count{method="GET",route="/rest/v1/:table",status="200"} 2`)
 	for _, figure := range []string{"freehold_router_connections ", "freehold_router_busy_total 0", "freehold_router_holds_total 0", "freehold_router_refused_total ",
+		"freehold_schemas 1", "freehold_schema_bytes ", `freehold_schema_reads_total{what="schema"} 1`,
 		"freehold_shardmap_hits_total ", "freehold_shardmap_negative_hits_total ", "freehold_feed_connected 1", "freehold_feed_synced 1", "freehold_token_keys_known 1"} {
 		require.Contains(t, metrics, figure)
 	}

@@ -132,6 +132,9 @@ func New(r Router, opts Options) *Handler {
 	return &Handler{router: r, opts: opts, schemas: schema.NewCache(opts.Cache), exposed: newExposures(opts.Schemas, opts.ExtraSearchPath)}
 }
 
+// Schemas are the figures of what is remembered of schemas.
+func (h *Handler) Schemas() schema.Stats { return h.schemas.Stats() }
+
 // Register mounts the verbs of tables and functions, the description of both,
 // and refusals of what there is besides.
 func (h *Handler) Register(routes gin.IRoutes) {
