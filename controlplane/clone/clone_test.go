@@ -12,6 +12,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move/movetest"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/controlplane/worldtest"
 	domain "github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/internal/tenantdb"
@@ -33,18 +34,18 @@ func TestCloneOfEverything(t *testing.T) {
 	t.Parallel()
 	w := newSecureWorld(t, "a", "b")
 	db := w.tenant("every", "a")
-	_, err := w.access.CreateRole(t.Context(), "every", "analyst", "reads", tester, "")
+	_, err := w.tenantAccess.CreateRole(t.Context(), "every", "analyst", "reads", worldtest.Tester, "")
 	require.NoError(t, err)
-	w.asOwner("a", db, movetest.Everything)
-	w.asOwner("a", db, "GRANT SELECT ON every.orders TO "+shard.CustomRole(db, "analyst")+";"+
+	w.AsOwner("a", db, movetest.Everything)
+	w.AsOwner("a", db, "GRANT SELECT ON every.orders TO "+shard.CustomRole(db, "analyst")+";"+
 		"CREATE FUNCTION who() RETURNS text LANGUAGE sql AS $$ SELECT '"+shard.OwnerRole(db)+"' $$; COMMENT ON FUNCTION who() IS 'names "+db+"'")
-	admin := w.conn("a", db)
-	script(t, admin, "ALTER DATABASE "+db+" SET work_mem = '7MB'; ALTER ROLE "+shard.RORole(db)+" IN DATABASE "+db+" SET statement_timeout = '3s';"+
+	admin := w.Conn("a", db)
+	w.Script(admin, "ALTER DATABASE "+db+" SET work_mem = '7MB'; ALTER ROLE "+shard.RORole(db)+" IN DATABASE "+db+" SET statement_timeout = '3s';"+
 		"ALTER ROLE "+shard.AuthLogin(db)+" SET application_name = 'app of "+db+"'; COMMENT ON DATABASE "+db+" IS 'the tenant''s'")
-	_, err = w.access.ChangeTenant(t.Context(), "every", access.Change{Limits: &domain.Limits{Rate: 7}, Attributes: &map[string]string{"tier": "gold"},
-		Policies: &[]domain.Policy{{Name: "all", Text: "permit (principal, action, resource);"}}}, nil, tester)
+	_, err = w.tenantAccess.ChangeTenant(t.Context(), "every", access.Change{Limits: &domain.Limits{Rate: 7}, Attributes: &map[string]string{"tier": "gold"},
+		Policies: &[]domain.Policy{{Name: "all", Text: "permit (principal, action, resource);"}}}, nil, worldtest.Tester)
 	require.NoError(t, err)
-	_, _, err = w.access.CreateKey(t.Context(), "every", access.KeySpec{Role: "viewer"}, tester)
+	_, _, err = w.tenantAccess.CreateKey(t.Context(), "every", access.KeySpec{Role: "viewer"}, worldtest.Tester)
 	require.NoError(t, err)
 	schema, data := w.dump("a", db, "--schema-only", "--create"), w.dump("a", db, "--data-only", notes)
 
@@ -54,7 +55,7 @@ func TestCloneOfEverything(t *testing.T) {
 		require.Equal(t, "equal", rec.Verification)
 		require.Positive(t, rec.Rows)
 		require.Equal(t, 1, rec.Copies)
-		p := w.placement(id)
+		p := w.Placement(id)
 		require.Equal(t, p, *rec.Placement)
 		require.Equal(t, []shardmap.ShardID{"a", "b"}[i], p.Shard)
 		require.NotEqual(t, db, p.Database)
@@ -69,9 +70,9 @@ func TestCloneOfEverything(t *testing.T) {
 		w.requireNoMark(p.Shard, p.Database)
 		w.requireServed(p, db)
 
-		was, err := w.access.Tenant(t.Context(), "every")
+		was, err := w.tenantAccess.Tenant(t.Context(), "every")
 		require.NoError(t, err)
-		now, err := w.access.Tenant(t.Context(), id)
+		now, err := w.tenantAccess.Tenant(t.Context(), id)
 		require.NoError(t, err)
 		require.Len(t, was.Keys, 1)
 		require.Empty(t, now.Keys, "keys are not carried")
@@ -79,7 +80,7 @@ func TestCloneOfEverything(t *testing.T) {
 		require.Equal(t, was.Attributes, now.Attributes)
 		require.Equal(t, was.Policies, now.Policies)
 		require.Equal(t, []string{"analyst"}, now.Roles)
-		roles, err := w.access.Roles(t.Context(), id)
+		roles, err := w.tenantAccess.Roles(t.Context(), id)
 		require.NoError(t, err)
 		require.Equal(t, "reads", roles[0].Description)
 	}
@@ -87,27 +88,27 @@ func TestCloneOfEverything(t *testing.T) {
 
 // requireServed logs in to a clone by each of its logins, and with none of the source's.
 func (w *world) requireServed(p shardmap.Placement, source string) {
-	w.t.Helper()
-	ctx := w.t.Context()
-	on, err := w.fleet.Shard(ctx, p.Shard)
-	require.NoError(w.t, err)
-	document, _, err := w.secrets.Get(ctx, secret.DatabaseAuth(p.Database))
-	require.NoError(w.t, err)
+	w.T.Helper()
+	ctx := w.T.Context()
+	on, err := w.Fleet.Shard(ctx, p.Shard)
+	require.NoError(w.T, err)
+	document, _, err := w.Secrets.Get(ctx, secret.DatabaseAuth(p.Database))
+	require.NoError(w.T, err)
 	for l := range tenantdb.Login(tenantdb.Logins) {
 		login, err := l.From(document, p.Database)
-		require.NoError(w.t, err)
-		conn, err := w.channel().Connect(ctx, on.BouncerHost, on.BouncerPort, p.Database, login)
-		require.NoError(w.t, err, "%s", l)
+		require.NoError(w.T, err)
+		conn, err := w.Channel().Connect(ctx, on.BouncerHost, on.BouncerPort, p.Database, login)
+		require.NoError(w.T, err, "%s", l)
 		for _, role := range l.Become(p.Database) {
 			_, err = conn.PgConn().Exec(ctx, "SET ROLE "+role+"; SELECT FROM public.customers; RESET ROLE").ReadAll()
-			require.NoError(w.t, err, "%s as %s", l, role)
+			require.NoError(w.T, err, "%s as %s", l, role)
 		}
-		require.NoError(w.t, conn.Close(ctx))
+		require.NoError(w.T, conn.Close(ctx))
 	}
-	theirs, _, err := w.secrets.Get(ctx, secret.DatabaseAuth(source))
-	require.NoError(w.t, err)
-	_, err = w.channel().Connect(ctx, on.BouncerHost, on.BouncerPort, p.Database, theirs)
-	require.Error(w.t, err, "the source's login leads into the clone")
+	theirs, _, err := w.Secrets.Get(ctx, secret.DatabaseAuth(source))
+	require.NoError(w.T, err)
+	_, err = w.Channel().Connect(ctx, on.BouncerHost, on.BouncerPort, p.Database, theirs)
+	require.Error(w.T, err, "the source's login leads into the clone")
 }
 
 // Of a schema-only clone the rows stay behind, but for those that say which migrations were run.
@@ -115,15 +116,15 @@ func TestSchemaOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a")
 	db := w.tenant("full", "a")
-	w.asOwner("a", db, "INSERT INTO customers (name) SELECT 'c' || i FROM generate_series(1, 100) i; CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n FROM customers")
+	w.AsOwner("a", db, "INSERT INTO customers (name) SELECT 'c' || i FROM generate_series(1, 100) i; CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n FROM customers")
 	w.needs("full", catalog.Needs{Forbid: map[string]string{"disk": "tape"}, Apart: "originals", Pinned: true})
 	rec := w.done(w.clone(Request{Source: "full", Tenant: "bare", SchemaOnly: true}))
-	needs, err := w.store.GetNeeds(t.Context(), "bare")
+	needs, err := w.Store.GetNeeds(t.Context(), "bare")
 	require.NoError(t, err)
 	require.Equal(t, catalog.Needs{Require: map[string]string{}, Forbid: map[string]string{"disk": "tape"}}, needs)
-	p := w.placement("bare")
+	p := w.Placement("bare")
 	require.Equal(t, renamed(w.dump("a", db, "--schema-only", "--create"), db, p.Database), w.dump("a", p.Database, "--schema-only", "--create"))
-	conn := w.conn("a", p.Database)
+	conn := w.Conn("a", p.Database)
 	var customers, id, n, version int64
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM public.customers), (SELECT n FROM public.m), (SELECT max(version_id) FROM migrations.goose_db_version)").Scan(&customers, &n, &version))
 	require.Zero(t, customers)
@@ -132,11 +133,11 @@ func TestSchemaOnly(t *testing.T) {
 	require.Equal(t, 1, rec.Tables)
 	require.NoError(t, conn.QueryRow(t.Context(), "INSERT INTO public.customers (name) VALUES ('first') RETURNING id").Scan(&id))
 	require.EqualValues(t, 1, id, "sequences begin anew")
-	script(t, conn, "INSERT INTO migrations.goose_db_version (version_id, is_applied) VALUES (1000, true)") // but not this one
-	row, err := w.store.GetDatabase(t.Context(), "a", p.Database)
+	w.Script(conn, "INSERT INTO migrations.goose_db_version (version_id, is_applied) VALUES (1000, true)") // but not this one
+	row, err := w.Store.GetDatabase(t.Context(), "a", p.Database)
 	require.NoError(t, err)
 	require.Equal(t, catalog.DatabaseAssigned, row.State)
-	source, err := w.store.GetDatabase(t.Context(), "a", db)
+	source, err := w.Store.GetDatabase(t.Context(), "a", db)
 	require.NoError(t, err)
 	require.Equal(t, source.SchemaVersion, row.SchemaVersion)
 }

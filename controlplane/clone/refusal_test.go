@@ -15,6 +15,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
+	"github.com/freehold-db/freehold/controlplane/worldtest"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -24,10 +25,10 @@ func TestRefusedByTheCatalog(t *testing.T) {
 	w.tenant("acme", "a")
 	w.tenant("taken", "a")
 	w.tenant("gone", "a")
-	op, err := w.tenants.Delete(t.Context(), "gone", tester, "")
+	op, err := w.Tenants.Delete(t.Context(), "gone", worldtest.Tester, "")
 	require.NoError(t, err)
-	w.ended(op)
-	w.stop() // nothing is to run
+	w.Ended(op)
+	w.Stop() // nothing is to run
 	w.needs("taken", catalog.Needs{Region: "mars"})
 	for _, c := range []struct {
 		req  Request
@@ -42,29 +43,29 @@ func TestRefusedByTheCatalog(t *testing.T) {
 		{Request{Source: "acme", Tenant: "No Name"}, shardmap.ErrInvalidID},
 		{Request{Source: "taken", Tenant: "new"}, catalog.ErrNoRoom}, // its contents have to be elsewhere
 	} {
-		_, err := w.Clone(t.Context(), c.req, tester, "")
+		_, err := w.Clone(t.Context(), c.req, worldtest.Tester, "")
 		require.ErrorIs(t, err, c.want, "%+v", c.req)
 	}
 	w.needs("acme", catalog.Needs{Exclusive: true})
-	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, tester, "")
+	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, worldtest.Tester, "")
 	require.ErrorContains(t, err, "a belongs to one tenant alone")
 	w.needs("acme", catalog.Needs{})
-	first, err := w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, tester, "key")
+	first, err := w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, worldtest.Tester, "key")
 	require.NoError(t, err)
-	again, err := w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, tester, "key")
+	again, err := w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, worldtest.Tester, "key")
 	require.NoError(t, err)
 	require.Equal(t, first.ID, again.ID)
-	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new", SchemaOnly: true}, tester, "key")
+	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new", SchemaOnly: true}, worldtest.Tester, "key")
 	require.ErrorIs(t, err, catalog.ErrKeyReused)
-	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, tester, "")
+	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, worldtest.Tester, "")
 	require.ErrorIs(t, err, catalog.ErrBusy)
-	_, err = w.engine.Cancel(t.Context(), first.ID, tester)
+	_, err = w.Engine.Cancel(t.Context(), first.ID, worldtest.Tester)
 	require.NoError(t, err)
-	catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := w.store.SetShardState(ctx, tx, "a", []catalog.ShardState{catalog.ShardActive}, catalog.ShardCordoned)
+	catalogtest.Tx(t, w.Store, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := w.Store.SetShardState(ctx, tx, "a", []catalog.ShardState{catalog.ShardActive}, catalog.ShardCordoned)
 		return err
 	})
-	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, tester, "")
+	_, err = w.Clone(t.Context(), Request{Source: "acme", Tenant: "new"}, worldtest.Tester, "")
 	require.ErrorIs(t, err, catalog.ErrConflict)
 }
 
@@ -74,12 +75,12 @@ func TestPreflight(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a")
 	db := w.tenant("odd", "a")
-	w.asOwner("a", db, "CREATE TABLE shared (a int); CREATE TABLE no_equality (j json)") // without a key: none is needed
-	admin := w.conn("a", db)
+	w.AsOwner("a", db, "CREATE TABLE shared (a int); CREATE TABLE no_equality (j json)") // without a key: none is needed
+	admin := w.Conn("a", db)
 	login, _, err := shard.TempLogin(t.Context(), admin, db, shard.AccessRO, time.Hour)
 	require.NoError(t, err)
-	script(t, admin, "GRANT SELECT ON public.shared TO "+login.User+"; CREATE PUBLICATION mine FOR TABLE public.shared; CREATE ROLE outsider_"+db+"; GRANT SELECT ON public.shared TO outsider_"+db)
-	_, err = w.DryRunClone(t.Context(), Request{Source: "odd", Tenant: "copy"}, tester)
+	w.Script(admin, "GRANT SELECT ON public.shared TO "+login.User+"; CREATE PUBLICATION mine FOR TABLE public.shared; CREATE ROLE outsider_"+db+"; GRANT SELECT ON public.shared TO outsider_"+db)
+	_, err = w.DryRunClone(t.Context(), Request{Source: "odd", Tenant: "copy"}, worldtest.Tester)
 	var refused *RefusedError
 	require.ErrorAs(t, err, &refused)
 	var codes []string
@@ -88,27 +89,27 @@ func TestPreflight(t *testing.T) {
 		require.NotEmpty(t, f.Remedy, f.Code)
 	}
 	require.ElementsMatch(t, []string{"foreign-role", "temporary-login"}, codes)
-	op := w.ended(w.clone(Request{Source: "odd", Tenant: "copy"}))
+	op := w.Ended(w.clone(Request{Source: "odd", Tenant: "copy"}))
 	require.Equal(t, operation.Failed, op.State)
 	require.Contains(t, op.Error, "the clone can't be made for 2 reasons")
 	w.requireNothing("copy", op, "a")
 
-	script(t, admin, "REVOKE ALL ON public.shared FROM "+login.User+", outsider_"+db+"; DROP ROLE outsider_"+db)
-	steps, err := w.DryRunClone(t.Context(), Request{Source: "odd", Tenant: "copy"}, tester)
+	w.Script(admin, "REVOKE ALL ON public.shared FROM "+login.User+", outsider_"+db+"; DROP ROLE outsider_"+db)
+	steps, err := w.DryRunClone(t.Context(), Request{Source: "odd", Tenant: "copy"}, worldtest.Tester)
 	require.NoError(t, err)
 	require.Len(t, steps, 4)
 	for _, s := range steps {
 		require.NotEmpty(t, s.Does)
 	}
 	require.Contains(t, steps[0].Does, "note: mine: a publication of the tenant's own is not carried")
-	script(t, admin, "CREATE PUBLICATION freehold_move_of_a_test FOR TABLE public.shared")
-	steps, err = w.DryRunClone(t.Context(), Request{Source: "odd", Tenant: "copy"}, tester)
+	w.Script(admin, "CREATE PUBLICATION freehold_move_of_a_test FOR TABLE public.shared")
+	steps, err = w.DryRunClone(t.Context(), Request{Source: "odd", Tenant: "copy"}, worldtest.Tester)
 	require.NoError(t, err)
 	require.Contains(t, steps[0].Does, "would wait: the source is being moved")
-	script(t, admin, "DROP PUBLICATION freehold_move_of_a_test")
+	w.Script(admin, "DROP PUBLICATION freehold_move_of_a_test")
 	rec := w.done(w.clone(Request{Source: "odd", Tenant: "copy"}))
 	require.Equal(t, "publication", rec.Warnings[0].Code)
-	w.requireNoMark("a", w.placement("copy").Database)
+	w.requireNoMark("a", w.Placement("copy").Database)
 }
 
 // What no snapshot hides, a TRUNCATE or the tenant's own DDL during the copy, is
@@ -117,20 +118,20 @@ func TestChangesOfTheSourceDuringTheCopy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a")
 	db := w.tenant("lively", "a")
-	w.asOwner("a", db, "CREATE TABLE cache (id serial PRIMARY KEY); INSERT INTO cache SELECT FROM generate_series(1, 100); CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1)")
+	w.AsOwner("a", db, "CREATE TABLE cache (id serial PRIMARY KEY); INSERT INTO cache SELECT FROM generate_series(1, 100); CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1)")
 	changes := []string{"TRUNCATE public.cache; INSERT INTO public.cache VALUES (1000)", "ALTER TABLE public.kept ADD more text DEFAULT 'x'", "INSERT INTO public.kept VALUES (2)"}
-	tenant := w.conn("a", db)
+	tenant := w.Conn("a", db)
 	var done atomic.Int64
 	w.during = func(point string) error {
 		if i := done.Load(); point == "schema" && i < int64(len(changes)) {
 			done.Add(1)
-			script(t, tenant, "SET lock_timeout = '20s';"+changes[i]) // it waits for a dump at most
+			w.Script(tenant, "SET lock_timeout = '20s';"+changes[i]) // it waits for a dump at most
 		}
 		return nil
 	}
 	rec := w.done(w.clone(Request{Source: "lively", Tenant: "copy"}))
 	require.Equal(t, 3, rec.Copies, "the last change is hidden by the snapshot")
-	conn := w.conn("a", w.placement("copy").Database)
+	conn := w.Conn("a", w.Placement("copy").Database)
 	var cache, kept int
 	var more string
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT (SELECT id FROM public.cache), (SELECT count(*) FROM public.kept), (SELECT more FROM public.kept WHERE id = 1)").Scan(&cache, &kept, &more))
@@ -143,11 +144,11 @@ func TestChangesOfTheSourceDuringTheCopy(t *testing.T) {
 	w.during = func(point string) error {
 		if point == "rows" {
 			n.Add(1)
-			script(t, tenant, "TRUNCATE public.cache")
+			w.Script(tenant, "TRUNCATE public.cache")
 		}
 		return nil
 	}
-	op := w.ended(w.clone(Request{Source: "lively", Tenant: "other"}))
+	op := w.Ended(w.clone(Request{Source: "lively", Tenant: "other"}))
 	require.Equal(t, operation.Failed, op.State)
 	require.Contains(t, op.Error, "clone when no migration is under way")
 	require.EqualValues(t, maxCopies, n.Load())
@@ -173,10 +174,10 @@ func TestCancelledFailedAndOvertaken(t *testing.T) {
 	}
 	op := w.clone(Request{Source: "source", Tenant: "copy"})
 	<-begun
-	_, err := w.engine.Cancel(t.Context(), op.ID, tester)
+	_, err := w.Engine.Cancel(t.Context(), op.ID, worldtest.Tester)
 	require.NoError(t, err)
 	close(blocked)
-	op = w.ended(op)
+	op = w.Ended(op)
 	require.Equal(t, operation.Canceled, op.State)
 	w.requireNothing("copy", op, "a")
 	w.requireNoMark("a", db)
@@ -187,12 +188,12 @@ func TestCancelledFailedAndOvertaken(t *testing.T) {
 		if point != "checking" {
 			return nil
 		}
-		return w.store.Tx(context.Background(), func(ctx context.Context, tx pgx.Tx) error {
-			_, err := w.store.MarkErased(ctx, tx, "erased")
+		return w.Store.Tx(context.Background(), func(ctx context.Context, tx pgx.Tx) error {
+			_, err := w.Store.MarkErased(ctx, tx, "erased")
 			return err
 		})
 	}
-	op = w.ended(w.clone(Request{Source: "erased", Tenant: "revived"}))
+	op = w.Ended(w.clone(Request{Source: "erased", Tenant: "revived"}))
 	require.Equal(t, operation.Failed, op.State)
 	require.Contains(t, op.Error, "was erased")
 	w.requireNothing("revived", op, "a")
@@ -200,7 +201,7 @@ func TestCancelledFailedAndOvertaken(t *testing.T) {
 
 	// The zombie: the database was made anew under its feet.
 	w.during = func(string) error { return nil }
-	fills, err := w.fleet.Mover(t.Context(), "a", db)
+	fills, err := w.Fleet.Mover(t.Context(), "a", db)
 	require.NoError(t, err)
 	defer fills.Close()
 	c := &copier{s: w.Service, fills: fills, r: &run{Data: Doc{Request: Request{Source: "source", Tenant: "copy"}, Shard: "a", Database: db}}, token: "clone_of_another"}
@@ -213,13 +214,13 @@ func TestCloneAcrossVersions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", shardtest.Newer)
 	db := w.tenant("old", "a")
-	w.asOwner("a", db, "INSERT INTO customers (name) SELECT 'c' || i FROM generate_series(1, 500) i")
+	w.AsOwner("a", db, "INSERT INTO customers (name) SELECT 'c' || i FROM generate_series(1, 500) i")
 	rec := w.done(w.clone(Request{Source: "old", Tenant: "young", To: shardtest.Newer}))
 	require.Equal(t, "equal", rec.Verification)
-	p := w.placement("young")
+	p := w.Placement("young")
 	require.Equal(t, shardtest.Newer, p.Shard)
 	w.requireServed(p, db)
-	op := w.ended(w.clone(Request{Source: "young", Tenant: "back", To: "a"}))
+	op := w.Ended(w.clone(Request{Source: "young", Tenant: "back", To: "a"}))
 	require.Equal(t, operation.Failed, op.State)
 	require.Contains(t, op.Error, "older than the source's 18")
 	w.requireNothing("back", op, "a")

@@ -142,6 +142,7 @@ func leftover(w *copiestest.World, id shardmap.TenantID, on shardmap.ShardID, db
 func TestEraseWhileAMoveSoaks(t *testing.T) {
 	t.Parallel()
 	w := copiestest.New(t, "a", "b")
+	w.Beside(w.Moves.Run) // looks after the soak
 	db := w.Tenant("acme", "a")
 	w.AsOwner("a", db, `CREATE TABLE followed (id int PRIMARY KEY); INSERT INTO followed SELECT generate_series(1, 100)`)
 	op, err := w.Moves.Move(t.Context(), move.Request{Tenant: "acme", To: "b", MaxPause: 15 * time.Second, Soak: time.Hour}, copiestest.Tester, "")
