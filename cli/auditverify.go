@@ -113,11 +113,14 @@ Exit status:
 				return err
 			}
 			defer func() { err = errors.Join(err, done()) }()
-			kept, err := keptCheckpoints(anchors)
-			if err != nil {
-				return err
+			all := []iter.Seq2[proof.Line, error]{lines}
+			for _, path := range anchors {
+				if _, err := os.Stat(path); err != nil {
+					return fmt.Errorf("--anchor: %w", err)
+				}
+				all = append(all, anchor.Lines(path, anchor.Notes(path)))
 			}
-			r := proof.Verify(chain(kept, lines), believed)
+			r := proof.Verify(proof.Merge(all...), believed)
 			if err := printVerification(cmd, r); err != nil {
 				return err
 			}
@@ -184,32 +187,6 @@ func databaseLines(ctx context.Context) (iter.Seq2[proof.Line, error], func() er
 		sources, done = audit.SourceOf(store), func() error { store.Close(); log.Close(); return nil }
 	}
 	return log.Export(ctx, sources, nil), done, nil
-}
-
-// keptCheckpoints are those that the operator kept, as anchors.
-func keptCheckpoints(paths []string) ([]proof.Line, error) {
-	var lines []proof.Line
-	for _, p := range paths {
-		notes, err := anchor.ReadNotes(p)
-		if err != nil {
-			return nil, fmt.Errorf("--anchor: %w", err)
-		}
-		for _, n := range notes {
-			lines = append(lines, proof.Line{Anchor: &proof.Anchor{Name: p, Checkpoint: n}})
-		}
-	}
-	return lines, nil
-}
-
-func chain(first []proof.Line, then iter.Seq2[proof.Line, error]) iter.Seq2[proof.Line, error] {
-	return func(yield func(proof.Line, error) bool) {
-		for _, l := range first {
-			if !yield(l, nil) {
-				return
-			}
-		}
-		then(yield)
-	}
 }
 
 // auditKeysOf is auditKeys for a command that has no client yet.

@@ -40,6 +40,12 @@ type Config struct {
 	AuditCheckpointEvery time.Duration `yaml:"audit_checkpoint_every" env:"FREEHOLD_AUDIT_CHECKPOINT_EVERY"`
 	// AuditAnchorDir is a directory that gets every checkpoint as a file: a mounted bucket whose objects are locked, say.
 	AuditAnchorDir string `yaml:"audit_anchor_dir" env:"FREEHOLD_AUDIT_ANCHOR_DIR"`
+	// AuditOutboxMax is how many records may wait to be in the audit log before changes are refused.
+	AuditOutboxMax int64 `yaml:"audit_outbox_max" env:"FREEHOLD_AUDIT_OUTBOX_MAX"`
+	// AuditStreamKeep is how long the log's copy in NATS keeps a record, AuditStreamMaxMB how large it
+	// gets, in MB. Both are of a stream that is made anew: none that is there is changed.
+	AuditStreamKeep  time.Duration `yaml:"audit_stream_keep" env:"FREEHOLD_AUDIT_STREAM_KEEP"`
+	AuditStreamMaxMB int           `yaml:"audit_stream_max_mb" env:"FREEHOLD_AUDIT_STREAM_MAX_MB"`
 	// DatabaseTLS secures every link to a shard's Postgres and PgBouncer, and those between
 	// shards. When it is on, CatalogDSN and AuditDSN must verify their servers, too.
 	DatabaseTLS pg.TLS `yaml:"database_tls"`
@@ -128,6 +134,9 @@ func (c *Config) Defaults() {
 	config.Default(&c.NATSReplicas, 1)
 	config.Default(&c.AuditSigningKey, "signing/audit")
 	config.Default(&c.AuditCheckpointEvery, time.Minute)
+	config.Default(&c.AuditOutboxMax, 100_000)
+	config.Default(&c.AuditStreamKeep, 90*24*time.Hour)
+	config.Default(&c.AuditStreamMaxMB, 1024)
 	config.Default(&c.BreakGlassMax, 8*time.Hour)
 	config.Default(&c.WarmPool, 4)
 	config.Default(&c.TenantConnections, 40)

@@ -159,7 +159,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		Bearable: usage.Bounds{Bounds: bearable, P95: s.cfg.RebalanceMaxP95}, Registry: registry, Logger: s.log})
 	credentials := rotation.New(s.store, engine, fleet, secrets, publisher, rotation.Options{Every: s.cfg.RotateEvery, Registry: registry, Logger: s.log})
 	s.http = adminapi.New(adminapi.Deps{
-		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Copies: held, Erasures: erasures, Upgrades: moves, Soaks: moves, Verifications: moves, Secrets: credentials, Doctor: doctor.New(s.store, fleet, secrets, s.expected(channel)), Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store),
+		Catalog: s.store, Operations: engine, Tenants: tenants, Shards: tenants, Moves: moves, Clones: clones, Copies: held, Erasures: erasures, Upgrades: moves, Soaks: moves, Verifications: moves, Secrets: credentials, Doctor: doctor.New(s.store, fleet, secrets, s.expected(channel, auditing)), Access: tenantAccess, Rebalance: balancing, Audit: s.audit, Anchors: auditing.keeper, Sources: audit.SourceOf(s.store), Outbox: auditing.outbox,
 		Callers: who.desk, Identities: who.desk, BreakGlass: who.breakGlass, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Registry: registry, Log: s.log,
 	}).Server()
 

@@ -68,8 +68,10 @@ type Deps struct {
 	// Audit is the audit log that is listed (*audit.Log); records are written through Catalog.
 	// Anchors signs it and asks its witnesses (*anchor.Keeper); nil: this replica does not. Sources says what
 	// catalogs sent to it ([audit.SourceOf]); nil: nobody is asked.
+	// Outbox bounds the records that wait for it; nil: nothing does.
 	Anchors Anchors
 	Sources audit.Witness
+	Outbox  *audit.Outbox
 	Audit   Audit
 	// Callers tells who a bearer token belongs to: [Tokens], or what knows more (*identity.Desk).
 	Callers Authenticator
@@ -145,7 +147,7 @@ type Audit interface {
 	Keys(ctx context.Context) (proof.Keys, error)
 	Inclusion(ctx context.Context, position, size int64) (tlog.RecordProof, error)
 	Extension(ctx context.Context, older, newer int64) (tlog.TreeProof, error)
-	Export(ctx context.Context, sources, anchors audit.Witness) iter.Seq2[proof.Line, error]
+	Export(ctx context.Context, sources audit.Witness, anchors audit.Elsewhere) iter.Seq2[proof.Line, error]
 }
 
 // API is the handler. Make one with [New].

@@ -20,7 +20,7 @@ import (
 // Anchors keeps checkpoints of the audit log where the audit database's owner does not reach (*anchor.Keeper).
 type Anchors interface {
 	Anchor(ctx context.Context) error
-	Witness() audit.Witness
+	Witness() audit.Elsewhere
 }
 
 const (
@@ -93,7 +93,7 @@ func (a *API) exportAudit(_ context.Context, c *call) (answer, error) {
 		return answer{}, problem.New(http.StatusServiceUnavailable, "too_many_exports", "this replica gives out as many exports of the audit log as it may",
 			"try again when another has ended")
 	}
-	var anchors audit.Witness
+	var anchors audit.Elsewhere
 	if a.Anchors != nil {
 		anchors = a.Anchors.Witness()
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/freehold-db/freehold/controlplane/access"
+	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/authority"
 	"github.com/freehold-db/freehold/controlplane/balance"
 	"github.com/freehold-db/freehold/controlplane/breakglass"
@@ -76,6 +77,7 @@ var translations = []translation{
 	{shard.ErrUnfit, http.StatusUnprocessableEntity, "shard_unfit", "change the server as the detail says and add it again"},
 	{shard.ErrSchemaChanged, http.StatusConflict, "schema_changed", "keep the files that tenants were made of, and add new ones"},
 	{secret.ErrUnavailable, http.StatusServiceUnavailable, "secrets_unavailable", "see whether the secret store answers (is Vault sealed?), then try again; with the same Idempotency-Key nothing is done twice"},
+	{audit.ErrBacklog, http.StatusServiceUnavailable, "audit_backlog", "have the audit database answer again (readyz and doctor security say what is wrong); what takes rights away goes on meanwhile"},
 	{catalog.ErrUnavailable, http.StatusServiceUnavailable, "catalog_unavailable", "try again in a moment; with the same Idempotency-Key nothing is done twice"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "timeout", "try again; with the same Idempotency-Key nothing is done twice"},
 	{context.Canceled, 499, "caller_left", "the caller left before the answer was there"},

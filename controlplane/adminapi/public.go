@@ -63,6 +63,34 @@ var parameter = regexp.MustCompile(`\{(\w+)\}`)
 // readyFor bounds a look at the catalog.
 const readyFor = 2 * time.Second
 
+// readiness says how the audit log's outbox is, too. A replica whose outbox is
+// at its bound is ready all the same: it reads, and takes rights away.
+func (a *API) readiness(ctx context.Context) []byte {
+	doc := struct {
+		Status string `json:"status"`
+		Audit  string `json:"audit,omitempty"`
+		// Waiting records, and why they do: "away", "diverged", "tampered".
+		Waiting int64  `json:"audit_waiting,omitempty"`
+		Why     string `json:"audit_trouble,omitempty"`
+	}{Status: "ready"}
+	if a.Outbox != nil {
+		if b, err := a.Outbox.Look(ctx); err == nil {
+			doc.Audit, doc.Waiting, doc.Why = "recorded", b.Records, b.Why
+			switch {
+			case b.Full():
+				doc.Audit = "changes are refused"
+			case b.Why != "":
+				doc.Audit = "records wait"
+			}
+		}
+	}
+	text, err := json.Marshal(doc)
+	if err != nil { // of strings and numbers
+		return []byte(`{"status":"ready"}`)
+	}
+	return text
+}
+
 // public are the routes without a token: they tell nothing of any tenant.
 func (a *API) public(e *gin.Engine) {
 	e.GET("/healthz", func(c *gin.Context) { a.send(c, http.StatusOK, []byte(`{"status":"ok"}`)) })
@@ -73,7 +101,7 @@ func (a *API) public(e *gin.Engine) {
 			a.fail(c, err)
 			return
 		}
-		a.send(c, http.StatusOK, []byte(`{"status":"ready"}`))
+		a.send(c, http.StatusOK, a.readiness(ctx))
 	})
 	e.GET("/signin", a.signIn)
 	e.GET("/openapi.yaml", func(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", Document) })

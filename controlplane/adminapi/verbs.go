@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
+	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
@@ -44,6 +45,9 @@ type verb struct {
 	// unkeyed verbs give an answer that must not be stored (it holds a
 	// secret), so an Idempotency-Key is refused.
 	unkeyed bool
+	// always lets a mutation through although too many records wait to be in the
+	// audit log: it takes a right away, ends something, or helps to mend that.
+	always bool
 	// raw verbs take a file as their body, of any size, which they read themselves.
 	raw bool
 	do  func(a *API, ctx context.Context, c *call) (answer, error)
@@ -59,7 +63,7 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/tenants/:tenant", need: RoleViewer, do: (*API).getTenant},
 	{method: "DELETE", path: "/v1/tenants/:tenant", need: RoleAdmin, action: "tenant.delete", do: (*API).deleteTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/restore", need: RoleOperator, action: "tenant.restore", do: (*API).restoreTenant},
-	{method: "POST", path: "/v1/tenants/:tenant/suspend", need: RoleOperator, action: "tenant.suspend", do: (*API).suspendTenant},
+	{method: "POST", path: "/v1/tenants/:tenant/suspend", need: RoleOperator, action: "tenant.suspend", always: true, do: (*API).suspendTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/resume", need: RoleOperator, action: "tenant.resume", do: (*API).resumeTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/move", need: RoleOperator, action: "tenant.move", do: (*API).moveTenant},
 	{method: "POST", path: "/v1/tenants/:tenant/clone", need: RoleOperator, action: "tenant.clone", do: (*API).cloneTenant},
@@ -70,15 +74,15 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/break-glass/:session", need: RoleViewer, do: (*API).getBreakGlass},
 	{method: "POST", path: "/v1/break-glass/:session/approve", need: RoleAdmin, action: "break-glass.approve", do: (*API).approveBreakGlass},
 	{method: "POST", path: "/v1/break-glass/:session/open", need: RoleAdmin, action: "break-glass.open", unkeyed: true, do: (*API).openBreakGlass},
-	{method: "POST", path: "/v1/break-glass/:session/end", need: RoleOperator, action: "break-glass.end", do: (*API).endBreakGlass},
+	{method: "POST", path: "/v1/break-glass/:session/end", need: RoleOperator, action: "break-glass.end", always: true, do: (*API).endBreakGlass},
 	{method: "PUT", path: "/v1/tenants/:tenant/labels", need: RoleOperator, action: "tenant.labels", do: (*API).putLabels},
 
 	{method: "GET", path: "/v1/access-tokens", own: true, need: RoleAdmin, do: (*API).listAccessTokens},
 	{method: "POST", path: "/v1/access-tokens", own: true, need: RoleAdmin, action: "access-token.create", unkeyed: true, do: (*API).createAccessToken},
-	{method: "DELETE", path: "/v1/access-tokens/:token", own: true, need: RoleViewer, action: "access-token.revoke", do: (*API).revokeAccessToken},
+	{method: "DELETE", path: "/v1/access-tokens/:token", own: true, need: RoleViewer, action: "access-token.revoke", always: true, do: (*API).revokeAccessToken},
 	{method: "GET", path: "/v1/bindings", own: true, need: RoleAdmin, do: (*API).listBindings},
 	{method: "POST", path: "/v1/bindings", own: true, need: RoleAdmin, action: "binding.create", do: (*API).createBinding},
-	{method: "DELETE", path: "/v1/bindings/:binding", own: true, need: RoleAdmin, action: "binding.remove", do: (*API).removeBinding},
+	{method: "DELETE", path: "/v1/bindings/:binding", own: true, need: RoleAdmin, action: "binding.remove", always: true, do: (*API).removeBinding},
 
 	{method: "POST", path: "/v1/tenants/:tenant/export", need: RoleOperator, action: "tenant.export", do: (*API).exportTenant},
 	{method: "GET", path: "/v1/tenants/:tenant/copies", need: RoleViewer, do: (*API).listCopies},
@@ -97,8 +101,8 @@ var verbs = []verb{
 	{method: "PATCH", path: "/v1/tenants/:tenant/access", need: RoleOperator, action: "access.set", do: (*API).patchTenantAccess},
 	{method: "GET", path: "/v1/tenants/:tenant/keys", need: RoleViewer, do: (*API).listKeys},
 	{method: "POST", path: "/v1/tenants/:tenant/keys", need: RoleAdmin, action: "key.create", unkeyed: true, do: (*API).createKey},
-	{method: "DELETE", path: "/v1/tenants/:tenant/keys/:key", need: RoleOperator, action: "key.revoke", do: (*API).revokeKey},
-	{method: "POST", path: "/v1/tenants/:tenant/tokens/revoke", need: RoleOperator, action: "token.revoke", do: (*API).revokeTokens},
+	{method: "DELETE", path: "/v1/tenants/:tenant/keys/:key", need: RoleOperator, action: "key.revoke", always: true, do: (*API).revokeKey},
+	{method: "POST", path: "/v1/tenants/:tenant/tokens/revoke", need: RoleOperator, action: "token.revoke", always: true, do: (*API).revokeTokens},
 	{method: "GET", path: "/v1/tenants/:tenant/roles", need: RoleViewer, do: (*API).listRoles},
 	{method: "POST", path: "/v1/tenants/:tenant/roles", need: RoleOperator, action: "role.create", do: (*API).createRole},
 	{method: "DELETE", path: "/v1/tenants/:tenant/roles/:role", need: RoleAdmin, action: "role.drop", do: (*API).dropRole},
@@ -131,9 +135,9 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/rebalance/status", need: RoleViewer, do: (*API).rebalanceStatus},
 	{method: "GET", path: "/v1/rebalance/runs/:operation", need: RoleViewer, do: (*API).getRebalanceRun},
 	{method: "GET", path: "/v1/rebalance/runs/:operation/moves", need: RoleViewer, do: (*API).listRebalanceMoves},
-	{method: "POST", path: "/v1/rebalance/pause", need: RoleOperator, action: "rebalance.pause", do: (*API).pauseRebalance},
+	{method: "POST", path: "/v1/rebalance/pause", need: RoleOperator, action: "rebalance.pause", always: true, do: (*API).pauseRebalance},
 	{method: "POST", path: "/v1/rebalance/resume", need: RoleOperator, action: "rebalance.resume", do: (*API).resumeRebalance},
-	{method: "POST", path: "/v1/rebalance/cancel", need: RoleOperator, action: "rebalance.cancel", do: (*API).cancelRebalance},
+	{method: "POST", path: "/v1/rebalance/cancel", need: RoleOperator, action: "rebalance.cancel", always: true, do: (*API).cancelRebalance},
 	{method: "PUT", path: "/v1/rebalance/auto", need: RoleOperator, action: "rebalance.auto", do: (*API).setAutoMode},
 	{method: "GET", path: "/v1/shards/:shard/drain", need: RoleViewer, do: (*API).getDrain},
 	{method: "POST", path: "/v1/shards/:shard/drain", fleet: true, need: RoleOperator, action: "shard.drain", do: (*API).drainShard},
@@ -148,7 +152,7 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/operations", own: true, need: RoleViewer, do: (*API).listOperations},
 	{method: "GET", path: "/v1/operations/:operation", need: RoleViewer, do: (*API).getOperation},
 	{method: "GET", path: "/v1/operations/:operation/watch", need: RoleViewer, do: (*API).watchOperation},
-	{method: "POST", path: "/v1/operations/:operation/cancel", need: RoleOperator, action: "operation.cancel", do: (*API).cancelOperation},
+	{method: "POST", path: "/v1/operations/:operation/cancel", need: RoleOperator, action: "operation.cancel", always: true, do: (*API).cancelOperation},
 	{method: "POST", path: "/v1/operations/:operation/verify", need: RoleOperator, action: "move.verify", do: (*API).verifyMove},
 	{method: "POST", path: "/v1/operations/:operation/cutover", need: RoleOperator, action: "move.cutover", do: (*API).cutOver},
 	{method: "POST", path: "/v1/operations/:operation/reverse", need: RoleOperator, action: "tenant.move.reverse", do: (*API).reverseMove},
@@ -162,12 +166,12 @@ var verbs = []verb{
 	{method: "GET", path: "/v1/shards/:shard/usage", need: RoleViewer, do: (*API).shardUsage},
 	{method: "GET", path: "/v1/tenants/:tenant/audit", need: RoleViewer, do: (*API).tenantAudit},
 	{method: "GET", path: "/v1/audit/export", need: RoleViewer, do: (*API).exportAudit},
-	{method: "POST", path: "/v1/audit/checkpoint", need: RoleOperator, action: "audit.checkpoint", do: (*API).anchorAudit},
+	{method: "POST", path: "/v1/audit/checkpoint", need: RoleOperator, action: "audit.checkpoint", always: true, do: (*API).anchorAudit},
 
 	{method: "GET", path: "/v1/secrets", own: true, need: RoleViewer, do: (*API).listSecrets},
 	{method: "POST", path: "/v1/secrets/rotate", need: RoleAdmin, action: "secret.rotate", do: (*API).rotateSecrets},
 	{method: "POST", path: "/v1/tenants/:tenant/secret/rotate", need: RoleOperator, action: "secret.rotate", do: (*API).rotateTenantSecret},
-	{method: "POST", path: "/v1/tenants/:tenant/secret/revoke", need: RoleOperator, action: "secret.revoke", do: (*API).revokeTenantSecret},
+	{method: "POST", path: "/v1/tenants/:tenant/secret/revoke", need: RoleOperator, action: "secret.revoke", always: true, do: (*API).revokeTenantSecret},
 	{method: "POST", path: "/v1/shards/:shard/secret/rotate", need: RoleAdmin, action: "secret.rotate", do: (*API).rotateShardSecret},
 
 	{method: "GET", path: "/v1/doctor/security", need: RoleOperator, do: (*API).doctorSecurity},
@@ -278,6 +282,11 @@ func (a *API) run(ctx context.Context, g *gin.Context, v verb, c *call) (answer,
 	}
 	if err := c.read(g, v); err != nil {
 		return answer{}, nil, err
+	}
+	if v.action != "" && !v.always && a.Outbox != nil {
+		if err := a.Outbox.Room(ctx); err != nil {
+			return answer{}, nil, err
+		}
 	}
 	if v.action == "" || c.key == "" {
 		ans, err := v.do(a, ctx, c)
@@ -404,6 +413,11 @@ func (a *API) recordRefusal(ctx context.Context, action string, c *call, p *prob
 	outcome := "refused"
 	if p.Status >= http.StatusInternalServerError {
 		outcome = "failed"
+	}
+	if a.Outbox != nil && errors.Is(a.Outbox.Room(ctx), audit.ErrBacklog) {
+		a.Log.WarnContext(ctx, "a refusal is not in the audit log, for too many records wait to be", "action", action, "actor", c.actor.Name,
+			"address", c.actor.Address, "object", c.object, "code", p.Code, "request_id", c.actor.RequestID)
+		return
 	}
 	said := map[string]any{"status": p.Status, "code": p.Code}
 	if more > 0 {

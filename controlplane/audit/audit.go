@@ -14,6 +14,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -80,7 +81,19 @@ func fill(ctx context.Context, dsn string) error {
 }
 
 // Log is the audit database. All methods are safe for concurrent use.
-type Log struct{ pool *pgxpool.Pool }
+type Log struct {
+	pool    *pgxpool.Pool
+	trouble atomic.Pointer[error] // what keeps the relay of this process from carrying records
+}
+
+// Trouble is what keeps records from being carried into the log by this
+// process's [Relay]; nil: nothing does, or none runs.
+func (l *Log) Trouble() error {
+	if err := l.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Open connects to a migrated audit database. The login needs to be a member of [WriterRole].
 func Open(ctx context.Context, dsn string) (*Log, error) {

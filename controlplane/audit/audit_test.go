@@ -92,7 +92,7 @@ func (c complaints) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func verify(t testing.TB, log *audit.Log, keys proof.Keys, sources, anchors audit.Witness) proof.Report {
+func verify(t testing.TB, log *audit.Log, keys proof.Keys, sources audit.Witness, anchors audit.Elsewhere) proof.Report {
 	t.Helper()
 	return proof.Verify(log.Export(testContext(t), sources, anchors), keys)
 }

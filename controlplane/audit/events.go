@@ -41,6 +41,8 @@ type EventsOptions struct {
 	Replicas int           // of the stream [1]
 	AckWait  time.Duration // when a message that a replica took and did not end with goes to another [30 s]
 	Logger   *slog.Logger  // [slog.Default()]
+	// Room says what is against more records in the outbox; messages wait in NATS then [nothing is]
+	Room func(ctx context.Context) error
 }
 
 // Events carries what data-plane nodes refused from NATS into the catalog's
@@ -106,6 +108,11 @@ func (e *events) follow(ctx context.Context, nc *nats.Conn, works func()) error 
 
 // take waits for a message and ends with it and those that are there already.
 func (e *events) take(ctx context.Context, consumer jetstream.Consumer) error {
+	if e.opt.Room != nil {
+		if err := e.opt.Room(ctx); err != nil {
+			return err
+		}
+	}
 	wait, cancel := context.WithTimeout(ctx, eventsFetch)
 	defer cancel()
 	first, err := consumer.Next(jetstream.FetchContext(wait))

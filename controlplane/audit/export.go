@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/tlog"
@@ -17,12 +18,22 @@ const exportPage = 1000
 // Witness gives lines of what is known of the log elsewhere.
 type Witness func(ctx context.Context) iter.Seq2[proof.Line, error]
 
-// Export reads the whole log for [proof.Verify]: keys and checkpoints, what the
-// witnesses say, all entries, and what sources says once more. Records that
-// come meanwhile are left out. It holds no transaction open: as nothing here is
-// ever changed, what was read first is of the log that is read later, or
-// somebody tampers with it. Nil witnesses say nothing.
-func (l *Log) Export(ctx context.Context, sources, anchors Witness) iter.Seq2[proof.Line, error] {
+// Elsewhere is what the places outside of the database say of the log, for one export.
+type Elsewhere interface {
+	// Newest gives what each place has last, marked as [proof.Anchor.Newest]: the log is to reach that far.
+	Newest(ctx context.Context) iter.Seq2[proof.Line, error]
+	// Upto gives all that is kept of sizes up to one, in the order of [proof.Merge].
+	Upto(ctx context.Context, size int64) iter.Seq2[proof.Line, error]
+}
+
+// Export reads the whole log for [proof.Verify]: keys, the newest checkpoints
+// of the log and of all places, what sources says, all entries with the
+// checkpoints of before in between, and what sources says once more. Records
+// that come meanwhile are left out. It holds no transaction open: as nothing
+// here is ever changed, what was read first is of the log that is read later,
+// or somebody tampers with it. It keeps a page of each place, whatever the
+// log's length. Nil witnesses say nothing.
+func (l *Log) Export(ctx context.Context, sources Witness, anchors Elsewhere) iter.Seq2[proof.Line, error] {
 	return func(yield func(proof.Line, error) bool) {
 		size, err := l.export(ctx, sources, anchors, func(line proof.Line) bool { return yield(line, nil) })
 		switch {
@@ -35,9 +46,17 @@ func (l *Log) Export(ctx context.Context, sources, anchors Witness) iter.Seq2[pr
 }
 
 // export yields everything but the end; the size is negative when nobody wants more.
-func (l *Log) export(ctx context.Context, sources, anchors Witness, yield func(proof.Line) bool) (size int64, err error) {
+func (l *Log) export(ctx context.Context, sources Witness, anchors Elsewhere, yield func(proof.Line) bool) (size int64, err error) {
 	const enough = -1
-	for _, w := range []Witness{l.signed, anchors, sources} {
+	newest, err := l.Latest(ctx)
+	if err != nil {
+		return enough, err
+	}
+	first := []Witness{l.known(newest), nil, sources}
+	if anchors != nil {
+		first[1] = anchors.Newest
+	}
+	for _, w := range first {
 		if more, err := pass(ctx, w, yield); err != nil || !more {
 			return enough, err
 		}
@@ -45,23 +64,15 @@ func (l *Log) export(ctx context.Context, sources, anchors Witness, yield func(p
 	if err := l.pool.QueryRow(ctx, `select coalesce(max(position), 0) from audit_log`).Scan(&size); err != nil {
 		return enough, err
 	}
-	for last := int64(0); ; {
-		page, err := l.page(ctx, last, size)
-		if err != nil {
+	turns := []iter.Seq2[proof.Line, error]{l.entries(ctx, size), l.checkpoints(ctx, newest.Size)}
+	if anchors != nil {
+		turns = append(turns, anchors.Upto(ctx, size))
+	}
+	inTurn := func(context.Context) iter.Seq2[proof.Line, error] { return proof.Merge(turns...) }
+	for _, w := range []Witness{inTurn, sources} {
+		if more, err := pass(ctx, w, yield); err != nil || !more {
 			return enough, err
 		}
-		for _, e := range page {
-			if !yield(proof.Line{Entry: &e}) {
-				return enough, nil
-			}
-			last = e.Position
-		}
-		if len(page) < exportPage {
-			break
-		}
-	}
-	if more, err := pass(ctx, sources, yield); err != nil || !more {
-		return enough, err
 	}
 	return size, nil
 }
@@ -81,21 +92,32 @@ func pass(ctx context.Context, w Witness, yield func(proof.Line) bool) (more boo
 	return true, nil
 }
 
-// signed gives keys and checkpoints.
-func (l *Log) signed(ctx context.Context) iter.Seq2[proof.Line, error] {
-	return func(yield func(proof.Line, error) bool) {
-		keys, err := l.Keys(ctx)
-		if err != nil {
-			yield(proof.Line{}, err)
-			return
-		}
-		for _, k := range keys {
-			if !yield(proof.Line{Key: &k}, nil) {
+// known gives the keys and the newest checkpoint.
+func (l *Log) known(newest Checkpoint) Witness {
+	return func(ctx context.Context) iter.Seq2[proof.Line, error] {
+		return func(yield func(proof.Line, error) bool) {
+			keys, err := l.Keys(ctx)
+			if err != nil {
+				yield(proof.Line{}, err)
 				return
 			}
+			for _, k := range keys {
+				if !yield(proof.Line{Key: &k}, nil) {
+					return
+				}
+			}
+			if newest.Size > 0 {
+				yield(proof.Line{Checkpoint: newest.Note}, nil)
+			}
 		}
+	}
+}
+
+// checkpoints gives those of sizes below one, a page at a time.
+func (l *Log) checkpoints(ctx context.Context, below int64) iter.Seq2[proof.Line, error] {
+	return func(yield func(proof.Line, error) bool) {
 		for last := int64(0); ; {
-			rows, err := l.pool.Query(ctx, `select size, note from audit_checkpoints where size > $1 order by size limit $2`, last, exportPage)
+			rows, err := l.pool.Query(ctx, `select size, note from audit_checkpoints where size > $1 and size < $2 order by size limit $3`, last, below, exportPage)
 			if err != nil {
 				yield(proof.Line{}, err)
 				return
@@ -107,6 +129,27 @@ func (l *Log) signed(ctx context.Context) iter.Seq2[proof.Line, error] {
 			}
 			for _, c := range page {
 				if last = c.Size; !yield(proof.Line{Checkpoint: c.Note}, nil) {
+					return
+				}
+			}
+			if len(page) < exportPage {
+				return
+			}
+		}
+	}
+}
+
+// entries gives all up to a position, a page at a time.
+func (l *Log) entries(ctx context.Context, size int64) iter.Seq2[proof.Line, error] {
+	return func(yield func(proof.Line, error) bool) {
+		for last := int64(0); ; {
+			page, err := l.page(ctx, last, size)
+			if err != nil {
+				yield(proof.Line{}, err)
+				return
+			}
+			for _, e := range page {
+				if last = e.Position; !yield(proof.Line{Entry: &e}, nil) {
 					return
 				}
 			}
@@ -191,4 +234,13 @@ func SourceOf(store *catalog.Store) Witness {
 			yield(proof.Line{Source: &s}, nil)
 		}
 	}
+}
+
+// Before is how many records were logged before a moment.
+func (l *Log) Before(ctx context.Context, when time.Time) (position int64, err error) {
+	err = l.pool.QueryRow(ctx, `select coalesce((select position from audit_log where logged_at < $1 order by position desc limit 1), 0)`, when).Scan(&position)
+	if err != nil {
+		return 0, fmt.Errorf("audit log: %w", catalog.Classify(err))
+	}
+	return position, nil
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -43,14 +44,21 @@ func Relay(ctx context.Context, store *catalog.Store, log *Log, logger *slog.Log
 		switch {
 		case err != nil:
 			if failures++; ctx.Err() == nil {
-				logger.WarnContext(ctx, "audit records wait in the catalog", slog.Any("error", err))
+				log.trouble.Store(&err)
+				level := slog.LevelWarn
+				if errors.Is(err, ErrDiverged) || errors.Is(err, ErrTampered) { // nothing but somebody who looks into it helps
+					level = slog.LevelError
+				}
+				logger.Log(ctx, level, "audit records wait in the catalog", slog.Any("error", err))
 			}
 			wait = 200 * time.Millisecond << min(failures, 6)
 			wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
 		case n == relayBatch:
 			failures, wait = 0, 0
+			log.trouble.Store(nil)
 		default:
 			failures = 0
+			log.trouble.Store(nil)
 		}
 		if err != nil {
 			sleep(ctx, wait, nil) // a notification would only have it fail again

@@ -46,7 +46,7 @@ func (s *Store) AppendAudit(ctx context.Context, tx pgx.Tx, r AuditRecord) error
 // counted up to most, and how long the oldest has.
 func (s *Store) AuditWaiting(ctx context.Context, most int64) (records int64, oldest time.Duration, err error) {
 	var seconds float64
-	err = s.pool.QueryRow(ctx, `select (select count(*) from (select from audit_outbox limit $1) as some),
+	err = s.pool.QueryRow(ctx, `select (select count(*) from (select from audit_outbox limit $1) as counted),
 		coalesce((select extract(epoch from clock_timestamp() - (record->>'Time')::timestamptz) from audit_outbox order by id limit 1), 0)::float8`, most).
 		Scan(&records, &seconds)
 	if err != nil {

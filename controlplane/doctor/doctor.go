@@ -95,6 +95,8 @@ type Expect struct {
 	TLS bool
 	// SecretsDir is the embedded store's directory, if that is in use.
 	SecretsDir string
+	// Audit tells how the audit log's outbox and its copy are; nil: that is not looked at.
+	Audit func(ctx context.Context) Audit
 	// Migrations is the directory of the application's schema; templates are to be of it.
 	Migrations string
 }
@@ -130,6 +132,9 @@ func (d *Doctor) Look(ctx context.Context, o Options) (Report, error) {
 	}
 	own := &findings{}
 	d.lookAtSecrets(own)
+	if d.expect.Audit != nil {
+		d.expect.Audit(ctx).judge(own)
+	}
 	r.Findings = own.list
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)

@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS freehold_audit.checkpoints (
   size bigint NOT NULL,
   kept_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp());
 REVOKE ALL ON freehold_audit.checkpoints FROM PUBLIC;
+CREATE INDEX IF NOT EXISTS checkpoints_by_size ON freehold_audit.checkpoints (size, note);
 CREATE OR REPLACE FUNCTION freehold_audit.refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
   RAISE EXCEPTION '% of checkpoints is refused', tg_op USING ERRCODE = 'restrict_violation';
@@ -52,7 +53,7 @@ func (f *Fleet) KeepCheckpoint(ctx context.Context, id shardmap.ShardID, size in
 	return nil
 }
 
-// makeCheckpoints makes the table unless another replica just did.
+// makeCheckpoints makes the table, and the index that an older version did not make, unless another replica just did.
 func makeCheckpoints(ctx context.Context, conn *pgx.Conn) error {
 	if err := lockSession(ctx, conn, lockPrepare); err != nil {
 		return err
@@ -65,27 +66,49 @@ func makeCheckpoints(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func hasCheckpoints(ctx context.Context, conn *pgx.Conn) (there bool, err error) {
-	err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass('freehold_audit.checkpoints') IS NOT NULL").Scan(&there)
+	err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass('freehold_audit.checkpoints_by_size') IS NOT NULL").Scan(&there)
 	return there, err
 }
 
-// Checkpoints are those of the audit log that the shard keeps, by size.
-func (f *Fleet) Checkpoints(ctx context.Context, id shardmap.ShardID) ([]string, error) {
+// Checkpoint is a signed checkpoint of the audit log, and the size that it was given with.
+type Checkpoint struct {
+	Size int64
+	Note string
+}
+
+// Checkpoints are those of the audit log that the shard keeps, by size, of sizes
+// up to upTo: at most limit of those that come after one (its zero value: from the first on).
+func (f *Fleet) Checkpoints(ctx context.Context, id shardmap.ShardID, after Checkpoint, upTo int64, limit int) ([]Checkpoint, error) {
+	return f.checkpoints(ctx, id, "WHERE (size, note) > ($1, $2) AND size <= $3 ORDER BY size, note LIMIT $4", after.Size, after.Note, upTo, limit)
+}
+
+// NewestCheckpoints are those of the largest size.
+func (f *Fleet) NewestCheckpoints(ctx context.Context, id shardmap.ShardID) ([]string, error) {
+	newest, err := f.checkpoints(ctx, id, "WHERE size = (SELECT pg_catalog.max(size) FROM freehold_audit.checkpoints) ORDER BY note")
+	notes := make([]string, len(newest))
+	for i, c := range newest {
+		notes[i] = c.Note
+	}
+	return notes, err
+}
+
+func (f *Fleet) checkpoints(ctx context.Context, id shardmap.ShardID, which string, args ...any) ([]Checkpoint, error) {
 	conn, err := f.Admin(ctx, id, maintenance)
 	if err != nil {
 		return nil, err
 	}
 	defer closeConn(ctx, conn)
-	if there, err := hasCheckpoints(ctx, conn); err != nil || !there {
+	var there bool
+	if err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass('freehold_audit.checkpoints') IS NOT NULL").Scan(&there); err != nil || !there {
 		return nil, err
 	}
-	rows, err := conn.Query(ctx, "SELECT note FROM freehold_audit.checkpoints ORDER BY size, note")
+	rows, err := conn.Query(ctx, "SELECT size, note FROM freehold_audit.checkpoints "+which, args...)
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: checkpoints: %w", id, err)
 	}
-	notes, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Checkpoint])
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: checkpoints: %w", id, err)
 	}
-	return notes, nil
+	return found, nil
 }

@@ -21,7 +21,7 @@ func TestTheAuditLogsCopyStays(t *testing.T) {
 	buckets(t, cp)
 	ctx := t.Context()
 	require.Empty(t, auditor.refused(t, func() { // what package anchor does
-		_, err := auditor.js.CreateStream(ctx, access.AuditLogStreamConfig(1))
+		_, err := auditor.js.CreateStream(ctx, access.AuditLogStreamConfig(1, access.AuditLogBounds{}))
 		require.NoError(t, err)
 		_, err = auditor.js.Publish(ctx, access.AuditLogCheckpoints, []byte("a checkpoint"))
 		require.NoError(t, err)

@@ -77,16 +77,22 @@ func (l *lazyLog) Anchor(ctx context.Context) error {
 }
 
 // Witness remembers what was signed.
-func (l *lazyLog) Witness() audit.Witness {
-	return func(context.Context) iter.Seq2[proof.Line, error] {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		signed := append([]string(nil), l.signed...)
-		return func(yield func(proof.Line, error) bool) {
-			for _, s := range signed {
-				if !yield(proof.Line{Anchor: &proof.Anchor{Name: "memory", Checkpoint: s}}, nil) {
-					return
-				}
+func (l *lazyLog) Witness() audit.Elsewhere { return l }
+
+// Newest implements [audit.Elsewhere].
+func (l *lazyLog) Newest(context.Context) iter.Seq2[proof.Line, error] {
+	return func(func(proof.Line, error) bool) {}
+}
+
+// Upto implements [audit.Elsewhere]; what was signed was signed in order.
+func (l *lazyLog) Upto(context.Context, int64) iter.Seq2[proof.Line, error] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	signed := append([]string(nil), l.signed...)
+	return func(yield func(proof.Line, error) bool) {
+		for _, s := range signed {
+			if !yield(proof.Line{Anchor: &proof.Anchor{Name: "memory", Checkpoint: s}}, nil) {
+				return
 			}
 		}
 	}
@@ -116,6 +122,6 @@ func (o Outbox) Extension(ctx context.Context, older, newer int64) (tlog.TreePro
 }
 
 // Export is the log's.
-func (o Outbox) Export(ctx context.Context, sources, anchors audit.Witness) iter.Seq2[proof.Line, error] {
+func (o Outbox) Export(ctx context.Context, sources audit.Witness, anchors audit.Elsewhere) iter.Seq2[proof.Line, error] {
 	return o.log.open().Export(ctx, sources, anchors)
 }

@@ -77,6 +77,8 @@ type Options struct {
 	Issuers []identity.Issuer
 	// BreakGlass says how tenants' databases are opened to people.
 	BreakGlass breakglass.Options
+	// OutboxMax bounds the records that wait for the audit log; 0: nothing does.
+	OutboxMax int64
 }
 
 // Start brings a fleet up on an empty, migrated catalog; it ends with the test.
@@ -116,7 +118,12 @@ func StartWith(t testing.TB, store *catalog.Store, opt Options) *Fleet {
 	f.BreakGlass = breakglass.New(store, f.Logins, opt.BreakGlass)
 	background(t, f.BreakGlass.Run)
 	registry := prometheus.NewRegistry()
+	var outbox *audit.Outbox
+	if opt.OutboxMax > 0 {
+		outbox = audit.NewOutbox(store, f.Audit.open(), opt.OutboxMax)
+	}
 	f.API = adminapi.New(adminapi.Deps{
+		Outbox: outbox,
 		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Secrets: &Secrets{f.Domain}, Doctor: Doctor{}, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Callers: f.Identities,
 		Identities: f.Identities, BreakGlass: f.BreakGlass, Copies: held, Erasures: held,
 		Access: f.Access, Rebalance: f.Rebalance,

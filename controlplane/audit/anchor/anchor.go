@@ -29,8 +29,11 @@ type Place interface {
 	Name() string
 	// Keep adds a signed checkpoint; one that is there already is no error.
 	Keep(ctx context.Context, size int64, note string) error
-	// Held yields all that is kept there that bears on the log.
-	Held(ctx context.Context) iter.Seq2[proof.Anchor, error]
+	// Newest is what the place has of the end of the log: the checkpoint of the largest
+	// size (more than one if it holds another log's, too), and its own copy of the records.
+	Newest(ctx context.Context) ([]proof.Anchor, error)
+	// Held yields the checkpoints of sizes up to one, in the order of their sizes.
+	Held(ctx context.Context, size int64) iter.Seq2[string, error]
 }
 
 // Places lists what there is now; the fleet grows.
@@ -38,9 +41,11 @@ type Places func(ctx context.Context) ([]Place, error)
 
 const (
 	defaultEvery = time.Minute
-	// keepFor bounds one round to all places, askFor reading one of them.
+	// keepFor bounds one round to all places, askFor what one of them has last.
 	keepFor = 30 * time.Second
 	askFor  = 2 * time.Minute
+	// again is when a place that has the newest checkpoint is given it once more: it may have let it go.
+	again = time.Hour
 	// leaveFor bounds the last round, when the replica stops.
 	leaveFor = 5 * time.Second
 	// atOnce is how many places are spoken to at the same time.
@@ -63,9 +68,15 @@ type Keeper struct {
 
 	mu    sync.Mutex
 	since proof.Checkpoint // what this replica signed or saw last
-	kept  map[string]int64 // size, by place
+	kept  map[string]kept  // by place
 
 	signed, tampered, behind prometheus.Gauge
+}
+
+// kept is the last checkpoint that a place took.
+type kept struct {
+	size int64
+	at   time.Time
 }
 
 // New makes a keeper of log, which signs with signer.
@@ -79,7 +90,7 @@ func New(log *audit.Log, signer *proof.Signer, places Places, opt Options) *Keep
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
-	k := &Keeper{log: log, signer: signer, places: places, opt: opt, kept: map[string]int64{},
+	k := &Keeper{log: log, signer: signer, places: places, opt: opt, kept: map[string]kept{},
 		signed:   gauge("freehold_audit_checkpoint_records", "Records of the audit log that the newest checkpoint covers."),
 		tampered: gauge("freehold_audit_tampered", "1 if the audit log is not what was signed before: nothing is signed any more."),
 		behind:   gauge("freehold_audit_anchors_behind", "Places that do not have the newest checkpoint of the audit log yet."),
@@ -147,7 +158,7 @@ func (k *Keeper) carry(ctx context.Context, c audit.Checkpoint) error {
 	g := new(errgroup.Group)
 	g.SetLimit(atOnce)
 	for i, p := range places {
-		if k.kept[p.Name()] != c.Size {
+		if had := k.kept[p.Name()]; had.size != c.Size || time.Since(had.at) > again {
 			g.Go(func() error { errs[i] = p.Keep(ctx, c.Size, c.Note); return nil })
 		}
 	}
@@ -157,48 +168,11 @@ func (k *Keeper) carry(ctx context.Context, c audit.Checkpoint) error {
 		if errs[i] != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", p.Name(), errs[i]))
 		} else {
-			k.kept[p.Name()] = c.Size
+			if had := k.kept[p.Name()]; had.size != c.Size || time.Since(had.at) > again {
+				k.kept[p.Name()] = kept{c.Size, time.Now()}
+			}
 		}
 	}
 	k.behind.Set(float64(len(failed)))
 	return errors.Join(failed...)
-}
-
-// Witness asks every place what it holds, one after the other. A place that
-// can't be asked is said so in its line; its error is none of the whole.
-func (k *Keeper) Witness() audit.Witness { return Witness(k.places) }
-
-// Witness asks places for [audit.Log.Export].
-func Witness(places Places) audit.Witness {
-	return func(ctx context.Context) iter.Seq2[proof.Line, error] {
-		return func(yield func(proof.Line, error) bool) {
-			all, err := places(ctx)
-			if err != nil {
-				yield(proof.Line{Anchor: &proof.Anchor{Name: "all", Unreachable: err.Error()}}, nil)
-				return
-			}
-			for _, p := range all {
-				if !ask(ctx, p, yield) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func ask(ctx context.Context, p Place, yield func(proof.Line, error) bool) (more bool) {
-	ctx, cancel := context.WithTimeout(ctx, askFor)
-	defer cancel()
-	held := 0
-	for a, err := range p.Held(ctx) {
-		if err != nil {
-			return yield(proof.Line{Anchor: &proof.Anchor{Name: p.Name(), Unreachable: err.Error()}}, nil)
-		}
-		a.Name = p.Name()
-		held++
-		if !yield(proof.Line{Anchor: &a}, nil) {
-			return false
-		}
-	}
-	return yield(proof.Line{Anchor: &proof.Anchor{Name: p.Name(), Held: &held}}, nil)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/freehold-db/freehold/controlplane/audit"
 	"github.com/freehold-db/freehold/controlplane/audit/anchor"
@@ -60,7 +61,14 @@ func TestAShardKeepsWhatItIsGiven(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, errors.Join(errs...))
 	require.NoError(t, fleet.KeepCheckpoint(ctx, "b", 5, "another five"))
-	notes, err := fleet.Checkpoints(ctx, "b")
+	require.NoError(t, fleet.KeepCheckpoint(ctx, "b", 3, "three"))
+	kept, err := fleet.Checkpoints(ctx, "b", shard.Checkpoint{}, 5, 2)
+	require.NoError(t, err)
+	require.Equal(t, []shard.Checkpoint{{Size: 3, Note: "three"}, {Size: 5, Note: "another five"}}, kept)
+	kept, err = fleet.Checkpoints(ctx, "b", kept[1], 5, 2)
+	require.NoError(t, err)
+	require.Equal(t, []shard.Checkpoint{{Size: 5, Note: "five"}}, kept)
+	notes, err := fleet.NewestCheckpoints(ctx, "b")
 	require.NoError(t, err)
 	require.Equal(t, []string{"another five", "five"}, notes)
 	conn, err := fleet.Admin(ctx, "b", "postgres")
@@ -77,8 +85,11 @@ type away struct{}
 
 func (away) Name() string                              { return "away" }
 func (away) Keep(context.Context, int64, string) error { return errors.New("no route") }
-func (away) Held(context.Context) iter.Seq2[proof.Anchor, error] {
-	return func(yield func(proof.Anchor, error) bool) { yield(proof.Anchor{}, errors.New("no route")) }
+func (away) Newest(context.Context) ([]proof.Anchor, error) {
+	return nil, errors.New("no route")
+}
+func (away) Held(context.Context, int64) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) { yield("", errors.New("no route")) }
 }
 
 func TestAPlaceThatIsAwayIsSaid(t *testing.T) {
@@ -91,7 +102,7 @@ func TestAPlaceThatIsAwayIsSaid(t *testing.T) {
 	require.Equal(t, proof.Incomplete, r.Verdict)
 	require.Contains(t, r.Missing, "anchor away could not be asked: no route")
 	// A stream that somebody set up to forget is no witness.
-	cfg := access.AuditLogStreamConfig(1)
+	cfg := access.AuditLogStreamConfig(1, access.AuditLogBounds{})
 	cfg.MaxMsgs, cfg.Discard = 1, jetstream.DiscardOld
 	_, err := w.js.UpdateStream(w.ctx, cfg)
 	require.NoError(t, err)
@@ -128,6 +139,41 @@ func TestReplicasAnchorTogether(t *testing.T) {
 	require.Equal(t, proof.Sound, w.verify(w.keeper).Verdict)
 }
 
+func read(path string) (notes []string, err error) {
+	for n, err := range anchor.Notes(path) {
+		if err != nil {
+			return notes, err
+		}
+		notes = append(notes, n)
+	}
+	return notes, nil
+}
+
+// Whatever somebody called the files, they come in the order of their sizes.
+func TestNotesComeInOrder(t *testing.T) {
+	t.Parallel()
+	dir, key := t.TempDir(), ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	signer, err := proof.NewSigner("freehold-audit/x", key)
+	require.NoError(t, err)
+	var want []string
+	for size, name := range map[int64]string{100: "a", 20: "monday", 3: "00000000000000000003-ab"} {
+		note, err := signer.Sign(size, tlog.Hash{})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".checkpoint"), note, 0o600))
+	}
+	for _, size := range []int64{3, 20, 100} {
+		note, err := signer.Sign(size, tlog.Hash{})
+		require.NoError(t, err)
+		want = append(want, string(note))
+	}
+	got, err := read(dir)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	newest, err := anchor.Directory(dir).Newest(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []proof.Anchor{{Checkpoint: want[2]}}, newest)
+}
+
 // The directory is read, and a stopping replica signs what came last.
 func TestARunEndsWithACheckpoint(t *testing.T) {
 	t.Parallel()
@@ -137,16 +183,16 @@ func TestARunEndsWithACheckpoint(t *testing.T) {
 	stop()
 	dir := t.TempDir()
 	require.NoError(t, w.with(anchor.Directory(dir)).Run(ctx))
-	notes, err := anchor.ReadNotes(dir)
+	notes, err := read(dir)
 	require.NoError(t, err)
 	require.Len(t, notes, 1)
 	files, err := filepath.Glob(filepath.Join(dir, "*.checkpoint"))
 	require.NoError(t, err)
-	one, err := anchor.ReadNotes(files[0])
+	one, err := read(files[0])
 	require.NoError(t, err)
 	require.Equal(t, notes, one)
 	require.NoError(t, os.WriteFile(files[0], []byte("x"), 0o600))
-	_, err = anchor.ReadNotes(dir)
+	_, err = read(dir)
 	require.ErrorIs(t, err, proof.ErrMalformed)
 }
 

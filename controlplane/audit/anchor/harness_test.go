@@ -39,6 +39,7 @@ type world struct {
 	dsn    string // a superuser's
 	key    ed25519.PrivateKey
 	signer *proof.Signer
+	nc     *nats.Conn
 	js     jetstream.JetStream
 	stream *anchor.Stream
 	dir    string
@@ -67,12 +68,13 @@ func newWorld(t *testing.T) *world {
 		defer cancel()
 		_ = server.Stop(ctx)
 	})
-	nc, err := nats.Connect(server.URL())
+	nc, err := nats.Connect(server.URL(), nats.Timeout(20*time.Second))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
-	w.js, err = jetstream.New(nc)
+	w.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(time.Minute))
 	require.NoError(t, err)
-	w.stream, err = anchor.NewStream(nc, 1, quiet)
+	w.nc = nc
+	w.stream, err = anchor.NewStream(nc, anchor.StreamOptions{Replicas: 1, Logger: quiet})
 	require.NoError(t, err)
 	w.keeper = w.with(w.stream, anchor.Directory(w.dir))
 	return w

@@ -1,6 +1,7 @@
 package anchor
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/freehold-db/freehold/controlplane/audit/proof"
@@ -30,21 +33,35 @@ func (s onShard) Keep(ctx context.Context, size int64, note string) error {
 	return s.fleet.KeepCheckpoint(ctx, s.id, size, note)
 }
 
-func (s onShard) Held(ctx context.Context) iter.Seq2[proof.Anchor, error] {
-	return func(yield func(proof.Anchor, error) bool) {
-		notes, err := s.fleet.Checkpoints(ctx, s.id)
-		if err != nil {
-			yield(proof.Anchor{}, errors.New("its Postgres does not answer")) // what is behind it is not for everybody who verifies
-			return
-		}
-		each(notes)(yield)
+// errShard is all that those who verify learn of why.
+var errShard = errors.New("its Postgres does not answer")
+
+// shardPage is how many checkpoints are read from a shard at a time.
+const shardPage = 500
+
+func (s onShard) Newest(ctx context.Context) ([]proof.Anchor, error) {
+	notes, err := s.fleet.NewestCheckpoints(ctx, s.id)
+	if err != nil {
+		return nil, errShard
 	}
+	return newestOf(notes), nil
 }
 
-func each(notes []string) iter.Seq2[proof.Anchor, error] {
-	return func(yield func(proof.Anchor, error) bool) {
-		for _, n := range notes {
-			if !yield(proof.Anchor{Checkpoint: n}, nil) {
+func (s onShard) Held(ctx context.Context, size int64) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		var last shard.Checkpoint
+		for {
+			page, err := s.fleet.Checkpoints(ctx, s.id, last, size, shardPage)
+			if err != nil {
+				yield("", errShard)
+				return
+			}
+			for _, last = range page {
+				if !yield(last.Note, nil) {
+					return
+				}
+			}
+			if len(page) < shardPage {
 				return
 			}
 		}
@@ -60,13 +77,14 @@ type directory string
 const (
 	checkpointSuffix = ".checkpoint"
 	maxCheckpoint    = 64 << 10 // bytes
+	sizeDigits       = 20       // a file's name begins with
 )
 
 func (d directory) Name() string { return "directory" }
 
 func (d directory) Keep(_ context.Context, size int64, note string) (err error) {
 	sum := sha256.Sum256([]byte(note))
-	name := filepath.Join(string(d), fmt.Sprintf("%020d-%x%s", size, sum[:4], checkpointSuffix))
+	name := filepath.Join(string(d), fmt.Sprintf("%0*d-%x%s", sizeDigits, size, sum[:4], checkpointSuffix))
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // checkpoints are public
 	if errors.Is(err, fs.ErrExist) {
 		if kept, err := os.ReadFile(name); err != nil || string(kept) == note {
@@ -81,47 +99,109 @@ func (d directory) Keep(_ context.Context, size int64, note string) (err error) 
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-func (d directory) Held(context.Context) iter.Seq2[proof.Anchor, error] {
-	return func(yield func(proof.Anchor, error) bool) {
-		notes, err := ReadNotes(string(d))
-		if err != nil {
-			yield(proof.Anchor{}, err)
-			return
+func (d directory) Newest(context.Context) ([]proof.Anchor, error) {
+	files, err := noteFiles(string(d))
+	if err != nil || len(files) == 0 {
+		return nil, err
+	}
+	var notes []string
+	for _, f := range slices.Backward(files) {
+		if f.size != files[len(files)-1].size {
+			break
 		}
-		each(notes)(yield)
+		n, err := readNote(f.path)
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, n)
+	}
+	return newestOf(notes), nil
+}
+
+func (d directory) Held(_ context.Context, size int64) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for note, err := range Notes(string(d)) {
+			if c, bad := proof.Peek([]byte(note)); err == nil && bad == nil && c.Size > size {
+				continue
+			}
+			if !yield(note, err) || err != nil {
+				return
+			}
+		}
 	}
 }
 
-// ReadNotes reads the signed checkpoints of a file, or of the files of a
-// directory whose names end in ".checkpoint".
-func ReadNotes(path string) ([]string, error) {
+// Notes reads the signed checkpoints of a file, or of the files of a directory
+// whose names end in ".checkpoint", one after the other in the order of their
+// sizes. An error ends it.
+func Notes(path string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		files, err := noteFiles(path)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, f := range files {
+			note, err := readNote(f.path)
+			if !yield(note, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// noteFile is a file with a checkpoint of that size.
+type noteFile struct {
+	size int64
+	path string
+}
+
+// noteFiles are the files of path in the order of their sizes. Those that a
+// [Directory] wrote are not read for that: the size is in front of their name.
+func noteFiles(path string) ([]noteFile, error) {
 	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return []noteFile{{path: path}}, err
+	}
+	paths, err := filepath.Glob(filepath.Join(path, "*"+checkpointSuffix))
 	if err != nil {
 		return nil, err
 	}
-	files := []string{path}
-	if info.IsDir() {
-		if files, err = filepath.Glob(filepath.Join(path, "*"+checkpointSuffix)); err != nil {
-			return nil, err
+	files := make([]noteFile, len(paths))
+	for i, p := range paths {
+		files[i].path = p
+		name := filepath.Base(p)
+		if files[i].size, err = strconv.ParseInt(name[:min(len(name), sizeDigits)], 10, 64); err == nil && len(name) > sizeDigits {
+			continue
 		}
-	}
-	var notes []string
-	for _, f := range files {
-		info, err := os.Stat(f)
+		note, err := readNote(p)
 		if err != nil {
 			return nil, err
 		}
-		if info.Size() > maxCheckpoint {
-			return nil, fmt.Errorf("%s: too large for a checkpoint", f)
-		}
-		text, err := os.ReadFile(f)
+		c, err := proof.Peek([]byte(note))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", p, err)
 		}
-		if !strings.Contains(string(text), "\n\n") {
-			return nil, fmt.Errorf("%s: %w", f, proof.ErrMalformed)
-		}
-		notes = append(notes, string(text))
+		files[i].size = c.Size
 	}
-	return notes, nil
+	slices.SortStableFunc(files, func(a, b noteFile) int { return cmp.Compare(a.size, b.size) })
+	return files, nil
+}
+
+func readNote(file string) (string, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", err
+	}
+	if info.Size() > maxCheckpoint {
+		return "", fmt.Errorf("%s: too large for a checkpoint", file)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	if !strings.Contains(string(text), "\n\n") {
+		return "", fmt.Errorf("%s: %w", file, proof.ErrMalformed)
+	}
+	return string(text), nil
 }

@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/mod/sumdb/tlog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/freehold-db/freehold/controlplane/audit"
-	"github.com/freehold-db/freehold/controlplane/audit/proof"
 	"github.com/freehold-db/freehold/internal/access"
 	"github.com/freehold-db/freehold/internal/sleep"
 )
@@ -24,43 +23,64 @@ const (
 	streamBatch = 500
 	streamPoll  = 2 * time.Second
 	streamCall  = 5 * time.Second
-	// readWait is how long the next message of a stream that has it may take.
-	readWait = 10 * time.Second
 )
 
 var errAway = errors.New("NATS is away")
 
-// Stream is a JetStream stream as a place: it has a copy of every record, too.
+// Stream is a JetStream stream as a place: it has a copy of the records of its
+// time, too. What is in it was in the audit database before, so that what its
+// age takes out of it, or what it is too full for, is lost nowhere.
 type Stream struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	replicas int
+	bounds   access.AuditLogBounds
 	log      *slog.Logger
+	seen     atomic.Pointer[StreamState]
+}
+
+// StreamOptions of [NewStream]. Zero values mean the default in brackets.
+type StreamOptions struct {
+	Replicas int                   // of the stream [1]
+	Bounds   access.AuditLogBounds // [as there]
+	Registry prometheus.Registerer
+	Logger   *slog.Logger // [slog.Default()]
 }
 
 // NewStream uses the stream of [access.AuditLogStreamConfig] by a connection, and makes it when it is needed first.
-func NewStream(nc *nats.Conn, replicas int, log *slog.Logger) (*Stream, error) {
+func NewStream(nc *nats.Conn, opt StreamOptions) (*Stream, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("audit log's stream: %w", err)
 	}
-	return &Stream{nc: nc, js: js, replicas: replicas, log: log}, nil
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	opt.Bounds.Defaults()
+	s := &Stream{nc: nc, js: js, replicas: opt.Replicas, bounds: opt.Bounds, log: opt.Logger}
+	if opt.Registry != nil {
+		opt.Registry.MustRegister(s.gauges()...)
+	}
+	return s, nil
 }
 
 // Name implements [Place].
 func (s *Stream) Name() string { return "stream" }
 
-// make makes the stream unless there is one. It never changes one that is there.
+// make makes the stream unless there is one, and looks how full it is. It never changes one that is there.
 func (s *Stream) make(ctx context.Context) (jetstream.Stream, error) {
 	if !s.nc.IsConnected() {
 		return nil, errAway // at once: who stops does not wait for it
 	}
 	stream, err := s.js.Stream(ctx, access.AuditLogStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = s.js.CreateStream(ctx, access.AuditLogStreamConfig(s.replicas))
+		stream, err = s.js.CreateStream(ctx, access.AuditLogStreamConfig(s.replicas, s.bounds))
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another replica made it
 			stream, err = s.js.Stream(ctx, access.AuditLogStream)
 		}
+	}
+	if err == nil {
+		s.look(ctx, stream.CachedInfo())
 	}
 	return stream, err
 }
@@ -85,6 +105,7 @@ func (s *Stream) Keep(ctx context.Context, size int64, note string) error {
 }
 
 // Run copies records of log to the stream until ctx ends; then it returns nil.
+// A stream that is full is waited out: it has room when what is old goes.
 // Any number of replicas may run it. NATS being away is waited out.
 func (s *Stream) Run(ctx context.Context, log *audit.Log) error {
 	for failures := 0; ctx.Err() == nil; {
@@ -134,7 +155,10 @@ func (s *Stream) copy(ctx context.Context, log *audit.Log) (n int, err error) {
 	var after uint64
 	last, err := stream.GetLastMsgForSubject(ctx, access.AuditLogRecords)
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
+	case errors.Is(err, jetstream.ErrMsgNotFound): // a new stream, or nothing was logged for long: what would go at once is not put there
+		if position, err = log.Before(ctx, time.Now().Add(-s.bounds.Keep)); err != nil {
+			return 0, err
+		}
 	case err != nil:
 		return 0, err
 	default:
@@ -163,77 +187,4 @@ func (s *Stream) copy(ctx context.Context, log *audit.Log) (n int, err error) {
 		after = ack.Sequence
 	}
 	return len(texts), nil
-}
-
-// Held implements [Place]: the stream's checkpoints, and the tree over its records.
-func (s *Stream) Held(ctx context.Context) iter.Seq2[proof.Anchor, error] {
-	return func(yield func(proof.Anchor, error) bool) {
-		if err := s.held(ctx, func(a proof.Anchor) bool { return yield(a, nil) }); err != nil {
-			yield(proof.Anchor{}, err)
-		}
-	}
-}
-
-func (s *Stream) held(ctx context.Context, yield func(proof.Anchor) bool) error {
-	if !s.nc.IsConnected() {
-		return errAway
-	}
-	setUp, cancel := context.WithTimeout(ctx, streamCall)
-	defer cancel()
-	stream, err := s.js.Stream(setUp, access.AuditLogStream)
-	if err != nil {
-		return err
-	}
-	info, err := stream.Info(setUp)
-	if err != nil {
-		return err
-	}
-	if c := info.Config; !c.DenyDelete || !c.DenyPurge || c.MaxAge != 0 || c.MaxMsgs > 0 || c.MaxBytes > 0 || c.MaxMsgsPerSubject > 0 || c.AllowRollup {
-		return errors.New("the stream was set up to let messages go")
-	}
-	if info.State.LastSeq == 0 {
-		return nil
-	}
-	consumer, err := stream.OrderedConsumer(setUp, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
-	if err != nil {
-		return err
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(streamBatch))
-	if err != nil {
-		return err
-	}
-	defer messages.Stop()
-	var records proof.Frontier
-	for {
-		m, err := next(ctx, messages)
-		if err != nil {
-			return err
-		}
-		switch m.Subject() {
-		case access.AuditLogRecords:
-			records.Append(tlog.RecordHash(m.Data()))
-		case access.AuditLogCheckpoints:
-			if !yield(proof.Anchor{Checkpoint: string(m.Data())}) {
-				return nil
-			}
-		}
-		about, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		if about.Sequence.Stream >= info.State.LastSeq {
-			break
-		}
-	}
-	if records.Size() > 0 {
-		root := records.Root()
-		yield(proof.Anchor{Records: records.Size(), Root: &root})
-	}
-	return nil
-}
-
-func next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
-	return messages.Next(jetstream.NextContext(ctx))
 }

@@ -3,6 +3,7 @@ package anchor_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -100,15 +101,12 @@ func TestTamperingIsFound(t *testing.T) {
 		}, "sequence"},
 		{"the stream's copy is another", func(w *world) {
 			require.NoError(w.t, w.js.DeleteStream(w.ctx, access.AuditLogStream))
-			_, err := w.js.CreateStream(w.ctx, access.AuditLogStreamConfig(1))
+			_, err := w.js.CreateStream(w.ctx, access.AuditLogStreamConfig(1, access.AuditLogBounds{}))
 			require.NoError(w.t, err)
 			texts, err := w.log.Records(w.ctx, 0, 100)
 			require.NoError(w.t, err)
 			texts[3] = strings.Replace(texts[3], "actor1", "actor9", 1)
-			for _, text := range texts {
-				_, err := w.js.PublishMsg(w.ctx, &nats.Msg{Subject: access.AuditLogRecords, Data: []byte(text)})
-				require.NoError(w.t, err)
-			}
+			w.copies(1, texts)
 		}, "root"},
 		{"a checkpoint in the directory is changed", func(w *world) {
 			files, err := filepath.Glob(filepath.Join(w.dir, "*"))
@@ -138,6 +136,18 @@ func TestTamperingIsFound(t *testing.T) {
 			}
 			require.True(t, kinds[c.kinds], "%+v", r.Problems)
 		})
+	}
+}
+
+// copies puts records into the stream as if they were those from a position on.
+func (w *world) copies(from int, texts []string) {
+	w.t.Helper()
+	for i, text := range texts {
+		m := nats.NewMsg(access.AuditLogRecords)
+		m.Header.Set(access.AuditLogPosition, strconv.Itoa(from+i))
+		m.Data = []byte(text)
+		_, err := w.js.PublishMsg(w.ctx, m)
+		require.NoError(w.t, err)
 	}
 }
 

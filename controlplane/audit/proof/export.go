@@ -13,9 +13,10 @@ import (
 )
 
 // Line is one line of an export: exactly one of its fields is set. An export
-// begins with what is known from elsewhere (keys, checkpoints, anchors,
-// sources), has all entries in order after that, then the sources once more,
-// and ends with End: without it, it was cut off.
+// begins with what is known from elsewhere (keys, the newest checkpoints,
+// sources), has all entries in order after that, each checkpoint before the
+// last of the entries that it is of, then the sources once more, and ends with
+// End: without it, it was cut off.
 type Line struct {
 	Key        *Key        `json:"key,omitempty"`
 	Checkpoint string      `json:"checkpoint,omitempty"` // signed, kept beside the log
@@ -30,9 +31,16 @@ type Anchor struct {
 	Name string `json:"name"` // "stream", "shard/s1", "directory", a file
 	// Checkpoint is one that was put there.
 	Checkpoint string `json:"checkpoint,omitempty"`
-	// Records and Root are of the place's own copy of the records.
+	// Newest says that the checkpoint is told ahead: it comes once more in its turn.
+	Newest bool `json:"newest,omitempty"`
+	// Records and Root are of the place's own copy of the records, up to the one named.
 	Records int64      `json:"records,omitempty"`
 	Root    *tlog.Hash `json:"root,omitempty"`
+	// From is the first record of a copy that lets old ones go: Root is that of a tree
+	// over the records From to Records alone. Since is what the copy is to reach
+	// back to: whatever was logged later is in it.
+	From  int64     `json:"from,omitempty"`
+	Since time.Time `json:"since,omitzero"`
 	// Held says that the place was read to its end: this many checkpoints.
 	Held *int `json:"held,omitempty"`
 	// Unreachable is why the place could not be asked.

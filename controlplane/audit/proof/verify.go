@@ -27,7 +27,7 @@ const (
 
 // Problem is one thing that does not agree.
 type Problem struct {
-	// Kind: signature, size, root, entry, columns, tree, gap, order, sequence, chain, source, key.
+	// Kind: signature, size, root, entry, columns, tree, gap, order, sequence, chain, source, key, copy.
 	Kind string `json:"kind"`
 	Text string `json:"text"`
 }
@@ -73,19 +73,22 @@ type verifier struct {
 	after  map[string]Source
 	begun  bool // with entries
 	ended  bool
-	late   bool            // records came for too long since the last checkpoint
+	newest time.Time       // when the last record came
 	torn   bool            // the stored tree differs: what is built on it does, too
 	agreed int64           // the largest size of which all who spoke said the same
 	differ map[string]bool // who disagreed already, and so does with larger sizes
+	spans  []*span
+	listed map[string]int // checkpoints that a place listed in their turn, by its name
 }
 
 // Verify checks an export against keys: that every checkpoint, the log's own
 // and those of all anchors, is signed and is of this very tree; that entries
 // have no gap, agree with what lies beside them and follow each other in their
 // sources; and that sources and log agree on how many there are. It reads
-// lines once, and keeps checkpoints only.
+// lines once, and keeps those checkpoints whose last record has not come yet:
+// a few, if lines are in the order of [Merge].
 func Verify(lines iter.Seq2[Line, error], keys Keys) Report {
-	v := &verifier{keys: keys, claims: map[int64][]claim{}, last: map[string]int64{}, before: map[string]Source{}, after: map[string]Source{}, differ: map[string]bool{}}
+	v := &verifier{keys: keys, claims: map[int64][]claim{}, last: map[string]int64{}, before: map[string]Source{}, after: map[string]Source{}, differ: map[string]bool{}, listed: map[string]int{}}
 	v.Anchored = map[string]int{}
 	for l, err := range lines {
 		if err != nil {
@@ -133,14 +136,20 @@ func (v *verifier) anchor(a Anchor) {
 	case a.Unreachable != "":
 		v.missing("anchor %s could not be asked: %s", a.Name, a.Unreachable)
 	case a.Checkpoint != "":
-		v.Anchored[a.Name]++
+		if !a.Newest {
+			v.Anchored[a.Name]++
+			v.listed[a.Name]++
+		}
 		v.signed("the checkpoint at "+a.Name, []byte(a.Checkpoint))
 	case a.Root != nil:
 		v.Anchored[a.Name]++
-		v.claim(a.Records, claim{"the copy of the records at " + a.Name, *a.Root})
-	case a.Held != nil && *a.Held != v.Anchored[a.Name]:
-		v.missing("anchor %s holds %d checkpoints, and the export has %d", a.Name, *a.Held, v.Anchored[a.Name])
-	case a.Held != nil && *a.Held == 0 && v.Signed > 0:
+		if !a.Newest { // as exports of before had it
+			v.listed[a.Name]++
+		}
+		v.copied(a)
+	case a.Held != nil && *a.Held != v.listed[a.Name]:
+		v.missing("anchor %s holds %d checkpoints, and the export has %d", a.Name, *a.Held, v.listed[a.Name])
+	case a.Held != nil && v.Anchored[a.Name] == 0 && v.Signed > 0:
 		v.missing("anchor %s holds nothing: it is new, or was emptied", a.Name)
 	}
 }
@@ -163,12 +172,15 @@ func (v *verifier) signed(who string, text []byte) {
 }
 
 func (v *verifier) claim(size int64, c claim) {
-	if v.begun {
-		v.missing("%s came after the entries and was not compared", c.who)
+	if v.begun && size < v.tree.Size() {
+		v.missing("%s, of %d records, came after record %d and was not compared", c.who, size, v.Records)
 		return
 	}
 	if !slices.Contains(v.claims[size], c) {
 		v.claims[size] = append(v.claims[size], c)
+	}
+	if v.begun && size == v.tree.Size() {
+		v.compare()
 	}
 }
 
@@ -214,6 +226,7 @@ func (v *verifier) entry(e Entry) {
 		v.problem("tree", "the tree stored beside the records differs from record %d on", e.Position)
 	}
 	v.Records = max(e.Position, v.Records)
+	v.within(e)
 	v.covered(e)
 	v.compare()
 }
@@ -221,13 +234,12 @@ func (v *verifier) entry(e Entry) {
 // covered minds how long nobody has signed: a key that somebody slipped in, say, has all replicas stop.
 func (v *verifier) covered(e Entry) {
 	switch {
-	case e.Position <= v.Signed || v.Signed == 0:
+	case e.Position <= v.Signed:
+		v.open = time.Time{}
 	case v.open.IsZero():
 		v.open = e.LoggedAt
-	case !v.late && e.LoggedAt.Sub(v.open) > unsignedTooLong:
-		v.late = true
-		v.missing("nothing was signed after record %d, though records came for more than %v", v.Signed, unsignedTooLong)
 	}
+	v.newest = e.LoggedAt
 }
 
 // says tells whether the columns beside an entry agree with it; the database keeps microseconds.
@@ -301,13 +313,21 @@ func (v *verifier) finish() Report {
 			}
 		}
 	}
+	for _, s := range v.spans {
+		if v.ended && s.size > v.Records {
+			v.problem("size", "the log has %d records, and %s has %d: the end is missing", v.Records, s.who, s.size)
+		}
+	}
 	if !v.ended {
 		v.missing("the export was cut off after record %d", v.Records)
 	} else {
 		v.sources()
 	}
-	if v.Records > 0 && v.Signed == 0 {
+	switch {
+	case v.Records > 0 && v.Signed == 0:
 		v.missing("no checkpoint is signed yet")
+	case v.Signed < v.Records && v.newest.Sub(v.open) > unsignedTooLong:
+		v.missing("nothing was signed after record %d, though records came for more than %v", v.Signed, unsignedTooLong)
 	}
 	if len(v.Anchored) == 0 {
 		v.missing("no anchor was compared: whoever holds the signing key could have made all of it anew")

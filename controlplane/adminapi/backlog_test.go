@@ -1,0 +1,44 @@
+package adminapi_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freehold-db/freehold/controlplane/adminapi"
+	"github.com/freehold-db/freehold/controlplane/adminapi/admintest"
+	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
+)
+
+// With too many records on their way to the audit log nothing is changed any
+// more, but what takes rights away; nor do refusals add to them. It is said
+// where one looks, and ends by itself when the records are in the log.
+func TestChangesWaitForTheAuditLog(t *testing.T) {
+	t.Parallel()
+	f := newFleetWith(t, catalogtest.Open(t), admintest.Options{OutboxMax: 12})
+	admin, viewer := adminapi.RoleAdmin, adminapi.RoleViewer
+	require.Contains(t, string(f.ask("", "GET", "/readyz", "").body), `"audit":"recorded"`)
+	waiting := func() (n int) {
+		require.NoError(t, f.Store.Pool().QueryRow(t.Context(), `select count(*) from audit_outbox`).Scan(&n))
+		return n
+	}
+	for waiting() < 12 { // each is refused for its role, and recorded
+		require.Equal(t, http.StatusForbidden, f.ask(viewer, "POST", "/v1/shards/s1/cordon", "").StatusCode)
+	}
+	require.Eventually(t, func() bool { // a look is believed for a second
+		return f.ask(admin, "POST", "/v1/shards/s1/cordon", "").StatusCode == http.StatusServiceUnavailable
+	}, time.Minute, 50*time.Millisecond)
+	full := waiting()
+	require.Equal(t, "audit_backlog", f.ask(admin, "POST", "/v1/shards/s1/uncordon", "").problem(t).Code)
+	require.Equal(t, http.StatusForbidden, f.ask(viewer, "POST", "/v1/shards/s1/cordon", "").StatusCode)
+	require.Equal(t, full, waiting(), "a refusal is in the process' log now")
+	require.Contains(t, f.Log.String(), "a refusal is not in the audit log")
+	require.Contains(t, string(f.ask("", "GET", "/readyz", "").body), `"audit":"changes are refused"`)
+	require.Equal(t, http.StatusOK, f.ask(viewer, "GET", "/v1/shards/s1", "").StatusCode)
+	require.Equal(t, http.StatusNotFound, f.ask(admin, "DELETE", "/v1/access-tokens/0123456789ab", "").StatusCode, "it got as far as to look for it")
+
+	require.Equal(t, http.StatusOK, f.ask(admin, "POST", "/v1/audit/checkpoint", "{}").StatusCode) // carries the outbox into the log, here
+	require.Eventually(t, func() bool { return f.ask(admin, "POST", "/v1/shards/s1/uncordon", "").StatusCode == http.StatusOK }, time.Minute, 50*time.Millisecond)
+}
