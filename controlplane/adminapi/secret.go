@@ -65,19 +65,25 @@ func planned(steps []operation.StepPlan, err error) (answer, error) {
 	return ok(dryRunDoc(steps, nil))
 }
 
-func (a *API) rotateTenantSecret(ctx context.Context, c *call) (answer, error) {
-	id, err := c.tenantID()
-	if err != nil {
-		return answer{}, err
-	}
+// rotate begins a rotation, or says what it would do.
+func rotate(c *call, plan func() ([]operation.StepPlan, error), begin func() (*operation.Operation, error)) (answer, error) {
 	var in api.RotateSecret
 	if err := decode(c.body, &in); err != nil {
 		return answer{}, err
 	}
 	if c.quiet = in.DryRun; in.DryRun {
-		return planned(a.Secrets.DryRun(ctx, id, c.actor))
+		return planned(plan())
 	}
-	return begun(a.Secrets.Rotate(ctx, id, c.actor, c.key))
+	return begun(begin())
+}
+
+func (a *API) rotateTenantSecret(ctx context.Context, c *call) (answer, error) {
+	id, err := c.tenantID()
+	if err != nil {
+		return answer{}, err
+	}
+	return rotate(c, func() ([]operation.StepPlan, error) { return a.Secrets.DryRun(ctx, id, c.actor) },
+		func() (*operation.Operation, error) { return a.Secrets.Rotate(ctx, id, c.actor, c.key) })
 }
 
 func (a *API) revokeTenantSecret(ctx context.Context, c *call) (answer, error) {
@@ -96,14 +102,8 @@ func (a *API) rotateShardSecret(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var in api.RotateSecret
-	if err := decode(c.body, &in); err != nil {
-		return answer{}, err
-	}
-	if c.quiet = in.DryRun; in.DryRun {
-		return planned(a.Secrets.DryRunShard(ctx, id, c.actor))
-	}
-	return begun(a.Secrets.RotateShard(ctx, id, c.actor, c.key))
+	return rotate(c, func() ([]operation.StepPlan, error) { return a.Secrets.DryRunShard(ctx, id, c.actor) },
+		func() (*operation.Operation, error) { return a.Secrets.RotateShard(ctx, id, c.actor, c.key) })
 }
 
 func (a *API) rotateSecrets(ctx context.Context, c *call) (answer, error) {

@@ -2,19 +2,19 @@ package copies
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/move/data"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/secret"
 )
 
 // fill makes the database of the copy. After a crash it starts from an empty one.
@@ -34,8 +34,7 @@ func (s *Service) fill(ctx context.Context, r *importRun) error {
 		return permanent(explain(err))
 	}
 	defer c.close()
-	id := uuid.Must(uuid.NewV7())
-	f := &filler{s: s, r: r, copy: c, token: "import_" + hex.EncodeToString(id[:])}
+	f := &filler{s: s, r: r, copy: c}
 	defer f.close()
 	for _, part := range []struct {
 		name string
@@ -58,12 +57,8 @@ type filler struct {
 	r    *importRun
 	copy *reader
 	end  end
-	// token names a table of the database that is filled, and so tells it from
-	// one that another worker made under its name meanwhile.
-	token string
 
-	login   *shard.Mover
-	dst     *pgx.Conn // an admin's, inside the database
+	blank   *provision.Blank
 	archive *schema.Archive
 }
 
@@ -71,48 +66,26 @@ func (f *filler) close() {
 	if f.archive != nil {
 		_ = f.archive.Close() // a leftover in the temporary directory harms nobody
 	}
-	closeConn(f.dst)
-	f.login.Close()
+	f.blank.Close()
 }
 
 // prepare makes the empty database, anew if it was begun before, on a shard
 // that can take what the copy holds.
 func (f *filler) prepare(ctx context.Context) error {
 	r, s, m := f.r, f.s, f.copy.manifest
-	dst, err := s.fleet.Session(ctx, r.Data.Shard, maintenance, applicationName)
+	if err := f.fits(ctx); err != nil {
+		return err
+	}
+	var err error
+	f.blank, err = s.provision.Blank(ctx, provision.BlankSpec{Shard: r.Data.Shard, Database: r.Data.Database, Application: applicationName, Held: r.Held,
+		Create: func(ctx context.Context, conn *pgx.Conn, document secret.Login) ([]string, error) {
+			return m.Portrait.After(ctx, conn, r.Data.Database, document, s.provision.Limits())
+		}})
 	if err != nil {
 		return err
 	}
-	defer closeConn(dst)
-	if err := f.fits(ctx, dst); err != nil {
-		return err
-	}
-	if err := r.Held(ctx); err != nil { // before we stop anybody
-		return err
-	}
-	release, err := shard.Seize(ctx, dst, r.Data.Database)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := r.Held(ctx); err != nil {
-		return err
-	}
-	document, err := s.provision.MakeLogin(ctx, r.Data.Database)
-	if err != nil {
-		return err
-	}
-	if r.Data.Roles, err = m.Portrait.After(ctx, dst, r.Data.Database, document, s.provision.Limits()); err != nil {
-		return err
-	}
-	if f.login, err = s.fleet.Mover(ctx, r.Data.Shard, r.Data.Database); err != nil {
-		return err
-	}
-	if f.dst, err = s.fleet.TableSession(ctx, r.Data.Shard, r.Data.Database, applicationName); err != nil {
-		return err
-	}
-	_, err = f.dst.Exec(ctx, "CREATE TABLE freehold."+pg.Ident(f.token)+" ()")
-	return err
+	r.Data.Roles = f.blank.Roles
+	return nil
 }
 
 // lacks says what a move's findings about two servers mean for an import;
@@ -120,7 +93,12 @@ func (f *filler) prepare(ctx context.Context) error {
 var lacks = map[string]bool{"version": true, "locale": true, "extension": true}
 
 // fits refuses a shard whose server can't take the copy.
-func (f *filler) fits(ctx context.Context, dst *pgx.Conn) error {
+func (f *filler) fits(ctx context.Context) error {
+	dst, err := f.s.fleet.Session(ctx, f.r.Data.Shard, maintenance, applicationName)
+	if err != nil {
+		return err
+	}
+	defer closeConn(dst)
 	m := f.copy.manifest
 	there, err := survey.ReadServer(ctx, dst, shard.TemplateBase)
 	if err != nil {
@@ -143,22 +121,12 @@ func (f *filler) fits(ctx context.Context, dst *pgx.Conn) error {
 	return nil
 }
 
-// ours makes sure that it is this worker's database still.
-func (f *filler) ours(ctx context.Context) error {
+// connect connects for filling tables, if it is this worker's database still.
+func (f *filler) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err := f.r.Held(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	conn, err := f.login.Connect(ctx, applicationName)
-	if err != nil {
-		return err
-	}
-	defer closeConn(conn)
-	var ours bool
-	err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", "freehold."+f.token).Scan(&ours)
-	if err == nil && !ours {
-		err = fmt.Errorf("database %s was made anew by another worker: %w", f.r.Data.Database, operation.ErrLeaseLost)
-	}
-	return err
+	return f.blank.Connect(ctx)
 }
 
 // settings are those of sessions that fill: a crash starts anew.
@@ -181,26 +149,27 @@ func (f *filler) schema(ctx context.Context) error {
 	if err := f.archive.Rename(ctx, m.Database, f.r.Data.Database); err != nil {
 		return err
 	}
-	if err := m.Portrait.Blank(ctx, f.dst, f.r.Data.Database); err != nil {
+	if err := m.Portrait.Blank(ctx, f.blank.Admin, f.r.Data.Database); err != nil {
 		return err
 	}
 	return f.restore(ctx, f.archive.Pre, 1)
 }
 
 func (f *filler) tools(ctx context.Context) (schema.Tools, error) {
-	return f.s.tools.For(ctx, f.copy.manifest.Server.Version/10000, pg.Major(f.dst))
+	return f.s.tools.For(ctx, f.copy.manifest.Server.Version/10000, pg.Major(f.blank.Admin))
 }
 
 func (f *filler) restore(ctx context.Context, entries []schema.Entry, jobs int) error {
-	if err := f.ours(ctx); err != nil {
+	conn, err := f.connect(ctx)
+	if err != nil {
 		return err
 	}
+	closeConn(conn) // the tools have connections of their own
 	as := schema.Logins{Own: func(role string) bool { return shard.IsOwn(f.r.Data.Database, role) }}
-	var err error
 	if as.Admin, err = f.s.fleet.ToolEnv(ctx, f.r.Data.Shard, f.r.Data.Database, applicationName, settings...); err != nil {
 		return err
 	}
-	if as.Owner, err = f.login.Env(ctx, applicationName, settings...); err != nil {
+	if as.Owner, err = f.blank.Login.Env(ctx, applicationName, settings...); err != nil {
 		return err
 	}
 	return f.archive.Restore(ctx, as, entries, jobs)
@@ -209,10 +178,7 @@ func (f *filler) restore(ctx context.Context, entries []schema.Entry, jobs int) 
 // rows fills the tables, and sets the sequences. Whatever of the tenant's code
 // that runs, it runs as a login that may do what the tenant may.
 func (f *filler) rows(ctx context.Context) error {
-	if err := f.ours(ctx); err != nil {
-		return err
-	}
-	conn, err := f.login.Connect(ctx, applicationName)
+	conn, err := f.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -272,10 +238,7 @@ func (f *filler) views(ctx context.Context) error {
 
 // compare reads every table and compares it with what the export read.
 func (f *filler) compare(ctx context.Context) error {
-	if err := f.ours(ctx); err != nil {
-		return err
-	}
-	conn, err := f.login.Connect(ctx, applicationName)
+	conn, err := f.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -297,6 +260,5 @@ func (f *filler) compare(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = f.dst.Exec(ctx, "DROP TABLE freehold."+pg.Ident(f.token))
-	return err
+	return f.blank.Filled(ctx)
 }
