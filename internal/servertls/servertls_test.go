@@ -39,7 +39,7 @@ func echo(t *testing.T, cfg *tls.Config) string {
 
 // greet says something on conn and hears it back.
 func greet(conn *tls.Conn) error {
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(conn, "hello"); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func TestTenantIsTakenBackUnderTraffic(t *testing.T) {
 	// New logins come along on the way back.
 	turned, err := shared.Admin.RotateSecrets(t.Context(), client.Rotation{Tenant: tenant}, client.Change{})
 	require.NoError(t, err)
-	shared.Wait(t, turned.ID, time.Minute)
+	shared.Wait(t, turned.ID, 3*time.Minute)
 
 	back, err := shared.Admin.ReverseMove(t.Context(), op.ID, api.ReverseMove{MaxPauseMS: 3000}, client.Change{})
 	require.NoError(t, err)

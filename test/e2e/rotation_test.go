@@ -104,7 +104,7 @@ func TestCredentialsAreRotatedUnderTraffic(t *testing.T) {
 	was := document(t, ids[0])
 	op, err = shared.Admin.RevokeSecret(t.Context(), ids[0], client.Change{})
 	require.NoError(t, err)
-	shared.Wait(t, op.ID, time.Minute)
+	shared.Wait(t, op.ID, 3*time.Minute)
 	requireClosed(t, ids[0], was)
 	pgtest.Eventually(t, "the tenant is served", func() bool {
 		return shared.Do(t, "GET", "/rest/v1/accounts?limit=1", sending[0].Token, nil).Status == http.StatusOK

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/identity"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/rebalance"
+	"github.com/freehold-db/freehold/internal/process"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -123,7 +125,7 @@ func StartWith(t testing.TB, store *catalog.Store, opt Options) *Fleet {
 		outbox = audit.NewOutbox(store, f.Audit.open(), opt.OutboxMax)
 	}
 	f.API = adminapi.New(adminapi.Deps{
-		Outbox: outbox,
+		Outbox:  outbox,
 		Catalog: store, Operations: f.Domain.engine, Tenants: f.Domain, Shards: f.Domain, Moves: f.Domain, Soaks: f.Domain, Secrets: &Secrets{f.Domain}, Doctor: Doctor{}, Verifications: f.Domain, Clones: f.Domain, Upgrades: f.Domain, Audit: Outbox{store, f.Audit}, Anchors: f.Audit, Sources: audit.SourceOf(store), Callers: f.Identities,
 		Identities: f.Identities, BreakGlass: f.BreakGlass, Copies: held, Erasures: held,
 		Access: f.Access, Rebalance: f.Rebalance,
@@ -131,8 +133,21 @@ func StartWith(t testing.TB, store *catalog.Store, opt Options) *Fleet {
 	})
 	catalogtest.AddShard(t, store, "s1")
 	catalogtest.AddShard(t, store, "s2")
-	f.Serve("127.0.0.1:0")
+	f.serve(listen(t))
 	return f
+}
+
+// listen takes a port that the system gives to nobody else: a test may come back to it.
+func listen(t testing.TB) (l net.Listener) {
+	for range 20 {
+		port, err := process.FreePort()
+		require.NoError(t, err)
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil { //nolint:noctx // ends with the test
+			return l
+		}
+	}
+	t.Fatal("every free port is lost to others")
+	return nil
 }
 
 // background runs a part until the test ends.
@@ -150,6 +165,10 @@ func background(t testing.TB, part func(context.Context) error) {
 func (f *Fleet) Serve(addr string) {
 	listener, err := net.Listen("tcp", addr) //nolint:noctx // ends with the test
 	require.NoError(f.t, err)
+	f.serve(listener)
+}
+
+func (f *Fleet) serve(listener net.Listener) {
 	f.URL = "http://" + listener.Addr().String()
 	server := f.API.Server()
 	served := make(chan error, 1)
