@@ -25,8 +25,8 @@ import (
 )
 
 // takeoverFor is how long an operation may stand still after its worker's
-// death: ten seconds, and twenty more for a machine that is busy.
-const takeoverFor = 30 * time.Second
+// death: ten seconds, and the rest for a machine that is busy.
+const takeoverFor = 90 * time.Second
 
 // TestAnotherReplicaTakesOver kills the replica that works on an operation, of
 // two with the lease that a fleet has by default; the other one finishes it.
