@@ -1,6 +1,7 @@
 package pgserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,8 @@ type BouncerConfig struct {
 	Admin secret.Login
 	// Known are further logins that it checks itself instead of looking them up, such as the superuser.
 	Known []secret.Login
+	// Lookups bounds the connections that Auth has to all databases together; default 32.
+	Lookups int
 	// Settings of the section [pgbouncer] that replace or add to ours.
 	Settings map[string]string
 	// TLS, if given, has clients show certificates of its roots and speak TLS, and
@@ -77,6 +80,9 @@ func NewBouncer(cfg BouncerConfig) (*Bouncer, error) {
 	return &Bouncer{cfg: cfg, place: pl, port: cfg.Port}, nil
 }
 
+// lookups is more than a PgBouncer does at once, unless some of them hang.
+const lookups = 32
+
 const (
 	iniFile = "pgbouncer.ini"
 	pidFile = "pgbouncer.pid"
@@ -110,7 +116,9 @@ func (b *Bouncer) configure() error {
 		// Half of the 10 s for which the router looks again: one who waits in vain
 		// at the old place still has as long to be served at the new one.
 		{"query_wait_timeout", "5"},
-		{"server_idle_timeout", "60"},
+		// Each tenant that was served since has a backend: what Postgres' max_connections
+		// are for must not be those of before.
+		{"server_idle_timeout", "20"},
 		{"ignore_startup_parameters", "extra_float_digits"},
 		{"log_connections", "0"},
 		{"log_disconnections", "0"},
@@ -129,6 +137,9 @@ func (b *Bouncer) configure() error {
 	for k, v := range b.cfg.Settings {
 		fmt.Fprintf(&ini, "%s = %s\n", k, v)
 	}
+	// A lookup of a login leaves a connection to its database behind, as many as
+	// tenants have. With a bound PgBouncer closes an idle one for the next.
+	fmt.Fprintf(&ini, "\n[users]\n%s = max_user_connections=%d\n", b.cfg.Auth.User, cmp.Or(b.cfg.Lookups, lookups))
 	// PgBouncer must log in to Postgres as Auth, so it needs that password; of
 	// Admin a verifier is enough, and cheaper at each login.
 	verifierOf := pg.ScramVerifier
