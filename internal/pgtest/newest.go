@@ -67,7 +67,7 @@ func (h *harness) installNewest() (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), installFor)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
+	cmd := exec.CommandContext(ctx, "npm", "ci", "--fetch-retries=5", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
 	cmd.Dir, cmd.WaitDelay = dir, 5*time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("npm ci: %w\n%s", err, out)

@@ -71,7 +71,7 @@ func installed(t *testing.T) func() (string, error) {
 	wait := sync.OnceValues(func() (string, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
+		cmd := exec.CommandContext(ctx, "npm", "ci", "--fetch-retries=5", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("npm ci: %w\n%s", err, out)
