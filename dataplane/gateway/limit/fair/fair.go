@@ -15,9 +15,8 @@
 // On top of that, a tenant may have no more than half of the places while
 // others are being served, and three quarters while it is alone: so there is a
 // place at once for those whose requests are few, also when somebody's hang.
-// And where others are served without a wait, the one that always wants more
-// gets no more than it makes use of: what eight of its statements get done at
-// once on a server with two processors, two do as well, and are less in the way.
+// And a tenant that takes more than a moment's rush leaves room at its server
+// while somebody modest is there: see greed.
 //
 // A queue is bounded in number and in time. How long is controlled delay
 // (Nichols, Jacobson: "Controlling Queue Delay", ACM Queue 2012; RFC 8289), in
@@ -77,19 +76,14 @@ type Gate struct {
 	virtual  float64            // SFQ's virtual time: the start tag of what was let pass last
 	line     line               // flows of which a request may be let pass, the smallest start tag first
 	backlog  map[*Flow]struct{} // flows with waiting requests
-	recent   [2]recent          // the two flows seen last
+	recent   seen               // of all flows
+	modest   seen               // of those that were not greedy then
 	counts   counts
-}
-
-// recent is when a flow was seen last.
-type recent struct {
-	flow *Flow
-	at   time.Duration
 }
 
 // New returns a gate.
 func New(cfg Config) *Gate {
-	return &Gate{cfg: cfg, born: time.Now(), capacity: newCapacity(ofNode, cfg.Least, cfg.Most), backlog: map[*Flow]struct{}{}}
+	return &Gate{cfg: cfg, born: time.Now(), capacity: newCapacity(cfg.Least, cfg.Most), backlog: map[*Flow]struct{}{}}
 }
 
 // Terms are what a tenant may have at this gate.
@@ -114,7 +108,7 @@ type Flow struct {
 	mean     float64       // of the time its requests hold a place, in seconds; 0: none did
 	spent    time.Duration // the time that places were held for it
 	refused  uint64
-	own      *capacity // how many at once serve it well; nil: it never wanted that many
+	greed
 }
 
 // Slot is a request's place behind the gate. The zero value is ready for one Enter.
@@ -124,7 +118,7 @@ type Slot struct {
 	began   time.Duration
 	charged float64 // seconds
 	sample  int     // the phase of the capacity's measurement it belongs to; 0: none
-	ofOwn   int     // the same of its flow's own
+	pressed bool    // it was let pass while its flow was
 	held    bool
 	yielded bool
 	// While waiting:
@@ -198,7 +192,7 @@ func (s *Slot) Yield() {
 	}
 	g.mu.Lock()
 	if s.held && s.flow.yielded < g.cfg.WaitingPerTenant {
-		s.sample, s.ofOwn = 0, 0
+		s.sample, s.pressed = 0, false
 		g.leave(s, g.now())
 		s.yielded = true
 		s.flow.yielded++
@@ -238,21 +232,23 @@ func (g *Gate) arrive(s *Slot, terms Terms, now time.Duration) (passed bool, err
 // pass gives s a place at that start tag.
 func (g *Gate) pass(s *Slot, start float64, now time.Duration) {
 	f := s.flow
+	f.note(now)
 	s.held, s.began = true, now
 	s.charged = max(f.mean, leastCharge)
 	f.finish = start + s.charged/f.weight()
 	g.virtual = max(g.virtual, start)
 	f.underWay++
 	g.underWay++
-	s.sample, s.ofOwn = g.capacity.phase(now), 0
-	if f.own != nil {
-		s.ofOwn = f.own.phase(now)
+	s.sample, s.pressed = g.capacity.phase(now), g.pressed(f, now)
+	if s.pressed {
+		f.room.pass(f.area, now)
 	}
 }
 
 // leave takes the place back, puts the charge right, and lets others pass.
 func (g *Gate) leave(s *Slot, now time.Duration) {
 	f, took := s.flow, now-s.began
+	f.note(now)
 	s.held = false
 	f.underWay--
 	g.underWay--
@@ -267,8 +263,8 @@ func (g *Gate) leave(s *Slot, now time.Duration) {
 	if s.sample != 0 {
 		g.capacity.left(s.sample, seconds, now)
 	}
-	if s.ofOwn != 0 {
-		f.own.left(s.ofOwn, seconds, now)
+	if s.pressed {
+		f.room.left(f.area, g.half(f), now)
 	}
 	g.enlist(f, now)
 	g.serve(now)
@@ -318,23 +314,15 @@ func (g *Gate) enlist(f *Flow, now time.Duration) {
 	g.line.put(f)
 }
 
-// othersFor is how long a tenant that is not there any more keeps others from having all places.
-const othersFor = time.Second
-
-// see notes that f is there.
-func (g *Gate) see(f *Flow, now time.Duration) {
-	if g.recent[0].flow != f {
-		g.recent[1], g.recent[0] = g.recent[0], recent{flow: f}
-	}
-	g.recent[0].at = now
-}
-
 // mayPass tells whether f may have one more place, if there is one.
 func (g *Gate) mayPass(f *Flow, now time.Duration) bool {
-	for _, r := range g.recent {
-		if r.flow != nil && r.flow != f && now-r.at < othersFor {
-			return f.underWay < g.pressed(f)
+	if g.othersThere(f, now) {
+		bound := g.half(f)
+		if g.pressed(f, now) {
+			bound = min(bound, f.room.now())
+			f.room.hit = f.room.hit || f.underWay >= bound
 		}
+		return f.underWay < bound
 	}
 	if f.terms.Concurrency > 0 && f.underWay >= f.terms.Concurrency {
 		return false
@@ -346,48 +334,9 @@ func (g *Gate) mayPass(f *Flow, now time.Duration) bool {
 	return false
 }
 
-// pressed is how many requests of f may be under way while others are there.
-func (g *Gate) pressed(f *Flow) int {
-	bound := (g.capacity.now() + 1) / 2
-	if f.terms.Concurrency > 0 {
-		bound = min(bound, f.terms.Concurrency)
-	}
-	if f.underWay < ownLeast || g.othersWait(f) {
-		return bound
-	}
-	if f.own == nil {
-		if f.underWay < pressing {
-			return bound
-		}
-		c := newCapacity(ofTenant, ownLeast, max(ownLeast, bound))
-		f.own = &c
-	}
-	f.own.most = max(f.own.most, float64(bound)) // its plan may be another one by now
-	bound = min(bound, f.own.now())
-	if f.underWay >= bound {
-		f.own.hit = true
-	}
-	return bound
-}
-
-// othersWait tells whether somebody else has requests waiting: then it is the
-// queue that shares the places out.
-func (g *Gate) othersWait(f *Flow) bool {
-	others := len(g.backlog)
-	if f.queue.len > 0 {
-		others--
-	}
-	return others > 0
-}
-
-const (
-	pressing = 4 // requests of a flow under way from which on it is worth to be measured
-	ownLeast = 2 // that any flow may have
-)
-
 // refusal says whose fault it is that f's requests wait.
 func (g *Gate) refusal(f *Flow) error {
-	if f.terms.Concurrency > 0 && f.underWay >= f.terms.Concurrency {
+	if g.underWay < g.capacity.now() || f.terms.Concurrency > 0 && f.underWay >= f.terms.Concurrency {
 		return ErrConcurrent
 	}
 	return ErrOverloaded
