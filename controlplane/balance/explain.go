@@ -77,7 +77,7 @@ func (st *state) here(t int32) (reasons []string) {
 	case Cordoned:
 		say("%s is cordoned: it keeps its tenants and takes no others", sh.ID)
 	}
-	if _, detail := k.refuses(sh.Shard); detail != "" {
+	if _, detail := k.Refuses(sh.Shard); detail != "" {
 		say("it may not stay: %s", detail)
 	}
 	if k.group != 0 && st.apart[groupAt{k.group, s}] > 1 {

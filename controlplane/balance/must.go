@@ -53,7 +53,7 @@ func (st *state) takeOff() (musts []int32) {
 		case sh.reserved:
 			must(t, ForConstraint, "a tenant has "+string(sh.ID)+" to itself")
 		case !st.classes[k.class].fits[s]:
-			_, detail := k.refuses(sh.Shard)
+			_, detail := k.Refuses(sh.Shard)
 			must(t, ForConstraint, detail)
 		case k.group != 0 && keepers[groupAt{k.group, s}] != t:
 			must(t, ForConstraint, fmt.Sprintf("%s has another tenant of the group %s", sh.ID, k.Apart))

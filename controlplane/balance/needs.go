@@ -110,14 +110,15 @@ func sortedKeys(m map[string]string) []string {
 func (st *state) newClass(n *Needs) class {
 	c := class{needs: n, fits: make([]bool, len(st.shards))}
 	for s := range st.shards {
-		constraint, _ := n.refuses(st.shards[s].Shard)
+		constraint, _ := n.Refuses(st.shards[s].Shard)
 		c.fits[s] = constraint == ""
 	}
 	return c
 }
 
-// refuses tells which constraint the shard's own properties break, and how; "" if none.
-func (n *Needs) refuses(s *Shard) (Constraint, string) {
+// Refuses tells which constraint of the needs the shard's own properties break
+// (region, class, labels), and how; "" if none.
+func (n *Needs) Refuses(s *Shard) (by Constraint, detail string) {
 	if n.Region != "" && n.Region != s.Region {
 		return ByRegion, "the tenant has to be in region " + n.Region + ", " + string(s.ID) + " is in " + orNone(s.Region)
 	}

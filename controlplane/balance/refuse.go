@@ -79,7 +79,7 @@ func (st *state) obstacle(t, s int32) (Constraint, string) {
 		d, _ := sh.full(&u)
 		return c, fmt.Sprintf("%s has no room: %s would be %s of at most %s", sh.ID, d, figure(d, sh.load[d]+u[d]), figure(d, sh.limit[d]))
 	}
-	return k.refuses(sh.Shard)
+	return k.Refuses(sh.Shard)
 }
 
 // bar is the constraint that keeps the tenant from arriving at the shard as it is now; "" if none.
@@ -89,7 +89,7 @@ func (st *state) bar(t, s int32) Constraint {
 	case sh.State != Active:
 		return ByState
 	case !st.classes[k.class].fits[s]:
-		c, _ := k.refuses(sh.Shard)
+		c, _ := k.Refuses(sh.Shard)
 		return c
 	case sh.exclusives > 0 || k.Exclusive && len(sh.members) > 0:
 		return ByExclusive

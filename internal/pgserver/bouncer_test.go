@@ -30,7 +30,7 @@ func console(t *testing.T, b *Bouncer, command string) []*pgconn.Result {
 func TestBouncerRoutesAndRestarts(t *testing.T) {
 	t.Parallel()
 	base := enterable(t)
-	p := newServer(t, Config{Dir: filepath.Join(base, "pg"), HBA: ShardHBA("freehold_admin", "freehold_bouncer")})
+	p := newServer(t, Config{Dir: filepath.Join(base, "pg"), HBA: HBA{Platform: []string{"freehold_admin", "freehold_bouncer"}}.Lines()})
 	require.NoError(t, p.Start(t.Context()))
 	query(t, p.DSN("postgres"), "SELECT 1::text")
 

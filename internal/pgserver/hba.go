@@ -29,9 +29,6 @@ type HBA struct {
 	People []string
 }
 
-// ShardHBA is the [HBA] of a shard on this machine, without TLS.
-func ShardHBA(platform ...string) []string { return HBA{Platform: platform}.Lines() }
-
 // Lines are those of pg_hba.conf. They are the second wall around a tenant's
 // database, behind the CONNECT privilege: every login but the platform's gets
 // only into the database whose anchor role (of the same name) it is a member
