@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/freehold-db/freehold/dataplane/rest/query"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
@@ -46,10 +47,23 @@ const updatedSetting = "coalesce(nullif(pg_catalog.current_setting('freehold.upd
 // rows written, w), t1, t2, … are related ones, j1, j2, … the junctions to them,
 // r is the body's rows, s what is selected.
 func Render(p *Plan) Statement {
-	w := &writer{sql: make([]byte, 0, 512), alias: "t", call: p.Call}
+	w := writers.Get().(*writer) //nolint:errcheck,forcetypeassert // the pool's own
+	*w = writer{sql: w.sql[:0], alias: "t", call: p.Call}
+	w.statement(p)
+	stmt := Statement{SQL: string(w.sql), Params: w.params}
+	if *w = (writer{sql: w.sql}); cap(w.sql) <= 16<<10 {
+		writers.Put(w)
+	}
+	return stmt
+}
+
+// writers are used again, for what they wrote into.
+var writers = sync.Pool{New: func() any { return new(writer) }}
+
+func (w *writer) statement(p *Plan) {
 	if p.Tagged() {
 		w.insert(p.Write.(*Insert)) //nolint:errcheck,forcetypeassert // nothing else is tagged
-		return Statement{SQL: string(w.sql), Params: w.params}
+		return
 	}
 	switch {
 	case p.Write != nil:
@@ -68,12 +82,14 @@ func Render(p *Plan) Statement {
 	case p.ByKey():
 		w.alias = "s"
 		w.text(" FROM ").relation(p.Read.From).text(" s").where(p.Read.Where)
+	case p.Straight():
+		w.alias = "s"
+		w.text(" FROM ").relation(p.Read.From).text(" s").where(p.Read.Where).orderBy(&p.Read).page(p.Read.Page)
 	case p.values():
 		w.text(" FROM (").valueSelection(&p.Read).text(") s")
 	default:
 		w.text(" FROM (").read(&p.Read).text(") s")
 	}
-	return Statement{SQL: string(w.sql), Params: w.params}
 }
 
 // inOneRow renders the columns of the one row.
@@ -134,6 +150,9 @@ func (w *writer) param(value []byte) *writer { return w.ref(w.bind(value)) }
 
 // bind adds a parameter and returns its number, for ref.
 func (w *writer) bind(value []byte) int {
+	if w.params == nil {
+		w.params = make([][]byte, 0, 4)
+	}
 	w.params = append(w.params, value)
 	return len(w.params)
 }
