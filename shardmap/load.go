@@ -25,6 +25,10 @@ type flightKey struct {
 func (m *Map) load(ctx context.Context, tenant TenantID, than Epoch) (Placement, error) {
 	key := flightKey{tenant, than}
 	m.mu.Lock()
+	if p, ok := m.peek(tenant); ok && p.Epoch > than { // it came since the caller looked
+		m.mu.Unlock()
+		return p, nil
+	}
 	f := m.flights[key]
 	if f == nil {
 		f = &flight{done: make(chan struct{})}

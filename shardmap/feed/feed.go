@@ -60,6 +60,8 @@ type Feed struct {
 	nc   *nats.Conn
 	js   jetstream.JetStream
 	http *http.Client
+	// asking holds one for each question to the control plane under way.
+	asking chan struct{}
 
 	placements, shards, access bucket
 	holds                      sync.WaitGroup
@@ -92,6 +94,7 @@ func New(cfg Config) (*Feed, error) {
 	f := &Feed{
 		cfg:       cfg,
 		http:      newHTTPClient(secure),
+		asking:    make(chan struct{}, asksAtOnce),
 		reconnect: make(chan struct{}),
 	}
 	f.placements.name, f.shards.name, f.access.name = shardmap.BucketPlacements, shardmap.BucketShards, access.Bucket

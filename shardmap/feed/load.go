@@ -24,6 +24,8 @@ const (
 	kvFor     = 500 * time.Millisecond // a question to the KV store, before the control plane is asked
 	apiFor    = 1500 * time.Millisecond
 	bodyLimit = access.MaxDocument
+	// asksAtOnce bounds the questions to the control plane: a node with an empty map must not flood it.
+	asksAtOnce = 32
 )
 
 var _ shardmap.Loader = (*Feed)(nil)
@@ -36,8 +38,7 @@ func newHTTPClient(secure *tls.Config) *http.Client {
 			TLSClientConfig:     secure,
 			DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
 			TLSHandshakeTimeout: time.Second,
-			MaxIdleConnsPerHost: 8,
-			MaxConnsPerHost:     32, // a node with an empty map must not flood the control plane
+			MaxIdleConnsPerHost: asksAtOnce,
 			IdleConnTimeout:     30 * time.Second,
 		},
 		// The token goes to whom it is meant for, and to nobody they point at.
@@ -139,6 +140,12 @@ func (f *Feed) ControlAnswers(ctx context.Context) bool {
 // ask reads path from the first control plane that answers. unknown is
 // returned, wrapped, for that control plane's own 404.
 func (f *Feed) ask(ctx context.Context, path string, unknown error) ([]byte, error) {
+	select { // before a control plane's time to answer begins: it is not slow because many ask
+	case f.asking <- struct{}{}:
+		defer func() { <-f.asking }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("control plane: wait to ask: %w", ctx.Err())
+	}
 	err := errNoControl
 	for i, base := range f.cfg.Control {
 		var body []byte
