@@ -206,7 +206,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 
 // bind tells the REST dialect who asks.
 func bind(ctx context.Context, id *bearer.Identity) context.Context {
-	who := rest.Identity{Tenant: id.Tenant, Role: id.Role, Claims: json.RawMessage(id.Claims), Related: gateway.Related(ctx), Limits: gateway.Limits(ctx)}
+	who := rest.Identity{Tenant: id.Tenant, Role: id.Role, Claims: id.Claims, Related: gateway.Related(ctx), Limits: gateway.Limits(ctx)}
 	if id.Document != nil {
 		who.Schemas = id.Document.Schemas
 	}

@@ -77,7 +77,8 @@ func (g *Gateway) limit(c *gin.Context) {
 	if t.Policy != nil {
 		h := c.Writer.Header()
 		h["Ratelimit-Policy"] = t.Policy
-		h["Ratelimit"] = []string{`"tenant";r=` + strconv.Itoa(t.Left) + `;t=` + strconv.Itoa(t.Reset)}
+		left := strconv.AppendInt(append(make([]byte, 0, 64), `"tenant";r=`...), int64(t.Left), 10)
+		h["Ratelimit"] = []string{string(strconv.AppendInt(append(left, ";t="...), int64(t.Reset), 10))}
 	}
 	if err == nil {
 		defer g.cfg.Limits.Release(&t.Pass)

@@ -142,10 +142,7 @@ func (o *observer) record(c *gin.Context, requestID string, took time.Duration, 
 		}
 		span.End()
 	}
-	var f *fault.Fault
-	if last := c.Errors.Last(); last != nil {
-		_ = errors.As(last.Err, &f)
-	}
+	f := faultOf(c)
 	// A line for each request that is too much would make it even more.
 	shed := f != nil && f.Code == string(limit.Overloaded)
 	if (shed || status < http.StatusInternalServerError && took < slow) && o.seen.Add(1)%sampleEvery != 0 {
@@ -170,6 +167,17 @@ func (o *observer) record(c *gin.Context, requestID string, took time.Duration, 
 		}
 	}
 	o.log.LogAttrs(c.Request.Context(), level, "request", attrs...)
+}
+
+// faultOf is what a request was answered with, if that was a fault.
+func faultOf(c *gin.Context) *fault.Fault {
+	last := c.Errors.Last()
+	if last == nil {
+		return nil
+	}
+	var f *fault.Fault
+	_ = errors.As(last.Err, &f)
+	return f
 }
 
 // statusLabel is a status as a metric's label. SQL can make any number a status

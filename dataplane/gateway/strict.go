@@ -133,7 +133,7 @@ func requestID(r *http.Request, counts bool) string {
 		return id
 	}
 	delete(r.Header, "X-Request-Id")
-	return requestPrefix + strconv.FormatUint(requestCount.Add(1), 36)
+	return string(strconv.AppendUint(append(make([]byte, 0, 32), requestPrefix...), requestCount.Add(1), 36))
 }
 
 func harmless(s string) bool {

@@ -107,7 +107,9 @@ func writeRead(c *gin.Context, req *request, out *outcome, override override, ro
 		c.Writer.WriteHeaderNow()
 		return nil
 	}
-	send(c, status, body)
+	if send(c, status, body) {
+		out.release()
+	}
 	return nil
 }
 
@@ -174,11 +176,15 @@ func writeWrite(c *gin.Context, req *request, out *outcome, override override, r
 	return nil
 }
 
-func send(c *gin.Context, status int, body []byte) {
+// send tells whether the body was taken whole. A client that is gone is nobody
+// to tell, but then the body may be looked at still: on a stream of HTTP/2 that
+// was reset, by the connection's own goroutine.
+func send(c *gin.Context, status int, body []byte) bool {
 	c.Writer.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	c.Writer.WriteHeader(status)
 	c.Writer.WriteHeaderNow()
-	_, _ = c.Writer.Write(body) // a client that is gone is nobody to tell
+	_, err := c.Writer.Write(body)
+	return err == nil
 }
 
 func (req *request) bodyHeaders(h http.Header, contentType string) {
@@ -246,19 +252,16 @@ func location(req *request, in *plan.Insert, key []byte) string {
 
 // contentLocation is the request in a canonical form: parameters sorted by name.
 func contentLocation(req *request) string {
-	path := "/" + url.PathEscape(req.Relation.Name)
+	b := append(append(make([]byte, 0, 256), '/'), url.PathEscape(req.Relation.Name)...)
 	if req.rawQuery == "" {
-		return path
+		return string(b)
 	}
-	params := strings.Split(req.rawQuery, "&")
-	pairs := make([][2]string, len(params))
-	for i, param := range params {
+	pairs := make([][2]string, 0, 8)
+	for param := range strings.SplitSeq(req.rawQuery, "&") {
 		key, value, _ := strings.Cut(param, "=")
-		pairs[i] = [2]string{query.Unescape(key), query.Unescape(value)}
+		pairs = append(pairs, [2]string{query.Unescape(key), query.Unescape(value)})
 	}
 	slices.SortStableFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
-	b := make([]byte, 0, len(path)+2*len(req.rawQuery))
-	b = append(b, path...)
 	for i, pair := range pairs {
 		if i > 0 && pair[0] == pairs[i-1][0] { // one of a name: its values are a list
 			b = append(b, ',')

@@ -118,8 +118,7 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 		err = errors.Join(err, leave(ctx, c.PG))
 	}
 	timing.From(ctx).Mark(timing.Transaction)
-	var e *pgconn.PgError
-	if req.rollback && errors.As(err, &e) && e.Code == "22P02" && strings.Contains(e.Message, undoingText) {
+	if req.rollback && undone(err) {
 		err = nil
 	}
 	switch {
@@ -133,6 +132,12 @@ func (h *Handler) execute(ctx context.Context, c *router.Conn, id Identity, req 
 		return pgrst.AnswerTooLarge(out.tooLarge, h.maxAnswer(id))
 	}
 	return nil
+}
+
+// undone tells whether err is that of [undoing].
+func undone(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "22P02" && strings.Contains(e.Message, undoingText)
 }
 
 // skip takes the results of n statements that have none worth reading; it tells whether they went well.

@@ -2,7 +2,6 @@ package rest_test
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -93,7 +92,7 @@ func (a *api) use(opts rest.Options) {
 	a.options = opts
 	a.engine = gin.New()
 	a.engine.Use(func(c *gin.Context) {
-		id := rest.Identity{Tenant: "acme", Role: a.role, Claims: json.RawMessage(`{"sub":"alice","role":"editor"}`), Schemas: a.schemas}
+		id := rest.Identity{Tenant: "acme", Role: a.role, Claims: `{"sub":"alice","role":"editor"}`, Schemas: a.schemas}
 		c.Request = c.Request.WithContext(rest.WithIdentity(c.Request.Context(), id))
 	})
 	rest.New(a.router, opts).Register(a.engine)

@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"strconv"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -30,34 +31,53 @@ const (
 	around                    = int64(len(opening) + len(closing))
 )
 
+// buffer holds the body of an answer from its first row until it is written.
+type buffer struct{ text []byte }
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// keptMost is how large a buffer may be that is used again: what one long
+// answer took, short ones are not to hold.
+const keptMost = 64 << 10
+
+// release lets another request have the buffer. Nobody may look at the body any more.
+func (out *outcome) release() {
+	b := out.buffer
+	if b == nil {
+		return
+	}
+	out.buffer, out.row[plan.ColumnBody] = nil, nil
+	if cap(b.text) <= keptMost {
+		buffers.Put(b)
+	}
+}
+
 // gather makes the answer's body of rows that come one by one; a body of more
 // than most bytes is dropped, as by [outcome.take].
 func (out *outcome) gather(r *pgconn.ResultReader, most int64) (rows int) {
 	if out.plan.Answer.Singular {
 		return out.single(r, most)
 	}
-	var body []byte
+	out.buffer = buffers.Get().(*buffer) //nolint:errcheck,forcetypeassert // the pool's own
+	body := append(out.buffer.text[:0], opening...)
 	n, size := int64(0), around
 	for ; r.NextRow(); n++ {
 		row := r.Values()[0]
 		size += int64(len(row))
-		separator := opening
 		if n > 0 {
 			size += int64(len(between))
-			separator = between
-		} else if size <= most {
-			body = make([]byte, 0, out.room(len(row)))
 		}
 		if size > most { // and will be from here on
 			body, out.tooLarge = nil, size
 			continue
 		}
-		body = append(append(body, separator...), row...)
+		if n > 0 {
+			body = append(body, between...)
+		}
+		body = append(body, row...)
 	}
-	if n == 0 {
-		body = []byte(opening)
-	}
-	out.row[plan.ColumnBody] = append(body, closing...)
+	body = append(body, closing...)
+	out.buffer.text, out.row[plan.ColumnBody] = body, body
 	out.row[plan.ColumnRows] = strconv.AppendInt(nil, n, 10)
 	return 1
 }
@@ -76,17 +96,4 @@ func (out *outcome) single(r *pgconn.ResultReader, most int64) (rows int) {
 	}
 	out.row[plan.ColumnRows] = strconv.AppendInt(nil, n, 10)
 	return 1
-}
-
-// room is for a body whose first row has so many bytes: for all of a short page.
-func (out *outcome) room(row int) int {
-	const many, most = 8, 64 << 10
-	rows := many
-	switch limit := out.plan.Read.Page.Limit; {
-	case out.plan.ByKey():
-		rows = 1
-	case limit >= 0 && limit <= 4*many:
-		rows = int(limit)
-	}
-	return int(around) + max(row, min(most, rows*(row+len(between))))
 }

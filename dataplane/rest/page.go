@@ -59,8 +59,11 @@ func (s span) empty() bool { return s.end >= 0 && s.end <= s.first }
 func rangeOf(header string) span {
 	all := span{0, -1}
 	from, to, ok := strings.Cut(header, "-")
+	if !ok {
+		return all
+	}
 	first, err := strconv.ParseUint(from, 10, 62)
-	if !ok || err != nil {
+	if err != nil {
 		return all
 	}
 	all.first = int64(first)
@@ -76,12 +79,16 @@ func rangeOf(header string) span {
 
 // contentRange renders `first-last/total`, with stars for what is empty or unknown.
 func contentRange(first, last, total int64) string {
-	text := "*"
+	b := make([]byte, 0, 64)
 	if total != 0 && first <= last {
-		text = strconv.FormatInt(first, 10) + "-" + strconv.FormatInt(last, 10)
+		b = strconv.AppendInt(append(strconv.AppendInt(b, first, 10), '-'), last, 10)
+	} else {
+		b = append(b, '*')
 	}
-	if total < 0 {
-		return text + "/*"
+	if b = append(b, '/'); total < 0 {
+		b = append(b, '*')
+	} else {
+		b = strconv.AppendInt(b, total, 10)
 	}
-	return text + "/" + strconv.FormatInt(total, 10)
+	return string(b)
 }

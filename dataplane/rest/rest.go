@@ -15,7 +15,6 @@ package rest
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -41,7 +40,7 @@ type Identity struct {
 	// becomes the database's role for it; see tenantdb.ForREST.
 	Role string
 	// Claims are the token's claims, for SQL to read as request.jwt.claims.
-	Claims json.RawMessage
+	Claims string
 	// Schemas are exposed to this tenant in place of [Options.Schemas]; empty: those.
 	Schemas []string
 	// Related, when set, is asked about each relation that a request reads although its verb does not

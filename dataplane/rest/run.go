@@ -24,6 +24,8 @@ type outcome struct {
 	plan   *plan.Plan
 	schema *schema.Schema // of a document only
 	row    [plan.Columns][]byte
+	// buffer is where the body is, when its rows came one by one.
+	buffer *buffer
 	// guess is what Postgres expects as the number of rows; negative when not asked.
 	guess int64
 	// explained is the execution plan, when that was asked for.

@@ -82,9 +82,9 @@ func (h *Handler) settings(database string, id Identity, req *request, p prologu
 	if p.plain {
 		params = append(params, []byte(role))
 	} else {
-		claims := []byte(id.Claims)
-		if claims == nil {
-			claims = noClaims
+		claims := noClaims
+		if id.Claims != "" {
+			claims = []byte(id.Claims)
 		}
 		searchPath := req.exposed.searchPath[req.profile]
 		if req.document != nil { // names types with their schemas
