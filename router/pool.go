@@ -38,9 +38,22 @@ type queue struct {
 }
 
 type waiter struct {
-	place   shardmap.Placement
-	granted chan grant // holds one
-	elem    *list.Element
+	place    shardmap.Placement
+	granted  chan grant // holds one
+	patience *time.Timer
+	elem     *list.Element
+}
+
+// waiter is one for place; [Router.await] ends with giving it back. On a busy
+// node nearly every request waits a moment, and what that takes is kept.
+func (r *Router) waiter(place shardmap.Placement) *waiter {
+	w, _ := r.waiters.Get().(*waiter)
+	if w == nil {
+		w = &waiter{granted: make(chan grant, 1), patience: time.NewTimer(time.Hour)}
+	}
+	w.place = place
+	w.patience.Reset(r.cfg.AcquireFor)
+	return w
 }
 
 // grant ends a wait: with a connection, with the permission to open one
@@ -277,7 +290,7 @@ func (r *Router) enqueue(p *pool, place shardmap.Placement) *waiter {
 		p.queue = &queue{}
 		p.queue.turn = r.line.PushBack(p)
 	}
-	w := &waiter{place: place, granted: make(chan grant, 1)}
+	w := r.waiter(place)
 	w.elem = p.queue.waiting.PushBack(w)
 	p.of.waiting++
 	r.stats.waiting.Add(1)
@@ -346,13 +359,16 @@ func (r *Router) heir(c *conn) *pool {
 
 // await waits for a grant, within ctx and AcquireFor.
 func (r *Router) await(ctx context.Context, p *pool, w *waiter) grant {
-	patience := time.NewTimer(r.cfg.AcquireFor)
-	defer patience.Stop()
+	defer func() { // nobody else has it any more, and its channel is empty
+		w.patience.Stop()
+		w.place = shardmap.Placement{}
+		r.waiters.Put(w)
+	}()
 	var err error
 	select {
 	case g := <-w.granted:
 		return g
-	case <-patience.C:
+	case <-w.patience.C:
 		r.stats.busy.Add(1)
 		err = fmt.Errorf("tenant %s: %w: no connection became free within %v", p.of.id, ErrBusy, r.cfg.AcquireFor)
 	case <-ctx.Done():

@@ -140,6 +140,7 @@ type Router struct {
 	conns   map[*conn]struct{} // open ones, in use or idle
 	open    int                // connections open or being opened, over all shards
 	line    list.List          // of *pool: those with waiting requests, next in turn first
+	waiters sync.Pool          // of *waiter
 	closing bool
 	empty   chan struct{} // closed when closing and no connection is left
 
