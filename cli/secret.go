@@ -128,20 +128,30 @@ On a terminal the rotation is watched until it is over, elsewhere only with
 }
 
 func secretRevokeCommand() *cobra.Command {
-	var tenant string
+	var tenant, shard string
 	var ch change
 	var yes bool
 	cmd := &cobra.Command{
-		Use:   "revoke --tenant ID",
-		Short: "Close every login to a tenant's database at once, and issue new ones",
-		Long: `Close every login to a tenant's database at once, those that people were given
-too, end their sessions, and issue new logins, by which the tenant is served again.
+		Use:   "revoke (--tenant ID | --shard ID)",
+		Short: "Close logins that leaked at once, and issue new ones",
+		Long: `Close logins at once, end their sessions, and issue new ones.
 
-For a credential that leaked: requests under way are cut off, and some may fail.
-To change credentials without that, see tenant-ops secret rotate.`,
-		Example: "  tenant-ops secret revoke --tenant acme --reason \"found in a log\"",
+--tenant closes every login to a tenant's database, those that people were given
+too; the tenant is served again by the new ones. --shard closes all turns of a
+shard's admin login but a new one; operations go on by that. A rotation that is
+under way is ended where it stands.
+
+For a credential that leaked: requests and steps under way are cut off, and some
+requests may fail. To change credentials without that, see tenant-ops secret rotate.`,
+		Example: "  tenant-ops secret revoke --tenant acme --reason \"found in a log\"\n  tenant-ops secret revoke --shard s1",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if (tenant == "") == (shard == "") {
+				return &usageError{cmd.CommandPath(), errors.New("say one of --tenant and --shard")}
+			}
+			if shard != "" {
+				return revokeShard(cmd, shard, ch, yes)
+			}
 			if err := checkTenant(cmd, tenant); err != nil {
 				return err
 			}
@@ -161,11 +171,31 @@ To change credentials without that, see tenant-ops secret rotate.`,
 		},
 	}
 	cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant whose credentials leaked")
+	cmd.Flags().StringVar(&shard, "shard", "", "the shard whose admin login leaked")
 	cmd.Flags().BoolVar(&ch.wait, "wait", false, "watch until it is over (the default on a terminal)")
 	yesFlag(cmd, &yes)
 	ch.flags(cmd)
 	ch.timeoutFlag(cmd, time.Hour)
-	mustGive(cmd, "tenant")
 	completeFlag(cmd, "tenant", completeTenants)
+	completeFlag(cmd, "shard", completeShards)
 	return cmd
+}
+
+func revokeShard(cmd *cobra.Command, shard string, ch change, yes bool) error {
+	if err := checkShard(cmd, shard); err != nil {
+		return err
+	}
+	c, err := connect(cmd)
+	if err != nil {
+		return err
+	}
+	what := "Shard " + shard + " gets another admin login, and all others are closed at once; what works by them is cut off and tried again."
+	if err := confirm(cmd, yes, what, shard, "the shard's ID"); err != nil {
+		return err
+	}
+	op, err := c.RevokeShardSecret(cmd.Context(), shard, ch.Change)
+	if err != nil {
+		return err
+	}
+	return watchOrLeave(cmd, c, op, ch, "revoking the admin login of "+shard, "secret list --shard "+shard)
 }

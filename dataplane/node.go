@@ -169,6 +169,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	registry.MustRegister(s.crowd)
 	s.limits = limit.New(limit.Options{Config: s.cfg.Limits, Node: s.cfg.Name, Of: s.limitsOf, Log: s.log,
 		Defaults: access.Limits{Rate: s.cfg.RatePerTenant, Burst: s.cfg.Burst}})
+	logins := &storeReady{store: s.secrets, log: s.log}
 	s.gate, err = gateway.New(gateway.Config{
 		Verifier: s.verify, Naming: s.cfg.naming(), Report: s.reporter.Report, Count: s.meter.Count, Policies: policy.New(s.source.directory, s.log), Schema: s.cfg.Schemas[0],
 		Origins: s.cfg.CORSOrigins, Proxies: s.cfg.TrustedProxies, Traces: s.cfg.ClientTraces,
@@ -178,6 +179,9 @@ func (s *Server) build(ctx context.Context) (err error) {
 		Ready: func() error {
 			if !s.verify.Known() {
 				return bearer.ErrNoKeys
+			}
+			if err := logins.ready(); err != nil {
+				return err
 			}
 			return s.source.ready()
 		},

@@ -84,6 +84,12 @@ func TestVaultSealedUnderTraffic(t *testing.T) {
 	late := get(kept, "late")
 	require.Equal(t, http.StatusServiceUnavailable, late.status, "nobody leased its login: %s", late.body)
 	require.Contains(t, late.body, "login_unavailable")
+	// A node that is started now is not sent anybody, and says why to who comes nevertheless.
+	cfg := w.config()
+	inVault(lease, time.Minute)(&cfg)
+	started, err := dataplane.Start(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { stop(t, started) })
 	eventually := func(s *dataplane.Server, tenant string, status int) {
 		t.Helper()
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -92,10 +98,16 @@ func TestVaultSealedUnderTraffic(t *testing.T) {
 		}, time.Minute, 20*time.Millisecond)
 	}
 	eventually(short, "acme", http.StatusServiceUnavailable) // fails closed
+	eventually(started, "acme", http.StatusServiceUnavailable)
+	require.Contains(t, get(started, "acme").body, "login_unavailable")
+	w.eventually(started, http.StatusServiceUnavailable)
+	w.eventually(short, http.StatusOK) // it had them all, and will
 	time.Sleep(time.Until(sealed.Add(sealedFor)))
 	require.Zero(t, failed.Load(), "%v", last.Load())
 
 	server.Unseal(t)
+	w.eventually(started, http.StatusOK)
+	eventually(started, "acme", http.StatusOK)
 	eventually(kept, "late", http.StatusOK)
 	eventually(short, "acme", http.StatusOK)
 	time.Sleep(lease) // all are due again

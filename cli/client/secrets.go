@@ -55,6 +55,11 @@ func (c *Client) PlanRotation(ctx context.Context, r Rotation) (api.Plan, error)
 	return out, err
 }
 
+// RevokeShardSecret gives a shard another admin login and closes the others at once.
+func (c *Client) RevokeShardSecret(ctx context.Context, shard string, ch Change) (api.Operation, error) {
+	return change[api.Operation](ctx, c, http.MethodPost, shardPath(shard)+"/secret/revoke", nil, ch)
+}
+
 // RevokeSecret closes every login to a tenant's database at once and issues new ones.
 func (c *Client) RevokeSecret(ctx context.Context, tenant string, ch Change) (api.Operation, error) {
 	return change[api.Operation](ctx, c, http.MethodPost, tenantPath(tenant)+"/secret/revoke", nil, ch)

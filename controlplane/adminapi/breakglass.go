@@ -27,7 +27,7 @@ type BreakGlass interface {
 // grantAccess is access by tenant psql and dsn: as the owner unless said
 // otherwise, and without a reason where the fleet does not want one.
 func (a *API) grantAccess(ctx context.Context, c *call) (answer, error) {
-	spec, err := c.wanted(&api.GrantAccess{})
+	spec, err := a.wanted(ctx, c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -43,7 +43,7 @@ func (a *API) grantAccess(ctx context.Context, c *call) (answer, error) {
 }
 
 func (a *API) askBreakGlass(ctx context.Context, c *call) (answer, error) {
-	spec, err := c.wanted(&api.GrantAccess{})
+	spec, err := a.wanted(ctx, c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -51,14 +51,20 @@ func (a *API) askBreakGlass(ctx context.Context, c *call) (answer, error) {
 	return sessionAnswer(b, access, err)
 }
 
-// wanted reads what access is asked for.
-func (c *call) wanted(in *api.GrantAccess) (spec breakglass.Spec, err error) {
+// wanted reads what access is asked for, and on what the caller's right to it hangs.
+func (a *API) wanted(ctx context.Context, c *call) (spec breakglass.Spec, err error) {
 	if spec.Tenant, err = c.tenantID(); err != nil {
 		return spec, err
 	}
-	if err := decode(c.body, in); err != nil {
+	var in api.GrantAccess
+	if err := decode(c.body, &in); err != nil {
 		return spec, err
 	}
+	t, err := a.tenantTarget(ctx, spec.Tenant)
+	if err != nil {
+		return spec, err
+	}
+	spec.Token, spec.Bindings = c.who.Token, c.who.Bindings(c.ask(c.verb.need), t)
 	switch spec.As = shard.Access(in.As); spec.As {
 	case "", shard.AccessOwner, shard.AccessRW, shard.AccessRO:
 	default:

@@ -17,6 +17,7 @@ type Secrets interface {
 	Rotate(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	Revoke(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	RotateShard(ctx context.Context, id shardmap.ShardID, actor catalog.Actor, requestKey string) (*operation.Operation, error)
+	RevokeShard(ctx context.Context, id shardmap.ShardID, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	RotateAll(ctx context.Context, atOnce int, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	DryRun(ctx context.Context, id shardmap.TenantID, actor catalog.Actor) ([]operation.StepPlan, error)
 	DryRunShard(ctx context.Context, id shardmap.ShardID, actor catalog.Actor) ([]operation.StepPlan, error)
@@ -95,6 +96,17 @@ func (a *API) revokeTenantSecret(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	return begun(a.Secrets.Revoke(ctx, id, c.actor, c.key))
+}
+
+func (a *API) revokeShardSecret(ctx context.Context, c *call) (answer, error) {
+	id, err := c.shardID()
+	if err != nil {
+		return answer{}, err
+	}
+	if err := decode(c.body, &struct{}{}); err != nil {
+		return answer{}, err
+	}
+	return begun(a.Secrets.RevokeShard(ctx, id, c.actor, c.key))
 }
 
 func (a *API) rotateShardSecret(ctx context.Context, c *call) (answer, error) {

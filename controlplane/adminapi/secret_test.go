@@ -29,6 +29,7 @@ func (f *fleet) everySecretVerb() {
 	}
 	require.Equal(f.t, http.StatusBadRequest, f.ask(admin, "POST", "/v1/secrets/rotate", `{"at_once":65}`).StatusCode)
 	good("POST", "/v1/tenants/vault-keeper/secret/revoke", "")
+	good("POST", "/v1/shards/s1/secret/revoke", "")
 	require.Equal(f.t, http.StatusNotFound, f.ask(admin, "POST", "/v1/tenants/nobody/secret/rotate", "").StatusCode)
 	require.Equal(f.t, http.StatusForbidden, f.ask(adminapi.RoleOperator, "POST", "/v1/secrets/rotate", "").StatusCode)
 }

@@ -173,6 +173,7 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/tenants/:tenant/secret/rotate", need: RoleOperator, action: "secret.rotate", do: (*API).rotateTenantSecret},
 	{method: "POST", path: "/v1/tenants/:tenant/secret/revoke", need: RoleOperator, action: "secret.revoke", always: true, do: (*API).revokeTenantSecret},
 	{method: "POST", path: "/v1/shards/:shard/secret/rotate", need: RoleAdmin, action: "secret.rotate", do: (*API).rotateShardSecret},
+	{method: "POST", path: "/v1/shards/:shard/secret/revoke", need: RoleAdmin, action: "secret.revoke", always: true, do: (*API).revokeShardSecret},
 
 	{method: "GET", path: "/v1/doctor/security", need: RoleOperator, do: (*API).doctorSecurity},
 	{method: "GET", path: "/v1/audit", own: true, need: RoleViewer, do: (*API).listAudit},

@@ -43,6 +43,21 @@ var targets = rapid.Custom(func(t *rapid.T) authority.Target {
 
 // Who hands out only what lies within his own can never do more through it,
 // whatever the target and however tenants are labelled.
+// A right hangs on bindings only where nothing else gives it.
+func TestBindings(t *testing.T) {
+	t.Parallel()
+	ask, acme := authority.Ask{Verb: "askBreakGlass", Need: authority.Admin}, authority.Target{Tenant: "acme"}
+	bound := func(id string, w authority.Where, r authority.Role) authority.Grant {
+		return authority.Grant{Role: r, Where: w, Binding: id}
+	}
+	here, all := authority.Where{Tenants: []shardmap.TenantID{"acme"}}, authority.Where{All: true}
+	who := authority.Principal{Grants: []authority.Grant{bound("one", here, authority.Admin), bound("low", all, authority.Viewer),
+		bound("there", authority.Where{Tenants: []shardmap.TenantID{"beta"}}, authority.Admin), bound("two", all, authority.Admin)}}
+	require.Equal(t, []string{"one", "two"}, who.Bindings(ask, acme))
+	who.Grants = append(who.Grants, bound("", all, authority.Admin))
+	require.Empty(t, who.Bindings(ask, acme))
+}
+
 func TestWhatLiesWithinAllowsNoMore(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

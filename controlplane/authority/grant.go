@@ -31,6 +31,8 @@ type Grant struct {
 	// Until is when who has it loses it; nil: not by itself. A token's or a
 	// binding's own end is kept beside its grants, and not in them.
 	Until *time.Time `json:"-"`
+	// Binding is the one that gives it; empty: none does.
+	Binding string `json:"-"`
 }
 
 const (

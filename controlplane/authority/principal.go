@@ -55,6 +55,21 @@ func (p Principal) May(a Ask, t Target) bool {
 	return slices.ContainsFunc(p.Grants, func(g Grant) bool { return g.allows(a) && g.covers(t) })
 }
 
+// Bindings are those without any of which p might not do that: none, if
+// something else lets him.
+func (p Principal) Bindings(a Ask, t Target) (ids []string) {
+	for _, g := range p.Grants {
+		if !g.allows(a) || !g.covers(t) {
+			continue
+		}
+		if g.Binding == "" {
+			return nil
+		}
+		ids = append(ids, g.Binding)
+	}
+	return ids
+}
+
 // Anywhere tells whether some target would do.
 func (p Principal) Anywhere(a Ask) bool {
 	return slices.ContainsFunc(p.Grants, func(g Grant) bool { return g.allows(a) })

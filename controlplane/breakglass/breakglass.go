@@ -76,11 +76,12 @@ type Session struct {
 	ExpiresAt  time.Time
 	EndedAt    *time.Time
 	EndedBy    string
-	Cause      string // why it ended: expired, ended, lapsed, failed
+	Cause      string // why it ended: expired, ended, lapsed, failed, revoked
 	Sessions   int    // of the login, as they were seen at the server
 	LastUsedAt *time.Time
 	root       string
 	lapsed     bool // ExpiresAt is over, by the catalog's clock
+	baseless   bool // what its asker's right hung on was taken back or is over
 }
 
 // Access is a login that was just made.
@@ -156,6 +157,10 @@ type Spec struct {
 	Tenant shardmap.TenantID
 	As     shard.Access  // empty: ro
 	For    time.Duration // zero: an hour, or less if no more is allowed
+	// Token is the access token that it is asked with, Bindings those without any of
+	// which the asker might not: when they are gone, the access ends. Empty: it hangs on none.
+	Token    string
+	Bindings []string
 	// Casual is the access that tenant psql and dsn ask for: it needs a reason
 	// only if [Options.Reason] says so.
 	Casual bool
@@ -197,9 +202,9 @@ func (s *Service) Ask(ctx context.Context, spec Spec, actor catalog.Actor, root 
 		if err != nil {
 			return err
 		}
-		asked, err = one(ctx, tx, `insert into break_glass as b (id, tenant, database, works_as, reason, seconds, state, asked_by, asked_root, expires_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + make_interval(secs => $10)) returning `+columns,
-			id, spec.Tenant, t.Placement.Database, spec.As, actor.Reason, int(spec.For/time.Second), state, actor.Name, root, consentFor.Seconds())
+		asked, err = one(ctx, tx, `insert into break_glass as b (id, tenant, database, works_as, reason, seconds, state, asked_by, asked_root, expires_at, token, bindings)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + make_interval(secs => $10), nullif($11, ''), $12) returning `+columns,
+			id, spec.Tenant, t.Placement.Database, spec.As, actor.Reason, int(spec.For/time.Second), state, actor.Name, root, consentFor.Seconds(), spec.Token, append([]string{}, spec.Bindings...))
 		if err != nil {
 			return err
 		}
@@ -255,7 +260,7 @@ func (s *Service) Open(ctx context.Context, id string, actor catalog.Actor) (Ses
 		if b.AskedBy != actor.Name {
 			return b, fmt.Errorf("break-glass access %s: %w", id, ErrNotYours)
 		}
-		if b.State != Approved || b.lapsed {
+		if b.State != Approved || b.lapsed || b.baseless {
 			return b, b.not(Approved)
 		}
 		t, err := s.tenant(ctx, tx, b.Tenant)

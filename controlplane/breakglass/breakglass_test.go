@@ -204,6 +204,57 @@ func TestALoginEndsByItself(t *testing.T) {
 	require.Equal(t, []string{"break-glass.ask", "break-glass.open", "break-glass.use", "break-glass.end"}, w.records())
 }
 
+// What was asked for with a token, or by right of bindings, ends when these are
+// taken back; and no sooner than the last of the bindings.
+func TestAnAccessEndsWithWhatItHangsOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		tag, err := w.store.Pool().Exec(w.ctx(), sql, args...)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, tag.RowsAffected())
+	}
+	exec(`insert into access_tokens (id, name, digest, grants, made_by, root, expires_at)
+		values ('0000000000aa', 'ci', sha256('x'), '[]', 'alice', 'alice', clock_timestamp() + interval '1 day')`)
+	for _, id := range []string{"0000000000b1", "0000000000b2"} {
+		exec(`insert into role_bindings (id, issuer, kind, subject, role_grant, made_by) values ($1, 'corp', 'user', 'alice', '{}', 'bob')`, id)
+	}
+	ask := func(spec breakglass.Spec) (breakglass.Session, *pgx.Conn) {
+		spec.Tenant = "acme"
+		b, access, err := w.service(w.store).Ask(w.ctx(), spec, alice, alice.Name)
+		require.NoError(t, err)
+		session, err := w.connect(access, "a")
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = session.Close(context.Background()) })
+		return b, session
+	}
+	byToken, one := ask(breakglass.Spec{Token: "0000000000aa"})
+	byBinding, two := ask(breakglass.Spec{Bindings: []string{"0000000000b1", "0000000000b2"}})
+	own, three := ask(breakglass.Spec{})
+	exec(`delete from role_bindings where id = '0000000000b1'`)
+	exec(`update access_tokens set revoked_at = clock_timestamp(), revoked_by = 'bob'`)
+	w.run(w.service(w.store))
+	ended := func(b breakglass.Session, session *pgx.Conn) {
+		t.Helper()
+		pgtest.Eventually(t, "it has ended", func() bool {
+			got, err := w.service(w.store).Get(w.ctx(), b.ID)
+			require.NoError(t, err)
+			return got.State == breakglass.Ended && got.Cause == "revoked"
+		})
+		require.Zero(t, w.onServer("a", roles, b.Login))
+		require.Error(t, session.Ping(w.ctx()))
+	}
+	ended(byToken, one)
+	require.NoError(t, two.Ping(w.ctx()), "the other binding still gives it")
+	exec(`delete from role_bindings where id = '0000000000b2'`)
+	ended(byBinding, two)
+	got, err := w.service(w.store).Get(w.ctx(), own.ID)
+	require.NoError(t, err)
+	require.Equal(t, breakglass.Open, got.State)
+	require.NoError(t, three.Ping(w.ctx()))
+}
+
 // endFirst ends an access at the moment when its login is about to be made.
 type endFirst struct {
 	breakglass.Servers

@@ -69,6 +69,11 @@ func (k *keeper) round(ctx context.Context) error {
 	open := map[string]Session{}
 	for _, b := range live {
 		switch {
+		case b.baseless && b.State != Ending:
+			ctx, cancel := context.WithTimeout(ctx, endFor)
+			_, err := k.finish(ctx, b.ID, "revoked", system("what it was asked for with was taken back or is over"))
+			cancel()
+			failed = append(failed, err)
 		case b.State == Open && !b.lapsed:
 			open[b.Login] = b
 		case b.lapsed || b.State == Ending:

@@ -15,14 +15,16 @@ import (
 // columns are those of a row named b.
 const columns = `b.id::text, b.tenant, b.database, b.works_as, b.reason, b.seconds, b.state, b.asked_by, b.asked_root, b.asked_at,
 	coalesce(b.approved_by, ''), b.approved_at, coalesce(b.login, ''), b.opened_at, b.expires_at, b.expires_at <= clock_timestamp(),
-	b.ended_at, coalesce(b.ended_by, ''), b.end_cause, b.sessions, b.last_used_at`
+	b.ended_at, coalesce(b.ended_by, ''), b.end_cause, b.sessions, b.last_used_at,
+	b.token is not null and not exists (select from access_tokens t where t.id = b.token and t.revoked_at is null and t.expires_at > clock_timestamp())
+		or b.bindings <> '{}' and not exists (select from role_bindings r where r.id = any(b.bindings) and (r.expires_at is null or r.expires_at > clock_timestamp()))`
 
 func scan(row pgx.CollectableRow) (Session, error) {
 	var b Session
 	var seconds int
 	err := row.Scan(&b.ID, &b.Tenant, &b.Database, &b.As, &b.Reason, &seconds, &b.State, &b.AskedBy, &b.root, &b.AskedAt,
 		&b.ApprovedBy, &b.ApprovedAt, &b.Login, &b.OpenedAt, &b.ExpiresAt, &b.lapsed,
-		&b.EndedAt, &b.EndedBy, &b.Cause, &b.Sessions, &b.LastUsedAt)
+		&b.EndedAt, &b.EndedBy, &b.Cause, &b.Sessions, &b.LastUsedAt, &b.baseless)
 	b.For = time.Duration(seconds) * time.Second
 	return b, err
 }

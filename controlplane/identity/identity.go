@@ -74,14 +74,14 @@ func (d *Desk) person(ctx context.Context, token string) (authority.Principal, e
 	if err != nil {
 		return authority.Principal{}, err
 	}
-	rows, err := d.store.Pool().Query(ctx, `select role_grant, expires_at from role_bindings where issuer = $1
+	rows, err := d.store.Pool().Query(ctx, `select role_grant, expires_at, id from role_bindings where issuer = $1
 		and (kind = 'user' and subject = $2 or kind = 'group' and subject = any($3)) and (expires_at is null or expires_at > clock_timestamp())
 		order by id limit $4`, who.Issuer, subject, append([]string{}, who.Groups...), maxBindings)
 	if err != nil {
 		return authority.Principal{}, catalog.Classify(err)
 	}
 	bound, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (g authority.Grant, err error) {
-		err = row.Scan(&g, &g.Until)
+		err = row.Scan(&g, &g.Until, &g.Binding)
 		return g, err
 	})
 	if err != nil {

@@ -29,11 +29,38 @@ func (s *Service) revokeKind() operation.Kind[TenantDoc] {
 
 // Revoke starts to close every login to a tenant's database at once, those of
 // people too, and to issue new ones so that it is served again. Requests that are
-// under way are cut off.
-// Errors: catalog.ErrNotFound, ErrConflict (deleted), ErrBusy, ErrKeyReused.
+// under way are cut off. It waits for no rotation: one that is under way, whatever
+// it has issued or waits for, ends where it stands.
+// Errors: catalog.ErrNotFound, ErrConflict (deleted), ErrBusy (by an operation that is no rotation), ErrKeyReused.
 func (s *Service) Revoke(ctx context.Context, id shardmap.TenantID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	spec := operation.Spec{Kind: KindRevoke, Tenant: id, Data: TenantDoc{}, Actor: actor, RequestKey: requestKey}
-	return s.begin(ctx, spec, "secret.revoke", "tenant/"+string(id), s.lives(id))
+	return s.begin(ctx, spec, "secret.revoke", "tenant/"+string(id), func(ctx context.Context, tx pgx.Tx) error {
+		// The operation's row before the tenant's, as workers lock them.
+		if err := s.makeWay(ctx, tx, actor, `tenant = $1 and (kind = $2 or kind = $3 and step = 'tell')`, id, KindRotate, KindRevoke); err != nil {
+			return err
+		}
+		return s.lives(id)(ctx, tx)
+	})
+}
+
+// makeWay ends the rotation that is under way, or the revocation that has done
+// all but telling the nodes. What either leaves is what a revocation begins
+// with: it closes every turn, and its generation follows the secret's. A worker
+// that has not noticed changes no login any more, for it looks whether the
+// operation is still its own once it has reserved the database ([Service.owning]),
+// and the revocation takes that reservation first of all. A secret that it may write
+// all the same is of a turn that is closed then, and of the generation that comes next:
+// the revocation finds and opens it as its own, and what leaked is of one before.
+func (s *Service) makeWay(ctx context.Context, tx pgx.Tx, actor catalog.Actor, which string, args ...any) error {
+	var id string
+	err := tx.QueryRow(ctx, `select id::text from operations where finished_at is null and `+which+` for update`, args...).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("rotation under way: %w", catalog.Classify(err))
+	}
+	return s.engine.SupersedeTx(ctx, tx, id, "a revocation by "+actor.Name+" took its place")
 }
 
 func (s *Service) kill(ctx context.Context, r *run) error {

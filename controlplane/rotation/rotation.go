@@ -37,6 +37,7 @@ const (
 	KindRotate = "secret-rotate"       // a tenant's logins
 	KindRevoke = "secret-revoke"       // the same, at once
 	KindShard  = "secret-rotate-shard" // a shard's admin login
+	KindKill   = "secret-revoke-shard" // the same, at once
 	KindAll    = "secret-rotate-all"   // all of these, one after the other
 )
 
@@ -92,6 +93,7 @@ func New(store *catalog.Store, engine *operation.Engine, fleet *shard.Fleet, sec
 	operation.Register(engine, s.rotateKind())
 	operation.Register(engine, s.revokeKind())
 	operation.Register(engine, s.shardKind())
+	operation.Register(engine, s.killKind())
 	operation.Register(engine, s.allKind())
 	return s
 }

@@ -20,7 +20,8 @@ import (
 // ShardDoc is the document of a rotation of a shard's admin login.
 type ShardDoc struct {
 	Shard      shardmap.ShardID `json:"shard"`
-	From       string           `json:"from,omitempty"` // the login of before
+	Leaked     bool             `json:"leaked,omitempty"` // a revocation
+	From       string           `json:"from,omitempty"`   // the login of before
 	To         string           `json:"to,omitempty"`
 	Generation int64            `json:"generation,omitempty"`
 	Receipt    ShardReceipt     `json:"receipt"`
@@ -33,6 +34,7 @@ type ShardReceipt struct {
 	Login      string           `json:"login"`
 	Closed     string           `json:"closed,omitempty"` // the login of before
 	Links      int              `json:"links"`            // subscriptions that log in by the new one now
+	Ended      int              `json:"ended_sessions"`   // that a revocation ended
 	Note       string           `json:"note,omitempty"`
 }
 
@@ -85,7 +87,7 @@ func (s *Service) alone(id shardmap.ShardID) func(context.Context, pgx.Tx) error
 			return fmt.Errorf("shard %s: %w: it is down", id, catalog.ErrConflict)
 		}
 		var busy bool
-		err = tx.QueryRow(ctx, `select exists (select from operations where kind = $1 and data->>'shard' = $2 and finished_at is null)`, KindShard, id).Scan(&busy)
+		err = tx.QueryRow(ctx, `select exists (select from operations where kind in ($1, $2) and data->>'shard' = $3 and finished_at is null)`, KindShard, KindKill, id).Scan(&busy)
 		if err != nil {
 			return fmt.Errorf("shard %s: %w", id, catalog.Classify(err))
 		}
@@ -167,6 +169,13 @@ func (s *Service) openAdmin(ctx context.Context, r *shardRun, was secret.Login, 
 	if err := shard.OpenAdmin(ctx, conn, was.User, next); err != nil {
 		return err
 	}
+	if r.Data.Leaked { // sessions of when this turn was in use before
+		n, err := shard.EndAdmin(ctx, conn, next.User)
+		if err != nil {
+			return err
+		}
+		r.Data.Receipt.Ended += n
+	}
 	proof, err := s.fleet.AdminAs(ctx, r.Data.Shard, next)
 	if err != nil {
 		return fmt.Errorf("the new admin login is not let in, as the old one is (see pg_hba.conf): %w", err)
@@ -193,6 +202,7 @@ func (s *Service) undoShard(ctx context.Context, r *shardRun) error {
 	return s.closeAdmin(ctx, r, r.Data.To)
 }
 
+// closeAdmin closes a login, and ends its sessions if it leaked.
 func (s *Service) closeAdmin(ctx context.Context, r *shardRun, user string) error {
 	conn, err := s.fleet.Admin(ctx, r.Data.Shard, maintenance)
 	if err != nil {
@@ -211,9 +221,17 @@ func (s *Service) closeAdmin(ctx context.Context, r *shardRun, user string) erro
 	if err != nil {
 		return err
 	}
-	if closed {
+	switch {
+	case closed && r.Data.Leaked:
+		n, err := shard.EndAdmin(ctx, conn, user)
+		if err != nil {
+			return err
+		}
+		r.Data.Receipt.Ended += n
+		fallthrough
+	case closed:
 		r.Data.Receipt.Closed = user
-	} else {
+	default:
 		r.Data.Receipt.Note = user + " is the server's bootstrap superuser and the deployment's to close: it is still let in"
 	}
 	return nil
@@ -229,6 +247,11 @@ func (s *Service) relink(ctx context.Context, r *shardRun) error {
 	if began != "" {
 		return operation.Wait(beganAgain, began)
 	}
+	return s.relinkFrom(ctx, r, r.Data.From)
+}
+
+// relinkFrom hands the login in use to the links that log in by another.
+func (s *Service) relinkFrom(ctx context.Context, r *shardRun, user string) error {
 	shards, err := s.store.ListShards(ctx)
 	if err != nil {
 		return err
@@ -237,7 +260,7 @@ func (s *Service) relink(ctx context.Context, r *shardRun) error {
 		if u.ID == r.Data.Shard || u.State == catalog.ShardDown {
 			continue
 		}
-		n, err := s.fleet.Relink(ctx, u.ID, r.Data.Shard, r.Data.From)
+		n, err := s.fleet.Relink(ctx, u.ID, r.Data.Shard, user)
 		r.Data.Receipt.Links += n
 		if err != nil {
 			return err
@@ -255,7 +278,7 @@ func (s *Service) beganBefore(ctx context.Context, r *shardRun) (string, error) 
 			when clock_timestamp() < at + make_interval(secs => $3) then coalesce((select kind || ' ' || id || ' to end, which began by the old login' from operations
 				where finished_at is null and started_at < issued.at and id <> $4 and kind <> all($5) order by id limit 1), '')
 			else '' end from issued`,
-		r.Data.Shard, s.opt.SettleFor.Seconds(), beganFor.Seconds(), r.Op.ID, []string{KindAll, KindShard, KindRotate, KindRevoke, "rebalance"}).Scan(&wait)
+		r.Data.Shard, s.opt.SettleFor.Seconds(), beganFor.Seconds(), r.Op.ID, []string{KindAll, KindShard, KindKill, KindRotate, KindRevoke, "rebalance"}).Scan(&wait)
 	if err != nil {
 		return "", fmt.Errorf("what began before: %w", catalog.Classify(err))
 	}

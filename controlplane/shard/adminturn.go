@@ -138,6 +138,16 @@ func CloseAdmin(ctx context.Context, conn *pgx.Conn, user string) (closed bool, 
 	return true, nil
 }
 
+// EndAdmin ends all sessions of an admin login but the caller's own, and returns how many.
+func EndAdmin(ctx context.Context, conn *pgx.Conn, user string) (n int, err error) {
+	err = conn.QueryRow(ctx, `SELECT count(*) FROM (SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
+		WHERE a.usename = $1 AND a.pid <> pg_catalog.pg_backend_pid()) ended`, user).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("sessions of admin login %s: %w", user, err)
+	}
+	return n, nil
+}
+
 // AdminAs connects to the shard's maintenance database by an admin login that
 // need not be the one in use. The caller closes it.
 func (f *Fleet) AdminAs(ctx context.Context, id shardmap.ShardID, login secret.Login) (*pgx.Conn, error) {

@@ -17,7 +17,7 @@ type Secrets struct{ d *Domain }
 
 // registerSecrets makes the operations known by which credentials are changed.
 func (d *Domain) registerSecrets() {
-	for _, kind := range []string{rotation.KindRotate, rotation.KindRevoke, rotation.KindShard, rotation.KindAll} {
+	for _, kind := range []string{rotation.KindRotate, rotation.KindRevoke, rotation.KindShard, rotation.KindKill, rotation.KindAll} {
 		operation.Register(d.engine, operation.Kind[struct{}]{Name: kind, Steps: []operation.Step[struct{}]{
 			{Name: "rotate", Title: "rotating", Do: func(context.Context, *operation.Run[struct{}]) error { return nil }}}})
 	}
@@ -54,6 +54,14 @@ func (s *Secrets) RotateShard(ctx context.Context, id shardmap.ShardID, actor ca
 		return nil, err
 	}
 	return s.begin(ctx, rotation.KindShard, "secret.rotate", "shard/"+string(id), "", actor, key)
+}
+
+// RevokeShard implements adminapi.Secrets.
+func (s *Secrets) RevokeShard(ctx context.Context, id shardmap.ShardID, actor catalog.Actor, key string) (*operation.Operation, error) {
+	if _, err := s.d.store.GetShard(ctx, id); err != nil {
+		return nil, err
+	}
+	return s.begin(ctx, rotation.KindKill, "secret.revoke", "shard/"+string(id), "", actor, key)
 }
 
 // RotateAll implements adminapi.Secrets.
