@@ -7,7 +7,7 @@ import "reflect"
 func sizeOf(v any) int64 {
 	s := sizer{seen: map[target]bool{}}
 	s.under(reflect.ValueOf(v))
-	return s.bytes * 5 / 4 // each allocation is rounded up
+	return s.bytes
 }
 
 type sizer struct {
