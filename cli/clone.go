@@ -42,6 +42,9 @@ steps, changes nothing, and says what each would do or why it would be refused.`
 					return err
 				}
 			}
+			if err := checkPace(cmd, in.Pace); err != nil {
+				return err
+			}
 			in.ID = args[1]
 			c, err := connect(cmd)
 			if err != nil {
@@ -66,6 +69,7 @@ steps, changes nothing, and says what each would do or why it would be refused.`
 	f.StringVar(&in.DisplayName, "name", "", "display name of the new tenant")
 	f.BoolVar(&in.SchemaOnly, "schema-only", false, "leave the application's rows behind")
 	f.Var(sizeFlag{&in.MaxBytesPerS}, "max-rate", "copy no more than this a second over the wire, like 50MB; 0: as much as the servers bear")
+	paceFlag(cmd, &in.Pace)
 	f.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")
 	f.BoolVar(&ch.wait, "wait", false, "watch until it is over (the default on a terminal)")
 	ch.flags(cmd)

@@ -30,7 +30,10 @@ With --soak the source goes on following what is written at the target: until th
 soak is over, completed or reversed, "tenant move reverse" takes the tenant back.
 
 The copy slows down by itself while a server of either side, or a standby of
-one, has trouble keeping up, and says so; --max-rate bounds it besides.
+one, has trouble keeping up, and says so; --max-rate bounds it besides. While
+anybody else works on one of the two servers it does one thing at a time and
+rests as long as it works, which --pace full spares it. "op pace" changes both
+while the copy is under way.
 
 On a terminal the move is watched until it is over, elsewhere only with --wait.
 Ctrl-C ends the watching; the move goes on.`,
@@ -54,6 +57,9 @@ Ctrl-C ends the watching; the move goes on.`,
 			if in.Cutover, err = checkCutover(cmd, in.Cutover); err != nil {
 				return err
 			}
+			if err := checkPace(cmd, in.Pace); err != nil {
+				return err
+			}
 			if in.DryRun {
 				return planMove(cmd, args[0], in)
 			}
@@ -65,6 +71,7 @@ Ctrl-C ends the watching; the move goes on.`,
 	f.DurationVar(&pause, "max-pause", 500*time.Millisecond, "longest pause that a client may see")
 	f.StringVar(&in.DDL, "ddl", "refuse", "changes of the tenant's schema meanwhile: refuse, or wait until shortly before the cutover")
 	f.Var(sizeFlag{&in.MaxBytesPerS}, "max-rate", "copy no more than this a second over the wire, like 50MB; 0: as much as the servers bear")
+	paceFlag(cmd, &in.Pace)
 	f.DurationVar(&soak, "soak", 0, "keep the source in step for so long after the move, so that the tenant can be taken back; 0: not at all")
 	f.StringVar(&in.Cutover, "cutover", api.CutoverAuto, "when to cut over: auto (as soon as it can), manual, or a time like 2026-11-24T03:00:00Z")
 	f.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")

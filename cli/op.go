@@ -19,7 +19,7 @@ func opCommand() *cobra.Command {
 		Short:   "Look at operations, watch and cancel them",
 		GroupID: "operate",
 	}
-	cmd.AddCommand(opListCommand(), opShowCommand(), opWatchCommand(), opCutoverCommand(), opVerifyCommand(), opCancelCommand())
+	cmd.AddCommand(opListCommand(), opShowCommand(), opWatchCommand(), opCutoverCommand(), opPaceCommand(), opVerifyCommand(), opCancelCommand())
 	return cmd
 }
 
@@ -49,6 +49,7 @@ func percentOf(o api.Operation) float64 {
 
 var operationDetails = append(append([]column[api.Operation]{}, operationColumns...),
 	column[api.Operation]{"reason", func(o api.Operation) any { return o.Reason }},
+	column[api.Operation]{"pace asked for", askedOf},
 	column[api.Operation]{"waiting for", func(o api.Operation) any { return o.Progress.Waiting }},
 	column[api.Operation]{"error", func(o api.Operation) any { return o.Error }},
 	column[api.Operation]{"worker", func(o api.Operation) any { return o.Worker }},

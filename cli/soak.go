@@ -95,7 +95,8 @@ func moveReverseCommand() *cobra.Command {
 while its clients go on reading and writing. OP is the move's operation; it must
 have been made with --soak, and its soak not be over: see ` + "`tenant-ops tenant move soaks`" + `.
 
-Nothing is copied: the old place was kept in step. The pause is that of a move.`,
+Nothing is copied: the old place was kept in step. The pause is that of a move,
+and --max-pause and --cutover say the same of it; the soak does not end while it waits.`,
 		Example:           "  tenant-ops tenant move reverse 0190a0a0-0000-7000-8000-000000000000\n  tenant-ops tenant move reverse 0190a0a0-0000-7000-8000-000000000000 --soak 30m",
 		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
@@ -104,6 +105,9 @@ Nothing is copied: the old place was kept in step. The pause is that of a move.`
 				return err
 			}
 			if in.SoakSeconds, err = checkSoak(cmd, soak); err != nil {
+				return err
+			}
+			if in.Cutover, err = checkCutover(cmd, in.Cutover); err != nil {
 				return err
 			}
 			c, err := connectFor(cmd, checkOperation, args[0])
@@ -127,6 +131,7 @@ Nothing is copied: the old place was kept in step. The pause is that of a move.`
 	f := cmd.Flags()
 	f.DurationVar(&pause, "max-pause", 500*time.Millisecond, "longest pause that a client may see")
 	f.DurationVar(&soak, "soak", 0, "keep the place that is left in step for so long, in its turn; 0: not at all")
+	f.StringVar(&in.Cutover, "cutover", api.CutoverAuto, "when to cut over: auto (as soon as it can), manual, or a time like 2026-11-24T03:00:00Z")
 	f.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")
 	f.BoolVar(&ch.wait, "wait", false, "watch until it is over (the default on a terminal)")
 	ch.flags(cmd)

@@ -56,8 +56,11 @@ func (a *API) cloneTenant(ctx context.Context, c *call) (answer, error) {
 	if err := checkName("/display_name", in.DisplayName); err != nil {
 		return answer{}, err
 	}
-	if in.MaxBytesPerS != 0 && in.MaxBytesPerS < minRate {
-		return answer{}, invalidBody().At("/max_bytes_per_s", "is not 0, nor 65536 or more")
+	if err := checkRate(in.MaxBytesPerS); err != nil {
+		return answer{}, err
+	}
+	if req.Pace, err = readMode(in.Pace); err != nil {
+		return answer{}, err
 	}
 	if !in.DryRun {
 		return begun(a.Clones.Clone(ctx, req, c.actor, c.key))

@@ -5,27 +5,25 @@ import (
 	"time"
 
 	"github.com/freehold-db/freehold/controlplane/adminapi/api"
-	"github.com/freehold-db/freehold/controlplane/move"
 )
 
 // latestCutover bounds how long a move may be kept waiting by its time.
 const latestCutover = 30 * 24 * time.Hour
 
-// readCutover reads when a move may cut over.
-func readCutover(in string, req *move.Request) error {
+// readCutover reads when a move may cut over: on somebody's word, or not before
+// a time; neither: as soon as it can.
+func readCutover(in string) (manual bool, notBefore time.Time, err error) {
 	switch in {
 	case "", api.CutoverAuto:
-		return nil
+		return false, notBefore, nil
 	case api.CutoverManual:
-		req.Manual = true
-		return nil
+		return true, notBefore, nil
 	}
 	at, err := time.Parse(time.RFC3339, in)
 	if err != nil || at.After(time.Now().Add(latestCutover)) {
-		return invalidBody().At("/cutover", "is not auto, manual, or a time (RFC 3339) of the next 30 days")
+		return false, notBefore, invalidBody().At("/cutover", "is not auto, manual, or a time (RFC 3339) of the next 30 days")
 	}
-	req.NotBefore = at
-	return nil
+	return false, at, nil
 }
 
 // cutOver lets a move cut over that waits for it.

@@ -17,6 +17,28 @@ func (f *fleet) everyCutover() {
 	id := into[api.Operation](f.t, f.want(202, "POST", "/v1/tenants/patient/move", `{"to":"s2","cutover":"manual"}`)).ID
 	op := into[api.Operation](f.t, f.want(202, "POST", "/v1/operations/"+id+"/cutover", ""))
 	require.Equal(f.t, id, op.ID)
+	op = into[api.Operation](f.t, f.want(202, "POST", "/v1/operations/"+id+"/pace", `{"max_bytes_per_s":1000000}`))
+	require.Empty(f.t, op.Asked.Pace)
+	f.want(202, "POST", "/v1/operations/"+id+"/pace", `{"pace":"full"}`)
+	op = into[api.Operation](f.t, f.want(200, "GET", "/v1/operations/"+id, ""))
+	require.EqualValues(f.t, 1e6, *op.Asked.MaxBytesPerS, "what is left out stays")
+	require.Equal(f.t, api.PaceFull, op.Asked.Pace)
+}
+
+func TestPacesAreRefused(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.create("settled")
+	require.Equal(t, "not_found", f.want(404, "POST", "/v1/operations/0190a0a0-0000-7000-8000-000000000000/pace", `{"pace":"full"}`).problem(t).Code)
+	for body, at := range map[string]string{`{"pace":"fast"}`: "#/pace", `{"max_bytes_per_s":1}`: "#/max_bytes_per_s", `{}`: "#"} {
+		p := f.want(400, "POST", "/v1/operations/0190a0a0-0000-7000-8000-000000000000/pace", body).problem(t)
+		require.Equal(t, "invalid_body", p.Code)
+		require.Equal(t, at, p.Errors[0].Pointer)
+	}
+	require.Equal(t, "#/pace", f.want(400, "POST", "/v1/tenants/settled/move", `{"to":"s2","pace":"fast"}`).problem(t).Errors[0].Pointer)
+	id := into[api.Operation](t, f.want(202, "POST", "/v1/tenants/settled/move", `{"to":"s2","pace":"full"}`)).ID
+	require.Equal(t, 403, f.ask(adminapi.RoleViewer, "POST", "/v1/operations/"+id+"/pace", `{"pace":"full"}`).StatusCode)
+	f.want(409, "POST", "/v1/operations/"+id+"/pace", `{"pace":"full"}`)
 }
 
 func TestCutoversAreRefused(t *testing.T) {

@@ -10,22 +10,23 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/move"
 	"github.com/freehold-db/freehold/controlplane/move/ddlguard"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/internal/problem"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
-// Moves is what the API needs to move a tenant. Move and CutOver write their own audit records when they succeed.
+// Moves is what the API needs to move a tenant. What changes something writes its own audit record when it succeeds.
 type Moves interface {
 	Move(ctx context.Context, req move.Request, actor catalog.Actor, requestKey string) (*operation.Operation, error)
 	DryRun(ctx context.Context, req move.Request, actor catalog.Actor) ([]operation.StepPlan, error)
 	CutOver(ctx context.Context, id string, actor catalog.Actor) (*operation.Operation, error)
+	SetPace(ctx context.Context, id string, wish pace.Wish, actor catalog.Actor) (*operation.Operation, error)
 }
 
 const (
 	minPauseMS = 10
 	maxPauseMS = 60_000
-	minRate    = 64 << 10 // bytes a second: slower than that the WAL that the source keeps grows faster than the copy
 )
 
 func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
@@ -50,15 +51,19 @@ func (a *API) moveTenant(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if in.MaxBytesPerS != 0 && in.MaxBytesPerS < minRate {
-		return answer{}, invalidBody().At("/max_bytes_per_s", "is not 0, nor 65536 or more")
+	if err := checkRate(in.MaxBytesPerS); err != nil {
+		return answer{}, err
+	}
+	mode, err := readMode(in.Pace)
+	if err != nil {
+		return answer{}, err
 	}
 	ddl := ddlguard.Mode(in.DDL)
 	if ddl != "" && ddl != ddlguard.Refuse && ddl != ddlguard.Wait {
 		return answer{}, invalidBody().At("/ddl", "is neither refuse nor wait")
 	}
-	req := move.Request{Tenant: id, To: to, MaxPause: pause, Soak: soak, DDL: ddl, MaxRate: in.MaxBytesPerS}
-	if err := readCutover(in.Cutover, &req); err != nil {
+	req := move.Request{Tenant: id, To: to, MaxPause: pause, Soak: soak, DDL: ddl, MaxRate: in.MaxBytesPerS, Pace: mode}
+	if req.Manual, req.NotBefore, err = readCutover(in.Cutover); err != nil {
 		return answer{}, err
 	}
 	if in.DryRun {

@@ -224,7 +224,7 @@ func operationDoc(op *operation.Operation) api.Operation {
 			BytesPerSecond: op.Progress.Rate, ETASeconds: op.Progress.ETA.Seconds(), Waiting: op.Progress.Waiting,
 		},
 		Receipt: document(op.Receipt), Error: op.Error, CreatedBy: op.CreatedBy, Reason: op.Reason,
-		CreatedAt: op.CreatedAt.UTC(), StartedAt: utc(op.StartedAt), FinishedAt: utc(op.FinishedAt), Worker: op.Worker,
+		Asked: paceDoc(op), CreatedAt: op.CreatedAt.UTC(), StartedAt: utc(op.StartedAt), FinishedAt: utc(op.FinishedAt), Worker: op.Worker,
 	}
 	if !op.State.Final() && !op.NextRun.IsZero() {
 		doc.NextRun = utc(&op.NextRun)

@@ -56,6 +56,9 @@ func (a *API) reverseMove(ctx context.Context, c *call) (answer, error) {
 	if req.Soak, err = checkSoak(in.SoakSeconds); err != nil {
 		return answer{}, err
 	}
+	if req.Manual, req.NotBefore, err = readCutover(in.Cutover); err != nil {
+		return answer{}, err
+	}
 	if in.DryRun {
 		steps, err := a.Soaks.DryRunReverse(ctx, req, c.actor)
 		var refused *move.RefusedError

@@ -40,7 +40,7 @@ func (f *fleet) everySoakVerb() {
 	require.Equal(f.t, fickle, page.Items[0].Operation)
 
 	require.Contains(f.t, string(f.want(200, "POST", "/v1/operations/"+fickle+"/reverse", `{"dry_run":true}`).body), `"feasible":true`)
-	back := into[api.Operation](f.t, f.want(202, "POST", "/v1/operations/"+fickle+"/reverse", `{"max_pause_ms":200,"soak_seconds":60}`))
+	back := into[api.Operation](f.t, f.want(202, "POST", "/v1/operations/"+fickle+"/reverse", `{"max_pause_ms":200,"soak_seconds":60,"cutover":"auto"}`))
 	f.ended(back.ID)
 	done := into[api.Operation](f.t, f.want(202, "POST", "/v1/operations/"+settled+"/complete", ""))
 	f.ended(done.ID)
@@ -63,6 +63,7 @@ func TestSoaksRefusals(t *testing.T) {
 	id := f.soaked("acme")
 	require.Equal(t, "invalid_body", f.want(400, "POST", "/v1/operations/"+id+"/reverse", `{"max_pause_ms":1}`).problem(t).Code)
 	require.Equal(t, "invalid_body", f.want(400, "POST", "/v1/operations/"+id+"/reverse", `{"soak_seconds":99999999}`).problem(t).Code)
+	require.Equal(t, "#/cutover", f.want(400, "POST", "/v1/operations/"+id+"/reverse", `{"cutover":"soon"}`).problem(t).Errors[0].Pointer)
 	require.Equal(t, 403, f.ask(adminapi.RoleViewer, "POST", "/v1/operations/"+id+"/reverse", "").StatusCode)
 	clumsy := f.soaked("clumsy")
 	require.Contains(t, string(f.want(200, "POST", "/v1/operations/"+clumsy+"/reverse", `{"dry_run":true}`).body), `"feasible":false`)

@@ -155,6 +155,7 @@ var verbs = []verb{
 	{method: "POST", path: "/v1/operations/:operation/cancel", need: RoleOperator, action: "operation.cancel", always: true, do: (*API).cancelOperation},
 	{method: "POST", path: "/v1/operations/:operation/verify", need: RoleOperator, action: "move.verify", do: (*API).verifyMove},
 	{method: "POST", path: "/v1/operations/:operation/cutover", need: RoleOperator, action: "move.cutover", do: (*API).cutOver},
+	{method: "POST", path: "/v1/operations/:operation/pace", need: RoleOperator, action: "move.pace", do: (*API).setPace},
 	{method: "POST", path: "/v1/operations/:operation/reverse", need: RoleOperator, action: "tenant.move.reverse", do: (*API).reverseMove},
 	{method: "POST", path: "/v1/operations/:operation/complete", need: RoleOperator, action: "tenant.move.complete", do: (*API).completeMove},
 	{method: "GET", path: "/v1/operations/:operation/soak", need: RoleViewer, do: (*API).getSoak},

@@ -36,6 +36,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -104,6 +105,8 @@ type Request struct {
 	SchemaOnly bool `json:"schema_only,omitempty"`
 	// MaxRate bounds the copy, in bytes a second over the wire [as fast as the servers bear].
 	MaxRate int64 `json:"max_rate,omitempty"`
+	// Pace says whether the copy minds others who work on its servers [pace.Considerate].
+	Pace pace.Mode `json:"pace,omitempty"`
 }
 
 // Doc is the operation's document: what was asked for, and what steps chose and learned.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/move/data"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -53,6 +54,7 @@ func (s *Service) copyOnce(ctx context.Context, r *run) error {
 	}
 	c := &copier{s: s, r: r, from: source.Placement, token: "clone_" + hex.EncodeToString(must(uuid.NewV7()))}
 	defer c.close()
+	defer c.paced(ctx)()
 	for _, part := range []struct {
 		name string
 		do   func(context.Context) error
@@ -96,6 +98,7 @@ type copier struct {
 	dst      *pgx.Conn
 	reads    *shard.Mover // the source
 	fills    *shard.Mover // the target
+	pace     *pace.Pace
 	snapshot string
 	// state of the source as the snapshot sees it.
 	state      string
@@ -225,6 +228,9 @@ func (c *copier) schema(ctx context.Context) error {
 
 func (c *copier) restore(ctx context.Context, entries []schema.Entry, jobs int) error {
 	settings := []string{"synchronous_commit=off", "maintenance_work_mem=256MB"}
+	if c.pace.Gentle() {
+		settings, jobs = append(settings, schema.OneProcessor...), 1
+	}
 	as := schema.Logins{Own: func(role string) bool { return shard.IsOwn(c.r.Data.Database, role) }}
 	var err error
 	if as.Admin, err = c.s.fleet.ToolEnv(ctx, c.r.Data.Shard, c.r.Data.Database, applicationName, settings...); err != nil {

@@ -23,15 +23,22 @@ func (c *copier) rows(ctx context.Context) error {
 	started := time.Now()
 	var latest atomic.Pointer[data.Progress]
 	latest.Store(&data.Progress{})
-	p := pace.New(c.r.Data.MaxRate)
-	defer p.Beside(ctx, c.servers(), "", applicationName, pace.Bounds{}, func(waiting string) {
+	defer c.pace.Telling(ctx, pace.TellEvery, func(_ context.Context, waiting string) {
 		c.progress(*latest.Load(), started, waiting)
 	})()
-	job := data.Job{Source: c.reader, Target: c.target, Snapshot: c.snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: p,
+	job := data.Job{Source: c.reader, Target: c.target, Snapshot: c.snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: c.pace,
 		Index: c.index, Progress: func(p data.Progress) { latest.Store(&p) }}
 	var err error
 	c.report, err = job.Run(ctx)
 	return err
+}
+
+// paced has the copy go as fast as was asked, and as its servers bear, until stopped.
+func (c *copier) paced(ctx context.Context) (stop func()) {
+	c.pace = pace.New()
+	unfollow := c.pace.Follow(ctx, pace.Wish{MaxRate: &c.r.Data.MaxRate, Mode: c.r.Data.Pace}, c.r.Asked)
+	unwatch := c.pace.Watching(ctx, c.servers(), "", applicationName, pace.Bounds{})
+	return func() { unwatch(); unfollow() }
 }
 
 // servers are those whose load sets the pace.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/move/data"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/stream"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
@@ -42,6 +43,9 @@ func (s *Service) copyOnce(ctx context.Context, r *run) error {
 	r.Data.Copies++
 	c := &copier{s: s, r: r}
 	defer c.close()
+	p, stop := s.paced(ctx, r) // from now on, so that it is known who works there before the rows are copied
+	defer stop()
+	c.pace = p
 	for _, part := range []struct {
 		name string
 		do   func(context.Context) error
@@ -76,6 +80,7 @@ type copier struct {
 	r        *run
 	src, dst *pgx.Conn // inside the database, at both ends
 	from, to *shard.Mover
+	pace     *pace.Pace
 
 	published  []survey.Table
 	export     *stream.Slot
@@ -291,16 +296,19 @@ func (c *copier) constraints(ctx context.Context) error {
 	return nil
 }
 
-// restoreSettings are those of sessions that make the schema.
-var restoreSettings = []string{"synchronous_commit=off", "maintenance_work_mem=256MB"}
-
+// restore makes what the archive holds. An index can't be held back once it is
+// begun: beside others it is given one processor from the start.
 func (c *copier) restore(ctx context.Context, entries []schema.Entry, jobs int) error {
+	settings := []string{"synchronous_commit=off", "maintenance_work_mem=256MB"}
+	if c.pace.Gentle() {
+		settings, jobs = append(settings, schema.OneProcessor...), 1
+	}
 	as := schema.Logins{Own: func(role string) bool { return shard.IsOwn(c.r.Data.database(), role) }}
 	var err error
-	if as.Admin, err = c.s.toolEnv(ctx, c.r.Data.To, c.r.Data.database(), restoreSettings...); err != nil {
+	if as.Admin, err = c.s.toolEnv(ctx, c.r.Data.To, c.r.Data.database(), settings...); err != nil {
 		return err
 	}
-	if as.Owner, err = c.to.Env(ctx, applicationName, restoreSettings...); err != nil {
+	if as.Owner, err = c.to.Env(ctx, applicationName, settings...); err != nil {
 		return err
 	}
 	return c.archive.Restore(ctx, as, entries, jobs)

@@ -161,6 +161,8 @@ type Request struct {
 	Soak time.Duration `json:"soak,omitempty"`
 	// MaxRate bounds the copy, in bytes a second over the wire [as fast as the servers bear].
 	MaxRate int64 `json:"max_rate,omitempty"`
+	// Pace says whether the copy minds others who work on its servers [pace.Considerate].
+	Pace pace.Mode `json:"pace,omitempty"`
 	// Manual has the move wait, caught up, until somebody says that it may cut
 	// over ([Service.CutOver]); NotBefore is the time before which it does not by itself [any].
 	Manual    bool      `json:"manual,omitempty"`

@@ -37,13 +37,18 @@ type ReverseRequest struct {
 	MaxPause time.Duration
 	// Soak is how long the place that is left is kept in step in its turn [not].
 	Soak time.Duration
+	// Manual and NotBefore say when it cuts over, as a move's [as soon as it can].
+	// The soak does not end while it waits.
+	Manual    bool
+	NotBefore time.Time
 }
 
 // Reverse starts to take the tenant of a move that soaks back to where it was
 // before, with all that was written since, and records in the audit log who
 // asked for it. The same actor and request key with the same arguments return
 // the same operation.
-// Errors: catalog.ErrNotFound (no such operation), [ErrNoSoak], catalog.ErrBusy, ErrKeyReused.
+// Errors: catalog.ErrNotFound (no such operation), [ErrNoSoak], catalog.ErrBusy,
+// ErrConflict (the old place's shard is down or being emptied), ErrKeyReused.
 func (s *Service) Reverse(ctx context.Context, req ReverseRequest, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	k, err := s.soakOf(ctx, req.Operation)
 	if err != nil {
@@ -69,7 +74,7 @@ func reverseSpec(req ReverseRequest, k catalog.Soak, actor catalog.Actor, reques
 		req.MaxPause = DefaultMaxPause
 	}
 	return operation.Spec{Kind: KindReverse, Tenant: k.Tenant, Actor: actor, RequestKey: requestKey, Data: Doc{
-		Request: Request{Tenant: k.Tenant, To: k.Old, MaxPause: req.MaxPause, Soak: req.Soak}, Reverses: k.Operation}}
+		Request: Request{Tenant: k.Tenant, To: k.Old, MaxPause: req.MaxPause, Soak: req.Soak, Manual: req.Manual, NotBefore: req.NotBefore}, Reverses: k.Operation}}
 }
 
 // begin starts an operation on a soak that may be left.
@@ -77,6 +82,11 @@ func (s *Service) begin(ctx context.Context, spec operation.Spec, k catalog.Soak
 	if spec.RequestKey != "" { // a repeated request is answered as the first was, though the soak is over now
 		if _, err := s.engine.FindRequest(ctx, spec.Actor.Name, spec.RequestKey); err == nil {
 			return s.engine.Start(ctx, spec)
+		}
+	}
+	if spec.Kind == KindReverse {
+		if err := s.takesBack(ctx, k); err != nil {
+			return nil, err
 		}
 	}
 	err = s.store.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -110,6 +120,21 @@ func (s *Service) soakOf(ctx context.Context, id string) (catalog.Soak, error) {
 		return k, err
 	}
 	return k, fmt.Errorf("operation %s (%s, %s) does not soak; only a move made with a soak can be taken back: %w", id, op.Kind, op.State, ErrNoSoak)
+}
+
+// takesBack refuses an old place that can't have its tenant back, or would not
+// keep it. One whose shard is cordoned is no new one there.
+func (s *Service) takesBack(ctx context.Context, k catalog.Soak) error {
+	old, err := s.store.GetShard(ctx, k.Old)
+	switch {
+	case err != nil:
+		return err
+	case old.State == catalog.ShardDown:
+		return fmt.Errorf("shard %s is down: %w", k.Old, catalog.ErrConflict)
+	case old.State == catalog.ShardDraining:
+		return fmt.Errorf("shard %s is being emptied, and the tenant would be moved away again; uncordon it first (tenant-ops shard uncordon %s), or let the tenant stay: %w", k.Old, k.Old, catalog.ErrConflict)
+	}
+	return nil
 }
 
 // soaking refuses a soak that is being left, or was.

@@ -88,6 +88,10 @@ func (s *Service) lookBack(ctx context.Context, r *run) ([]survey.Finding, exten
 			Reason: "the tenant's schema changed since the move, and the old place does not know",
 			Remedy: fmt.Sprintf("complete the move, then move the tenant to %s", k.Old)})
 	}
+	if old, err := s.store.GetShard(ctx, k.Old); err == nil && old.State == catalog.ShardCordoned {
+		found = append(found, survey.Finding{Level: survey.Warn, Code: "cordoned", Object: string(k.Old),
+			Reason: "its shard is cordoned: it has this tenant back, and takes no others", Remedy: "uncordon it if tenants are to stay there"})
+	}
 	if d.Soak > 0 {
 		more, err := s.lookForSoak(ctx, k, home)
 		if err != nil {
@@ -145,15 +149,13 @@ func (s *Service) wayBack(ctx context.Context, id string) (catalog.Soak, shardma
 	if err != nil {
 		return k, p, err
 	}
-	old, err := s.store.GetShard(ctx, k.Old)
 	switch {
-	case err != nil:
 	case p.State == shardmap.Deleted:
 		err = fmt.Errorf("tenant %s is deleted: %w", k.Tenant, catalog.ErrConflict)
 	case p.Shard != k.Home:
 		err = fmt.Errorf("tenant %s lives on %s, not on %s: %w", k.Tenant, p.Shard, k.Home, catalog.ErrConflict)
-	case old.State == catalog.ShardDown:
-		err = fmt.Errorf("shard %s is down: %w", k.Old, catalog.ErrConflict)
+	default:
+		err = s.takesBack(ctx, k)
 	}
 	return k, p, err
 }

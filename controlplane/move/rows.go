@@ -14,7 +14,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
-	"github.com/freehold-db/freehold/shardmap"
 )
 
 // rows copies and compares all tables, and builds their indexes, no faster
@@ -23,14 +22,13 @@ func (c *copier) rows(ctx context.Context) error {
 	started := time.Now()
 	var latest atomic.Pointer[data.Progress]
 	latest.Store(&data.Progress{})
-	p := pace.New(c.r.Data.MaxRate)
-	defer p.Beside(ctx, c.servers(), c.r.Data.Link, applicationName, c.s.opt.Bearable, func(waiting string) {
+	defer c.pace.Telling(ctx, pace.TellEvery, func(_ context.Context, waiting string) {
 		c.progress(*latest.Load(), started, waiting)
 	})()
 	job := data.Job{
 		Source:   reader(c.from),
 		Target:   reader(c.to),
-		Snapshot: c.export.Snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: p,
+		Snapshot: c.export.Snapshot, Tables: c.tables, Streams: c.s.opt.Streams, Pace: c.pace,
 		Index:    c.index,
 		Progress: func(p data.Progress) { latest.Store(&p) },
 	}
@@ -43,17 +41,6 @@ func (c *copier) rows(ctx context.Context) error {
 // reader has sessions opened that read and write tables.
 func reader(m *shard.Mover) func(context.Context) (*pgx.Conn, error) {
 	return func(ctx context.Context) (*pgx.Conn, error) { return m.Connect(ctx, applicationName) }
-}
-
-// servers are those whose load sets the pace.
-func (c *copier) servers() []pace.Server {
-	var servers []pace.Server
-	for _, on := range []shardmap.ShardID{c.r.Data.From.Shard, c.r.Data.To} {
-		servers = append(servers, pace.Server{Name: string(on), Connect: func(ctx context.Context) (*pgx.Conn, error) {
-			return c.s.connect(ctx, on, maintenance)
-		}})
-	}
-	return servers
 }
 
 // progress reports how far the copy is, and what it waits for.

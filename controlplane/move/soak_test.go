@@ -18,6 +18,7 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/move/stream"
+	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pgtest"
@@ -191,7 +192,24 @@ func TestCancelledReverseLeavesTheSoak(t *testing.T) {
 		}
 		return nil
 	}
-	back, old := w.reverse(op.ID, time.Hour), w.conn("a", "postgres")
+	becomes := func(from, to catalog.ShardState) {
+		catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := w.store.SetShardState(ctx, tx, "a", []catalog.ShardState{from}, to)
+			return err
+		})
+	}
+	becomes(catalog.ShardActive, catalog.ShardDraining)
+	byHand := ReverseRequest{Operation: op.ID, MaxPause: w.budget, Soak: time.Hour, Manual: true}
+	_, err := w.Reverse(t.Context(), byHand, tester, "")
+	require.ErrorIs(t, err, catalog.ErrConflict)
+	require.ErrorContains(t, err, "tenant-ops shard uncordon a")
+	becomes(catalog.ShardDraining, catalog.ShardCordoned) // the place is the tenant's all the same
+	back, err := w.Reverse(t.Context(), byHand, tester, "")
+	require.NoError(t, err)
+	old := w.conn("a", "postgres")
+	require.Contains(t, w.waits(back.ID, "the word: tenant-ops op cutover "+back.ID), "the target follows")
+	_, err = w.CutOver(t.Context(), back.ID, tester)
+	require.NoError(t, err)
 	pgtest.Eventually(t, "the reverse has a link of its own", func() bool {
 		now, err := w.engine.Get(t.Context(), back.ID)
 		require.NoError(t, err)
@@ -200,7 +218,7 @@ func TestCancelledReverseLeavesTheSoak(t *testing.T) {
 		require.NoError(t, old.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE database = $1", db).Scan(&n))
 		return now.Step == "cutover" && n > 0
 	})
-	_, err := w.engine.Cancel(t.Context(), back.ID, tester)
+	_, err = w.engine.Cancel(t.Context(), back.ID, tester)
 	require.NoError(t, err)
 	back, _ = w.ended(back)
 	require.Equal(t, operation.Canceled, back.State, back.Error)
@@ -215,8 +233,14 @@ func TestCancelledReverseLeavesTheSoak(t *testing.T) {
 	w.requireFollowing(db, "b", "a")
 
 	w.hit = func(string) error { return nil }
-	back, _ = w.ended(w.reverse(op.ID, 0))
+	byHand.Soak = 0
+	back, err = w.Reverse(t.Context(), byHand, tester, "")
+	require.NoError(t, err)
+	_, err = w.CutOver(t.Context(), back.ID, tester)
+	require.NoError(t, err)
+	back, rec := w.ended(back)
 	require.Equal(t, operation.Done, back.State, back.Error)
+	require.True(t, slices.ContainsFunc(rec.Warnings, func(f survey.Finding) bool { return f.Code == "cordoned" }), "%+v", rec.Warnings)
 	tr.requireBalanced(w, w.requireServedOnce("hesitant", "a", "b"))
 }
 

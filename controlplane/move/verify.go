@@ -70,9 +70,11 @@ func (s *Service) compare(ctx context.Context, r *run, c *crew) (data.Report, er
 		return data.Report{}, err
 	}
 	defer to.Close()
+	p, stop := s.paced(ctx, r)
+	defer stop()
 	cmp := data.Comparison{
 		Source: reader(from), Target: reader(to),
-		Snapshot: c.snapshot, Tables: tables, Streams: s.opt.Streams,
+		Snapshot: c.snapshot, Tables: tables, Streams: s.opt.Streams, Pace: p,
 		Progress: func(p data.Progress) {
 			out := operation.Progress{Phase: fmt.Sprintf("comparing %d tables", len(tables)), BytesDone: p.Compared, BytesTotal: p.Total}
 			if p.Total > 0 {

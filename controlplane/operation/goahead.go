@@ -15,19 +15,10 @@ import (
 // once. Said before it waits, it will not wait; said twice is no error.
 // Errors: ErrFinal (also if it is being undone), ErrPastNoReturn, catalog.ErrNotFound.
 func (e *Engine) GoAheadTx(ctx context.Context, tx pgx.Tx, id string) (*Operation, error) {
-	r, err := readByID(ctx, tx, id, " for update")
-	if err != nil {
+	if _, err := readUnderWay(ctx, tx, id); err != nil {
 		return nil, err
 	}
-	switch {
-	case r.State.Final():
-		return nil, fmt.Errorf("operation %s is %s: %w", id, r.State, ErrFinal)
-	case r.State == Undoing || r.CancelRequested:
-		return nil, fmt.Errorf("operation %s is being undone: %w", id, ErrFinal)
-	case r.PastNoReturn:
-		return nil, fmt.Errorf("operation %s: %w", id, ErrPastNoReturn)
-	}
-	r, err = readOne(ctx, tx, `update operations o set go_at = coalesce(go_at, clock_timestamp()), next_run = clock_timestamp()
+	r, err := readOne(ctx, tx, `update operations o set go_at = coalesce(go_at, clock_timestamp()), next_run = clock_timestamp()
 		where id = $1 returning `+columns, id)
 	if err != nil {
 		return nil, fmt.Errorf("go-ahead for operation %s: %w", id, err)

@@ -62,6 +62,8 @@ type Operation struct {
 	StartedAt, FinishedAt *time.Time
 	NextRun               time.Time `json:"next_run"`
 	Worker                string    `json:"worker,omitempty"`
+	// Asked is what was asked of it since it began, in its kind's own words ([Engine.AskTx]).
+	Asked json.RawMessage `json:"asked,omitempty"`
 }
 
 // Progress is what a watcher sees while a step runs.
@@ -139,6 +141,8 @@ type core interface {
 	// MayGo tells whether somebody said that the operation may go on where it
 	// waits for that ([Engine.GoAheadTx]), and the time by the catalog's clock.
 	MayGo(ctx context.Context) (told bool, now time.Time, err error)
+	// Asked is what was asked of the operation last, since it began ([Engine.AskTx]); nil: nothing.
+	Asked(ctx context.Context) (json.RawMessage, error)
 	// CancelRequested tells whether someone asked to cancel (polled with the lease renewal).
 	CancelRequested() bool
 	// Tx runs fn in a transaction that checks the lease's token, for what a step

@@ -19,7 +19,7 @@ import (
 const channel = "freehold_operations"
 
 const columns = `o.id::text, o.kind, coalesce(o.tenant, ''), o.state, o.step, o.past_no_return, o.cancel_requested, o.attempt, o.data,
-	o.progress, o.receipt, o.error, o.created_by, o.actor, o.reason, o.created_at, o.started_at, o.finished_at, o.next_run, o.worker, o.token`
+	o.progress, o.receipt, o.error, o.created_by, o.actor, o.reason, o.created_at, o.started_at, o.finished_at, o.next_run, o.worker, o.asked, o.token`
 
 // record is an operation and the token of its last claim.
 type record struct {
@@ -30,7 +30,7 @@ type record struct {
 // fields are where columns go.
 func (r *record) fields() []any {
 	return []any{&r.ID, &r.Kind, &r.Tenant, &r.State, &r.Step, &r.PastNoReturn, &r.CancelRequested, &r.Attempt, &r.Data,
-		&r.Progress, &r.Receipt, &r.Error, &r.CreatedBy, &r.Actor, &r.Reason, &r.CreatedAt, &r.StartedAt, &r.FinishedAt, &r.NextRun, &r.Worker, &r.token}
+		&r.Progress, &r.Receipt, &r.Error, &r.CreatedBy, &r.Actor, &r.Reason, &r.CreatedAt, &r.StartedAt, &r.FinishedAt, &r.NextRun, &r.Worker, &r.Asked, &r.token}
 }
 
 func scanRecord(row pgx.CollectableRow) (*record, error) {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -40,14 +39,10 @@ func large(tenant shardmap.TenantID, scale int) cargo {
 		fmt.Sprintf("SELECT (SELECT count(*) = 800000 * %d FROM public.facts) AND EXISTS (SELECT FROM pg_constraint WHERE contype = 'f')", scale)}
 }
 
-// copy is the everyday tenant: against other movers, then under its application's traffic.
+// copy is the everyday tenant, against other movers.
 func (b *bench) copy(ctx context.Context, f *fleet) error {
-	c := large("large", 1)
-	at, err := b.against(ctx, f, c, b.rounds, "Moving a tenant of %.0f MB, %d rounds in turns, nobody else working")
-	if err != nil {
-		return err
-	}
-	return b.copyUnderTraffic(ctx, f, c.tenant, at)
+	_, err := b.against(ctx, f, large("large", 1), b.rounds, "Moving a tenant of %.0f MB, %d rounds in turns, nobody else working")
+	return err
 }
 
 // tables is the tenant of many small tables, for which each round trip counts a thousand times.
@@ -133,49 +128,6 @@ func seconds(r move.Receipt, phase string) float64 {
 		}
 	}
 	return 0
-}
-
-// copyUnderTraffic reports what the tenant's application notices of the copy.
-func (b *bench) copyUnderTraffic(ctx context.Context, f *fleet, tenant shardmap.TenantID, at string) error {
-	app, err := f.traffic(ctx, tenant)
-	if err != nil {
-		return err
-	}
-	defer app.close()
-	var quiet, during, rates []float64
-	for range b.rounds {
-		began := time.Now()
-		if err := pass(ctx, calm); err != nil {
-			return err
-		}
-		left := time.Now()
-		receipt, err := f.move(ctx, tenant, other(at))
-		if err != nil {
-			return err
-		}
-		at = other(at)
-		rates = append(rates, receipt.CopyMBPerS)
-		cutover := receipt.Attempts[0].At
-		q, err := app.Latency(tenant, began, left, 99)
-		if err != nil {
-			return err
-		}
-		d, err := app.Latency(tenant, left, cutover, 99)
-		if err != nil {
-			return err
-		}
-		quiet, during = append(quiet, millis(q)), append(during, millis(d))
-	}
-	book, err := app.audit(ctx)
-	if err != nil {
-		return err
-	}
-	r := &b.report
-	r.title(fmt.Sprintf("The same under the tenant's own %.0f requests a second", float64(book.Requests)/book.Seconds))
-	r.plain("copy", figure(median(rates), "MB/s"), "")
-	r.atMost("tenant's 99th percentile until the cutover", "×", median(during)/median(quiet), 2, fmt.Sprintf("%.1f ms, before the move %.1f", median(during), median(quiet)))
-	r.atMost("requests failed or of unknown outcome", "", float64(book.Failed+book.Unknown), 0, fmt.Sprintf("of %d", book.Requests))
-	return nil
 }
 
 // fill makes the tenant and its data.

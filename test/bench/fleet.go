@@ -96,8 +96,13 @@ func (f *fleet) create(ctx context.Context, tenant shardmap.TenantID, shard stri
 }
 
 // move moves a tenant and returns the receipt, which must be sound.
-func (f *fleet) move(ctx context.Context, tenant shardmap.TenantID, to string) (r move.Receipt, err error) {
-	op, err := f.admin.MoveTenant(ctx, string(tenant), api.MoveTenant{To: to}, client.Change{})
+func (f *fleet) move(ctx context.Context, tenant shardmap.TenantID, to string) (move.Receipt, error) {
+	return f.moveAt(ctx, tenant, to, api.PaceConsiderate)
+}
+
+// moveAt is move at a pace.
+func (f *fleet) moveAt(ctx context.Context, tenant shardmap.TenantID, to, pace string) (r move.Receipt, err error) {
+	op, err := f.admin.MoveTenant(ctx, string(tenant), api.MoveTenant{To: to, Pace: pace}, client.Change{})
 	if err != nil {
 		return r, err
 	}

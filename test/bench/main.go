@@ -61,6 +61,7 @@ var sections = []section{
 	{"audit", false, (*bench).audit},
 	{"provision", true, (*bench).provision},
 	{"copy", true, (*bench).copy},
+	{"felt", true, (*bench).felt},
 	{"tables", true, (*bench).tables},
 	{"big", true, (*bench).big},
 	{"pause", true, (*bench).pause},

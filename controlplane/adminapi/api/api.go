@@ -62,6 +62,8 @@ type MoveTenant struct {
 	SoakSeconds int `json:"soak_seconds,omitempty"`
 	// MaxBytesPerS bounds the copy, in bytes a second over the wire; 0: as fast as the servers bear.
 	MaxBytesPerS int64 `json:"max_bytes_per_s,omitempty"`
+	// Pace is PaceConsiderate (also if empty) or PaceFull: whether the copy minds others who work on its servers.
+	Pace string `json:"pace,omitempty"`
 	// Cutover is when it may cut over: CutoverAuto (also if empty), CutoverManual, or a time (RFC 3339).
 	Cutover string `json:"cutover,omitempty"`
 	// DryRun walks the same steps, changes nothing, and answers with a Plan.
@@ -206,6 +208,8 @@ type Operation struct {
 	FinishedAt *time.Time      `json:"finished_at,omitempty"`
 	NextRun    *time.Time      `json:"next_run,omitempty"`
 	Worker     string          `json:"worker,omitempty"`
+	// Asked is the pace that was asked of a copy since it began.
+	Asked *Pace `json:"asked,omitempty"`
 	// Steps is the journal, oldest first; only in the answer for one operation.
 	Steps []Step `json:"steps,omitempty"`
 }

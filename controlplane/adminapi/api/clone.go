@@ -13,6 +13,8 @@ type CloneTenant struct {
 	SchemaOnly bool `json:"schema_only,omitempty"`
 	// MaxBytesPerS bounds the copy, in bytes a second over the wire; 0: as fast as the servers bear.
 	MaxBytesPerS int64 `json:"max_bytes_per_s,omitempty"`
+	// Pace is PaceConsiderate (also if empty) or PaceFull: whether the copy minds others who work on its servers.
+	Pace string `json:"pace,omitempty"`
 	// DryRun walks the same steps, changes nothing, and answers with a Plan.
 	DryRun bool `json:"dry_run,omitempty"`
 }

@@ -34,6 +34,8 @@ type ReverseMove struct {
 	MaxPauseMS int `json:"max_pause_ms,omitempty"`
 	// SoakSeconds is how long the place that is left is kept in step in its turn; 0: not at all.
 	SoakSeconds int `json:"soak_seconds,omitempty"`
+	// Cutover is when it may cut over: CutoverAuto (also if empty), CutoverManual, or a time (RFC 3339).
+	Cutover string `json:"cutover,omitempty"`
 	// DryRun walks the same steps, changes nothing, and answers with a Plan.
 	DryRun bool `json:"dry_run,omitempty"`
 }

@@ -69,9 +69,10 @@ func (r *run) carry(ctx context.Context, w *worker, tables []survey.Table) (rows
 		counts, err := answers(dst.Frontend(), nil)
 		arrived <- tally{counts, err}
 	}()
+	stream := r.Pace.Stream()
 	left, err := answers(src.Frontend(), forward(dst.Frontend(), func(n int) error {
 		r.streamed.Add(int64(n))
-		return r.Pace.Take(ctx, n)
+		return stream.Take(ctx, n)
 	}))
 	if err == nil {
 		err = dst.Frontend().Flush()

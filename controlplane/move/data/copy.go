@@ -82,7 +82,7 @@ func (j Job) Run(ctx context.Context) (Report, error) {
 	}
 	r.plan(tables)
 	if len(tables) > 0 {
-		if err := r.queue.run(ctx, max(1, j.Streams), r.open); err != nil {
+		if err := r.queue.run(ctx, max(1, j.Streams), r.Pace.Turn, r.open); err != nil {
 			return Report{}, err
 		}
 	}
@@ -242,7 +242,7 @@ func (r *run) compareBy(source bool, bytes int64, tables []survey.Table, read fu
 		if err := r.Pace.Look(ctx, bytes); err != nil {
 			return err
 		}
-		conn := w.target
+		conn, begun := w.target, time.Now()
 		if source {
 			conn = w.source
 		}
@@ -270,7 +270,7 @@ func (r *run) compareBy(source bool, bytes int64, tables []survey.Table, read fu
 		r.mu.Unlock()
 		r.compared.Add(bytes / 2)
 		r.progress()
-		return nil
+		return r.Pace.Rest(ctx, time.Since(begun))
 	})
 }
 

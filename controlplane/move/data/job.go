@@ -76,8 +76,8 @@ func (q *queue) stop() {
 	q.wake.Broadcast()
 }
 
-// run works the queue empty with n workers. The first error ends it.
-func (q *queue) run(ctx context.Context, n int, open func(ctx context.Context) (*worker, error)) error {
+// run works the queue empty with n workers, each job in a turn. The first error ends it.
+func (q *queue) run(ctx context.Context, n int, turn func(context.Context) (end func(), err error), open func(ctx context.Context) (*worker, error)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for range n {
 		g.Go(func() (err error) {
@@ -91,17 +91,33 @@ func (q *queue) run(ctx context.Context, n int, open func(ctx context.Context) (
 				return err
 			}
 			defer w.close()
-			for j := q.take(); j != nil; j = q.take() {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if err := j(ctx, w); err != nil {
-					return err
-				}
-				q.done()
+			for more := true; more && err == nil; {
+				more, err = q.one(ctx, w, turn)
 			}
-			return nil
+			return err
 		})
 	}
 	return g.Wait()
+}
+
+// one does the next job when it is its turn. The turn comes first: who has one
+// takes what is most urgent then.
+func (q *queue) one(ctx context.Context, w *worker, turn func(context.Context) (end func(), err error)) (more bool, err error) {
+	end, err := turn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	j := q.take()
+	if j == nil {
+		return false, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if err := j(ctx, w); err != nil {
+		return false, err
+	}
+	q.done()
+	return true, nil
 }

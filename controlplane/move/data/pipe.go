@@ -29,7 +29,8 @@ func pipe(ctx context.Context, src, dst *pgconn.PgConn, t survey.Table, c chunk,
 	}
 	read := make(chan result, 1)
 	go func() {
-		buffered := bufio.NewWriterSize(&counter{w, moved, func(n int) error { return pace.Take(ctx, n) }}, pipeBuffer)
+		stream := pace.Stream()
+		buffered := bufio.NewWriterSize(&counter{w, moved, func(n int) error { return stream.Take(ctx, n) }}, pipeBuffer)
 		tag, err := src.CopyTo(ctx, buffered, copyOut(t, c))
 		if err == nil {
 			err = buffered.Flush()

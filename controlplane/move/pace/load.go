@@ -10,6 +10,7 @@ import (
 // Load is what one server shows of its strain.
 type Load struct {
 	Active     int     // sessions in the middle of a statement, the move's own apart
+	Others     int     // sessions with a statement in the last second, the platform's own apart
 	Processors int     // of its machine; 0: it doesn't say
 	WAL        float64 // written since the last checkpoint began, as a share of max_wal_size
 	Lag        int64   // bytes that the slowest of its standbys and subscribers is behind
@@ -64,7 +65,9 @@ SELECT
 	(SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend' AND application_name <> $2),
 	pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), (SELECT redo_lsn FROM pg_catalog.pg_control_checkpoint()))::float8
 		/ pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_wal_size')),
-	coalesce(behind.bytes, 0), coalesce(behind.who, '')
+	coalesce(behind.bytes, 0), coalesce(behind.who, ''),
+	(SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND application_name NOT LIKE 'freehold%'
+		AND (state = 'active' OR state_change > pg_catalog.clock_timestamp() - '1 second'::pg_catalog.interval))
 FROM (SELECT) one LEFT JOIN LATERAL (
 	SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), coalesce(r.replay_lsn, s.confirmed_flush_lsn, s.restart_lsn))::bigint AS bytes,
 		coalesce(s.slot_name, r.application_name)::text AS who
@@ -79,7 +82,7 @@ const processorsSQL = `SELECT count(*)::int FROM pg_catalog.regexp_matches(pg_ca
 // Read asks the server that conn is connected to, of which processors are known to be there.
 func Read(ctx context.Context, conn *pgx.Conn, slot, application string, processors int) (Load, error) {
 	l := Load{Processors: processors}
-	if err := conn.QueryRow(ctx, loadSQL, slot, application).Scan(&l.Active, &l.WAL, &l.Lag, &l.Behind); err != nil {
+	if err := conn.QueryRow(ctx, loadSQL, slot, application).Scan(&l.Active, &l.WAL, &l.Lag, &l.Behind, &l.Others); err != nil {
 		return l, fmt.Errorf("read the server's load: %w", err)
 	}
 	return l, nil

@@ -1,5 +1,6 @@
-// Package pace has a copy go no faster than it was asked to, and slower while
-// one of its servers, or who follows one of them, has trouble keeping up.
+// Package pace has a copy go no faster than it was asked to, slower while one
+// of its servers, or who follows one of them, has trouble keeping up, and
+// considerately while others work there.
 //
 // Import law: of this module, pace imports internal packages only.
 package pace
@@ -34,13 +35,18 @@ type Pace struct {
 	taken             int64 // since the last look
 	reason            string
 	waitedFor, waited time.Time // for the rate asked for, for the load
+	mode              Mode
+	beside            string    // a server where others work; "": nobody does
+	besideAt          time.Time // when they were last seen
+	atOnce            int       // things that may be under way beside them
+	working           int       // things under way
+	changed           chan struct{}
+	rested            time.Time
 }
 
-// New makes a pace of at most max bytes a second; 0: as fast as the load allows.
-func New(max int64) *Pace {
-	p := &Pace{asked: rate.NewLimiter(rate.Inf, burst), load: rate.NewLimiter(rate.Inf, burst)}
-	p.SetMax(max)
-	return p
+// New makes a pace that goes as fast as the load allows.
+func New() *Pace {
+	return &Pace{asked: rate.NewLimiter(rate.Inf, burst), load: rate.NewLimiter(rate.Inf, burst), changed: make(chan struct{})}
 }
 
 // SetMax changes the rate asked for; 0: none. What waits already goes on as it was.
@@ -110,6 +116,8 @@ func (p *Pace) Waiting() string {
 		return fmt.Sprintf("%s; the copy goes at %s until that is better", p.reason, perSecond(float64(p.load.Limit())))
 	case time.Since(p.waitedFor) < shown && p.asked.Limit() < rate.Inf:
 		return "so as to copy no more than the " + perSecond(float64(p.asked.Limit())) + " asked for"
+	case time.Since(p.rested) < shown && p.considerate():
+		return "now and then, for others who work on " + p.beside + " (tenant-ops op pace OP --pace full: for nobody)"
 	}
 	return ""
 }

@@ -24,7 +24,8 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestTheRateAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const asked = 10 << 20
-		p := New(asked)
+		p := New()
+		p.SetMax(asked)
 		require.Empty(t, p.Waiting())
 		begun := time.Now()
 		done := make(chan error)
@@ -59,7 +60,7 @@ func TestTheRateAskedFor(t *testing.T) {
 // Under load the copy slows down to Least, no further, says why, and is let go again.
 func TestLoadSlowsTheCopyDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(0)
+		p := New()
 		ctx, stop := context.WithCancel(t.Context())
 		var copied atomic.Int64
 		ended := make(chan struct{})
@@ -167,6 +168,7 @@ func TestAServersLoad(t *testing.T) {
 	l, err := Read(t.Context(), conn, "own", "freehold-move", Processors(t.Context(), conn))
 	require.NoError(t, err)
 	require.Positive(t, l.Active) // we are
+	require.Positive(t, l.Others) // we are none of the platform's
 	require.Positive(t, l.Processors)
 	require.Positive(t, l.WAL)
 	require.Equal(t, "pace_slow", l.Behind)
@@ -175,7 +177,7 @@ func TestAServersLoad(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, l.Lag, "a move does not wait for itself")
 
-	p := New(0)
+	p := New()
 	ctx, stop := context.WithCancel(t.Context())
 	watched := make(chan struct{})
 	go func() {

@@ -35,36 +35,55 @@ func (p *Pace) Watch(ctx context.Context, servers []Server, slot, application st
 		defer w.close()
 		watched = append(watched, w)
 	}
-	for last := time.Now(); ; {
+	last := time.Now()
+	for first := true; ; first = false {
+		reason, beside, atOnce := "", "", 0
+		for _, w := range watched {
+			l, ok := w.look(ctx, slot, application)
+			if !ok {
+				continue
+			}
+			if reason == "" {
+				reason = bounds.Strain(w.Name, l)
+			}
+			if n := width(w.processors); l.Others > 0 && (beside == "" || n < atOnce) {
+				beside, atOnce = w.Name, n
+			}
+		}
+		p.see(beside, atOnce)
+		if !first { // or next to no time went by, in which to have taken anything
+			p.adapt(time.Since(last), reason)
+		}
+		last = time.Now()
 		if sleep.For(ctx, lookEvery+rand.N(lookEvery/5)) != nil { //nolint:gosec // jitter
 			return
 		}
-		reason := ""
-		for _, w := range watched {
-			if l, ok := w.look(ctx, slot, application); ok && reason == "" {
-				reason = bounds.Strain(w.Name, l)
-			}
-		}
-		p.adapt(time.Since(last), reason)
-		last = time.Now()
 	}
 }
 
-// tellEvery is how often a copy says how far it is: one that waits has nothing else to say.
-const tellEvery = time.Second / 2
+// TellEvery is how often a copy says how far it is: one that waits has nothing else to say.
+const TellEvery = time.Second / 2
 
-// Beside does [Pace.Watch] while something else goes on, and calls tell now and
-// then with what is waited for. stop ends both, and waits until they have ended.
-func (p *Pace) Beside(ctx context.Context, servers []Server, slot, application string, bounds Bounds, tell func(waiting string)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var both sync.WaitGroup
-	both.Go(func() { p.Watch(ctx, servers, slot, application, bounds) })
-	both.Go(func() {
-		for sleep.For(ctx, tellEvery) == nil {
-			tell(p.Waiting())
+// Watching does [Pace.Watch] while something else goes on. stop ends it, and waits until it has ended.
+func (p *Pace) Watching(ctx context.Context, servers []Server, slot, application string, bounds Bounds) (stop func()) {
+	return aside(ctx, func(ctx context.Context) { p.Watch(ctx, servers, slot, application, bounds) })
+}
+
+// Telling calls tell every so often with what is waited for, while something
+// else goes on. stop ends it, and waits until it has ended.
+func (p *Pace) Telling(ctx context.Context, every time.Duration, tell func(ctx context.Context, waiting string)) (stop func()) {
+	return aside(ctx, func(ctx context.Context) {
+		for sleep.For(ctx, every) == nil {
+			tell(ctx, p.Waiting())
 		}
 	})
-	return func() { cancel(); both.Wait() }
+}
+
+func aside(ctx context.Context, do func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var one sync.WaitGroup
+	one.Go(func() { do(ctx) })
+	return func() { cancel(); one.Wait() }
 }
 
 // watch is the connection to a watched server.

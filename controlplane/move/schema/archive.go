@@ -117,6 +117,9 @@ func parseTOC(list []byte) ([]Entry, error) {
 	return entries, lines.Err()
 }
 
+// OneProcessor are settings by which what a session makes takes no more than one.
+var OneProcessor = []string{"max_parallel_maintenance_workers=0", "max_parallel_workers_per_gather=0"}
+
 // Restore makes the given entries, in their order. With jobs > 1 entries that
 // don't depend on each other are made at the same time; otherwise those that
 // follow each other by one login are made in one transaction.
