@@ -55,7 +55,7 @@ func (l *load) run(b testing.TB, lasts time.Duration) {
 	}
 	gap := float64(time.Second) / l.perSecond
 	start := time.Now()
-	for at := 0.0; at < float64(lasts); at += gap * rand.ExpFloat64() {
+	for at := gap * rand.ExpFloat64(); at < float64(lasts); at += gap * rand.ExpFloat64() {
 		next := start.Add(time.Duration(at))
 		time.Sleep(time.Until(next))
 		select {
@@ -141,19 +141,40 @@ const flooding = "FREEHOLD_BENCH_FLOOD"
 
 // floodFromElsewhere is a load in a process of its own, which gets a processor when nobody
 // else wants it: a flood comes from elsewhere, and its clients are not to be in
-// the way of those whose times are measured.
-func floodFromElsewhere(b *testing.B, l *load, lasts time.Duration) (answered int64) {
+// the way of those whose times are measured, nor is the start of their process.
+// It begins when begin is called, which returns when all is answered.
+func floodFromElsewhere(b *testing.B, l *load, lasts time.Duration) (begin func() (answered int64)) {
 	b.Helper()
 	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run", "^TestFloodOfABenchmark$", "-test.v")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s %v %d %s", flooding, l.url, l.token, l.path, l.perSecond, l.connections, lasts))
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		b.Errorf("flood: %v: %s", err, out)
-		return 0
+	in, err := cmd.StdinPipe()
+	require.NoError(b, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(b, err)
+	require.NoError(b, cmd.Start())
+	lines := bufio.NewScanner(out)
+	until := func(word string) (rest string) {
+		for lines.Scan() {
+			if _, rest, ok := strings.Cut(lines.Text(), word); ok {
+				return rest
+			}
+		}
+		b.Errorf("flood: no %q", word)
+		return ""
 	}
-	_, count, _ := strings.Cut(string(out), "answered ")
-	_, _ = fmt.Sscan(count, &answered)
-	return answered
+	until("ready")
+	return func() (answered int64) {
+		_, err := fmt.Fprintln(in, "go")
+		if err == nil {
+			_, err = fmt.Sscan(until("answered "), &answered)
+		}
+		for lines.Scan() { // to its end
+		}
+		if err := errors.Join(err, cmd.Wait()); err != nil {
+			b.Errorf("flood: %v", err)
+		}
+		return answered
+	}
 }
 
 // TestFloodOfABenchmark is no test, but the other end of [floodFromElsewhere].
@@ -169,6 +190,9 @@ func TestFloodOfABenchmark(t *testing.T) {
 	_, err := fmt.Sscan(what, &l.url, &l.token, &l.path, &l.perSecond, &l.connections, &lasts)
 	require.NoError(t, err)
 	d, err := time.ParseDuration(lasts)
+	require.NoError(t, err)
+	fmt.Println("ready")
+	_, err = fmt.Scanln(new(string))
 	require.NoError(t, err)
 	l.run(t, d)
 	fmt.Println("answered", l.good.Load()+l.refused.Load())
@@ -187,10 +211,19 @@ func BenchmarkFlood(b *testing.B) {
 	}
 	n := w.node(func(c *dataplane.Config) { c.Log, c.ServerTiming = slog.New(slog.DiscardHandler), true })
 	const path = "/rest/v1/notes?id=eq.7"
+	// As many connections and backends as a tenant may have, before it is
+	// measured: else those that overlap open them, and the flood has more overlap.
 	for _, token := range tokens {
+		var all sync.WaitGroup
 		for range 8 {
-			require.Equal(b, http.StatusOK, do(b, http.MethodGet, n.URL()+path, token, "").status)
+			all.Go(func() {
+				for range 16 {
+					do(b, http.MethodGet, n.URL()+heavy, token, "")
+				}
+			})
 		}
+		all.Wait()
+		require.Equal(b, http.StatusOK, do(b, http.MethodGet, n.URL()+path, token, "").status)
 	}
 	quiet := func() []*load {
 		var all []*load
@@ -203,14 +236,16 @@ func BenchmarkFlood(b *testing.B) {
 	var alone, flooded, queued []time.Duration
 	var answered, refused int64
 	measure := func(with *load) (latencies, queued []time.Duration) {
+		flood := func() int64 { return 0 }
+		if with != nil {
+			flood = floodFromElsewhere(b, with, round)
+		}
 		var all sync.WaitGroup
 		ls := quiet()
 		for _, l := range ls {
 			all.Go(func() { l.run(b, round) })
 		}
-		if with != nil {
-			answered += floodFromElsewhere(b, with, round)
-		}
+		answered += flood()
 		all.Wait()
 		for _, l := range ls {
 			latencies, queued = append(latencies, l.latencies...), append(queued, l.queued...)

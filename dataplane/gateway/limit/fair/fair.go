@@ -77,7 +77,7 @@ type Gate struct {
 	line     line               // flows of which a request may be let pass, the smallest start tag first
 	backlog  map[*Flow]struct{} // flows with waiting requests
 	recent   seen               // of all flows
-	modest   seen               // of those that were not greedy then
+	modest   seen               // of those that were content with few places then
 	counts   counts
 }
 

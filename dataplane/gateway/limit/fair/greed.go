@@ -19,25 +19,31 @@ type greed struct {
 	room   *room   // nil: it never was greedy while others were there
 }
 
-// rush is how many place-seconds beyond one place are nobody's business: a page
-// that asks for ten things at once is no flood. Whoever took as much is greedy
-// until nothing of it was there for as long.
-const rush = 0.05
+const (
+	// rush is how many place-seconds beyond one place are nobody's business: a page
+	// that asks for ten things at once is no flood.
+	rush = 0.03
+	// forgive is how many of them are forgotten in a second in which one place was
+	// enough, mostExcess how many there are at most. Who floods again soon does not
+	// begin with a rush.
+	forgive    = 0.25
+	mostExcess = 5
+)
 
 // see notes that f is there.
 func (g *Gate) see(f *Flow, now time.Duration) {
 	f.note(now)
 	g.recent.add(f, now)
-	if !f.greedy {
+	if f.underWay <= 1 && f.queue.len == 0 {
 		g.modest.add(f, now)
 	}
 }
 
-// modestThere tells whether somebody but f was seen of late who is not greedy
-// and has none waiting. Where all are or have, the queue shares the places out.
+// modestThere tells whether somebody but f was content with a place or two of
+// late, and has none waiting. Where all want more, the queue shares the places out.
 func (g *Gate) modestThere(f *Flow, now time.Duration) bool {
 	for i := range g.modest {
-		if s := &g.modest[i]; s.other(f, now) && !s.flow.greedy && s.flow.queue.len == 0 {
+		if s := &g.modest[i]; s.other(f, now) && s.flow.queue.len == 0 {
 			return true
 		}
 	}
@@ -77,17 +83,16 @@ func (f *Flow) note(now time.Duration) {
 	took := (now - f.asOf).Seconds()
 	f.asOf = now
 	f.area += took * float64(f.underWay)
-	beyond := float64(f.underWay - 1)
-	if f.queue.len > 0 {
-		beyond = max(beyond, 0) // it would have more if it could
+	switch {
+	case f.underWay > 1:
+		f.excess += took * float64(f.underWay-1)
+	case f.queue.len > 0: // it would have more if it could
+		f.excess += took
+	default:
+		f.excess -= took * forgive
 	}
-	f.excess = min(max(f.excess+took*beyond, 0), rush)
-	switch f.excess {
-	case rush:
-		f.greedy = true
-	case 0:
-		f.greedy = false
-	}
+	f.excess = min(max(f.excess, 0), mostExcess)
+	f.greedy = f.excess >= rush || f.greedy && f.excess > 0
 }
 
 // pressed tells whether f is greedy while somebody modest is there.
@@ -133,15 +138,17 @@ type room struct {
 }
 
 const (
-	roomDone   = 64                     // requests that a phase has, at least
-	roomFor    = 100 * time.Millisecond // that it lasts, at least
-	roomAtMost = 2 * time.Second        // and at most
-	roomFew    = 16                     // by then: fewer tell nothing
-	roomEvery  = 30 * time.Second       // between probes, when the last one said what there is
-	roomProbe  = 2.5                    // times the bound, at least three
-	roomPart   = 0.75
-	mostOfIt   = 0.75 // of those under way were of use: there may be room for still more
-	noMore     = 1.15 // times the bound were: the server had no room before the probe either
+	roomDone      = 64                     // requests that a phase has, at least
+	roomFor       = 100 * time.Millisecond // that it lasts, at least
+	roomProbeDone = 16                     // the same of a probe, which is in others' way
+	roomProbeFor  = 30 * time.Millisecond
+	roomAtMost    = 2 * time.Second  // that any of them lasts
+	roomFew       = 16               // by then: fewer tell nothing
+	roomEvery     = 30 * time.Second // between probes, when the last one said what there is
+	roomProbe     = 2.5              // times the bound, at least three
+	roomPart      = 0.75
+	mostOfIt      = 0.75 // of those under way were of use: there may be room for still more
+	noMore        = 1.15 // times the bound were: the server had no room before the probe either
 )
 
 // now is how many requests may be under way.
@@ -170,7 +177,11 @@ func (r *room) left(area float64, most int, now time.Duration) {
 	}
 	r.done++
 	age := now - r.began
-	if age < roomAtMost && (age < roomFor || r.done < roomDone) {
+	done, lasts := roomDone, roomFor
+	if r.probing {
+		done, lasts = roomProbeDone, roomProbeFor
+	}
+	if age < roomAtMost && (age < lasts || r.done < done) {
 		return
 	}
 	under, rate := (area-r.area)/age.Seconds(), float64(r.done)/age.Seconds()
