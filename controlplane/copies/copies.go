@@ -16,7 +16,7 @@
 //
 // Import law: of this module, copies imports shardmap, internal packages, and
 // controlplane/catalog, operation, shard, provision, access, and what package
-// move is made of: move/data, move/schema and move/survey.
+// move is made of: move/data, move/pace, move/schema and move/survey.
 package copies
 
 import (

@@ -1,6 +1,7 @@
 package copies
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/move/data"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -279,8 +281,11 @@ func (d *dump) schema(ctx context.Context) error {
 	return d.w.schema(f, info.Size())
 }
 
+// rowsBuffer gathers rows before they are sealed, and waited for, in bytes.
+const rowsBuffer = 256 << 10
+
 // tables reads each table in the snapshot, its rows and then their checksum, as
-// a login that may do what the tenant may. Its lock on a table lasts no longer
+// a login that may do what the tenant may, and no faster than the server bears. Its lock on a table lasts no longer
 // than the reading of that one.
 func (d *dump) tables(ctx context.Context) error {
 	conn, err := d.login.Connect(ctx, applicationName)
@@ -295,10 +300,15 @@ func (d *dump) tables(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out := &progress{w: d.w}
+	p := pace.New()
+	defer p.Watching(ctx, []pace.Server{{Name: string(d.from.Shard), Connect: func(ctx context.Context) (*pgx.Conn, error) {
+		return d.s.fleet.Session(ctx, d.from.Shard, maintenance, applicationName)
+	}}}, "", applicationName, pace.Bounds{})()
+	stream := p.Stream()
+	out := &progress{w: d.w, take: func(n int) error { return stream.Take(ctx, n) }}
 	for i, t := range d.manifest.Tables {
 		out.report = func(n int64) {
-			d.r.Report(operation.Progress{Phase: fmt.Sprintf("rows, %d of %d tables", i, len(d.manifest.Tables)), BytesDone: n, BytesTotal: d.bytes, Percent: share(n, d.bytes)})
+			d.r.Report(operation.Progress{Phase: fmt.Sprintf("rows, %d of %d tables", i, len(d.manifest.Tables)), BytesDone: n, BytesTotal: d.bytes, Percent: share(n, d.bytes), Waiting: p.Waiting()})
 		}
 		for _, sql := range []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET TRANSACTION SNAPSHOT " + snapshot} {
 			if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -316,7 +326,11 @@ func (d *dump) tables(ctx context.Context) error {
 }
 
 func (d *dump) table(ctx context.Context, conn *pgx.Conn, t survey.Table, out io.Writer) error {
-	if _, err := conn.PgConn().CopyTo(ctx, out, "COPY "+t.Ident()+columns(t)+" TO STDOUT"); err != nil {
+	rows := bufio.NewWriterSize(out, rowsBuffer) // they come one by one
+	if _, err := conn.PgConn().CopyTo(ctx, rows, "COPY "+t.Ident()+columns(t)+" TO STDOUT"); err != nil {
+		return err
+	}
+	if err := rows.Flush(); err != nil {
 		return err
 	}
 	if err := d.w.nextTable(); err != nil {
@@ -351,14 +365,18 @@ func share(n, total int64) float64 {
 	return min(95, 95*float64(n)/float64(total))
 }
 
-// progress reports what passes.
+// progress reports what passes, once it may.
 type progress struct {
 	w      io.Writer
 	n      int64
+	take   func(n int) error
 	report func(n int64)
 }
 
 func (p *progress) Write(b []byte) (int, error) {
+	if err := p.take(len(b)); err != nil {
+		return 0, err
+	}
 	n, err := p.w.Write(b)
 	p.n += int64(n)
 	p.report(p.n)
