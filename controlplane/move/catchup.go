@@ -40,28 +40,46 @@ func (s *Service) catchUp(ctx context.Context, r *run) error {
 }
 
 // insisting repeats the copy, a bounded number of times, when fn finds that the schema has changed or the slot is gone.
+// What was begun is on record: whoever takes over in the middle has half a copy, or one that nothing follows.
 func (s *Service) insisting(ctx context.Context, r *run, fn func() error) error {
 	for {
-		err := fn()
-		if !errors.Is(err, errSchemaChanged) && !errors.Is(err, stream.ErrNoSlot) {
-			return err
+		if r.Data.Again == "" {
+			err := fn()
+			if !errors.Is(err, errSchemaChanged) && !errors.Is(err, stream.ErrNoSlot) {
+				return err
+			}
+			if r.Data.Reverses != "" {
+				return operation.Permanent(fmt.Errorf("the tenant can't be taken back, only moved: %w", err))
+			}
+			if r.Data.Copies >= maxCopies {
+				return operation.Permanent(fmt.Errorf("%w, %d times; move when no migration is under way", err, r.Data.Copies))
+			}
+			r.Data.Receipt.note("copied again: " + err.Error())
+			r.Data.Again = err.Error()
+			if err := r.Save(); err != nil {
+				return err
+			}
 		}
-		if r.Data.Reverses != "" {
-			return operation.Permanent(fmt.Errorf("the tenant can't be taken back, only moved: %w", err))
-		}
-		if r.Data.Copies >= maxCopies {
-			return operation.Permanent(fmt.Errorf("%w, %d times; move when no migration is under way", err, r.Data.Copies))
-		}
-		s.opt.Logger.Info("move: copying again", "operation", r.Op.ID, "tenant", r.Data.Tenant, "reason", err)
-		r.Data.Receipt.note("copied again: " + err.Error())
-		r.Report(operation.Progress{Phase: "copying again", Waiting: err.Error()})
-		if err := s.copy(ctx, r); err != nil {
-			return err
-		}
-		if err := s.subscribe(ctx, r); err != nil {
+		if err := s.copyAgain(ctx, r); err != nil {
 			return err
 		}
 	}
+}
+
+func (s *Service) copyAgain(ctx context.Context, r *run) error {
+	s.opt.Logger.Info("move: copying again", "operation", r.Op.ID, "tenant", r.Data.Tenant, "reason", r.Data.Again)
+	r.Report(operation.Progress{Phase: "copying again", Waiting: r.Data.Again})
+	if err := s.copy(ctx, r); err != nil {
+		return err
+	}
+	if err := s.hit("move/copied-again"); err != nil {
+		return err
+	}
+	if err := s.subscribe(ctx, r); err != nil {
+		return err
+	}
+	r.Data.Again = ""
+	return r.Save()
 }
 
 func (s *Service) catchUpOnce(ctx context.Context, r *run) error {

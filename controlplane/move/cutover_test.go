@@ -60,7 +60,8 @@ func TestEveryPointOfTheCutoverCanFail(t *testing.T) {
 }
 
 // A slot that is dropped in the middle of the cutover takes changes with it:
-// the attempt is given up, and the tenant is copied again.
+// the attempt is given up, and the tenant is copied again; also when that is cut
+// short before the target follows.
 func TestSlotDroppedInTheCutover(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a", "b")
@@ -69,14 +70,19 @@ func TestSlotDroppedInTheCutover(t *testing.T) {
 	w.asOwner("a", db, trafficSchema)
 	server := w.conn("a", "postgres")
 	var once sync.Once
+	var short atomic.Bool
 	w.hit = func(name string) (err error) {
 		if name == "move/cutover/hold" {
 			once.Do(func() { err = dropSlots(t.Context(), server, db) })
+		}
+		if name == "move/copied-again" && short.CompareAndSwap(false, true) {
+			err = errors.New("the worker is cut off")
 		}
 		return err
 	}
 	tr := w.startTraffic(db, login, 5*time.Millisecond, false, "a", "a")
 	rec := w.moved("slotless", "b")
+	require.True(t, short.Load())
 	require.GreaterOrEqual(t, rec.Copies, 2)
 	require.Equal(t, Equal, rec.Verification.Final)
 	tr.requireBalanced(w, w.requireServedOnce("slotless", "a", "b"))

@@ -187,6 +187,9 @@ type Doc struct {
 	AtEnd []string `json:"at_end,omitempty"`
 	// Copies counts the copies begun; one more is made when the schema changes.
 	Copies int `json:"copies,omitempty"`
+	// Again is why a copy is made again, until the target follows from it: empty
+	// while what is there may be gone on with.
+	Again string `json:"again,omitempty"`
 
 	// Reverses is the move that is taken back; empty: this is none that takes back another.
 	Reverses string `json:"reverses,omitempty"`
