@@ -17,7 +17,7 @@ import (
 func (m *mover) act(ctx context.Context, stop <-chan struct{}, r *rand.Rand, tenant string) error {
 	switch n := r.IntN(20); {
 	case n < 3:
-		return m.rotate(ctx, stop, tenant)
+		return m.rotate(ctx, stop, r, tenant)
 	case n < 4:
 		return m.revoke(ctx, stop, tenant)
 	case n < 6:
@@ -27,15 +27,23 @@ func (m *mover) act(ctx context.Context, stop <-chan struct{}, r *rand.Rand, ten
 	}
 }
 
-// rotate gives a tenant's database new logins; its clients see nothing of it.
-func (m *mover) rotate(ctx context.Context, stop <-chan struct{}, tenant string) error {
+// rotate gives a tenant's database new logins, of which its clients see nothing;
+// one time in five all logins are revoked meanwhile.
+func (m *mover) rotate(ctx context.Context, stop <-chan struct{}, r *rand.Rand, tenant string) error {
 	op, err := m.begin(ctx, func(ctx context.Context, c *client.Client, ch client.Change) (api.Operation, error) {
 		return c.RotateSecrets(ctx, client.Rotation{Tenant: tenant}, ch)
 	})
-	if err == nil {
-		m.await(ctx, stop, op)
+	if err != nil {
+		return err
 	}
-	return err
+	if r.IntN(5) == 0 {
+		time.Sleep(time.Duration(r.IntN(800)) * time.Millisecond)
+		if err := m.revoke(ctx, stop, tenant); err != nil {
+			m.note("revocation not begun", err.Error())
+		}
+	}
+	m.await(ctx, stop, op)
+	return nil
 }
 
 // revoke closes all logins, those of the clients that come by the wire too.

@@ -153,7 +153,7 @@ func (m *mover) move(ctx context.Context, stop <-chan struct{}, r *rand.Rand, te
 		return nil
 	}
 	if r.IntN(3) == 0 { // the way back takes new logins along
-		if err := m.rotate(ctx, stop, tenant); err != nil {
+		if err := m.rotate(ctx, stop, r, tenant); err != nil {
 			m.note("rotation not begun", err.Error())
 		}
 	}
