@@ -2,12 +2,10 @@ package clone
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freehold-db/freehold/controlplane/move/data"
@@ -15,8 +13,10 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -52,7 +52,7 @@ func (s *Service) copyOnce(ctx context.Context, r *run) error {
 	if err != nil {
 		return permanent(err)
 	}
-	c := &copier{s: s, r: r, from: source.Placement, token: "clone_" + hex.EncodeToString(must(uuid.NewV7()))}
+	c := &copier{s: s, r: r, from: source.Placement}
 	defer c.close()
 	defer c.paced(ctx)()
 	for _, part := range []struct {
@@ -78,26 +78,15 @@ func (s *Service) copyOnce(ctx context.Context, r *run) error {
 	return r.SetReceipt(*rec)
 }
 
-func must(id uuid.UUID, err error) []byte {
-	if err != nil {
-		panic(err) // the system has no randomness
-	}
-	return id[:]
-}
-
 // copier is one copy under way.
 type copier struct {
 	s    *Service
 	r    *run
 	from shardmap.Placement
-	// token names a table of the database that is filled, and so tells it from
-	// one that another worker made under its name meanwhile.
-	token string
 
-	src      *pgx.Conn // holds the snapshot, in a transaction
-	dst      *pgx.Conn
+	src      *pgx.Conn    // holds the snapshot, in a transaction
 	reads    *shard.Mover // the source
-	fills    *shard.Mover // the target
+	blank    *provision.Blank
 	pace     *pace.Pace
 	snapshot string
 	// state of the source as the snapshot sees it.
@@ -118,9 +107,8 @@ func (c *copier) close() {
 		_ = c.archive.Close() // a leftover in the temporary directory harms nobody
 	}
 	closeConn(c.src)
-	closeConn(c.dst)
 	c.reads.Close()
-	c.fills.Close()
+	c.blank.Close()
 }
 
 // prepare makes the empty database, anew if it was begun before.
@@ -131,39 +119,15 @@ func (c *copier) prepare(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(src)
-	dst, err := s.fleet.Session(ctx, r.Data.Shard, maintenance, applicationName)
+	c.blank, err = s.provision.Blank(ctx, provision.BlankSpec{Shard: r.Data.Shard, Database: r.Data.Database, Application: applicationName, Held: r.Held,
+		Create: func(ctx context.Context, dst *pgx.Conn, document secret.Login) ([]string, error) {
+			return shard.CloneTarget(ctx, src, dst, c.from.Database, r.Data.Database, document, s.provision.Limits())
+		}})
 	if err != nil {
 		return err
 	}
-	defer closeConn(dst)
-	if err := r.Held(ctx); err != nil { // before we stop anybody
-		return err
-	}
-	release, err := shard.Seize(ctx, dst, r.Data.Database)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := r.Held(ctx); err != nil {
-		return err
-	}
-	document, err := s.provision.MakeLogin(ctx, r.Data.Database)
-	if err != nil {
-		return err
-	}
-	if r.Data.Roles, err = shard.CloneTarget(ctx, src, dst, c.from.Database, r.Data.Database, document, s.provision.Limits()); err != nil {
-		return err
-	}
-	if c.reads, err = s.fleet.Mover(ctx, c.from.Shard, c.from.Database); err != nil {
-		return err
-	}
-	if c.fills, err = s.fleet.Mover(ctx, r.Data.Shard, r.Data.Database); err != nil {
-		return err
-	}
-	if c.dst, err = s.fleet.TableSession(ctx, r.Data.Shard, r.Data.Database, applicationName); err != nil {
-		return err
-	}
-	_, err = c.dst.Exec(ctx, "CREATE TABLE freehold."+pg.Ident(c.token)+" ()")
+	r.Data.Roles = c.blank.Roles
+	c.reads, err = s.fleet.Mover(ctx, c.from.Shard, c.from.Database)
 	return err
 }
 
@@ -177,22 +141,7 @@ func (c *copier) reader(ctx context.Context) (*pgx.Conn, error) {
 	return c.reads.Connect(ctx, applicationName)
 }
 
-func (c *copier) target(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := c.fills.Connect(ctx, applicationName)
-	if err != nil {
-		return nil, err
-	}
-	var ours bool
-	err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", "freehold."+c.token).Scan(&ours)
-	if err == nil && !ours {
-		err = fmt.Errorf("database %s was made anew by another worker: %w", c.r.Data.Database, operation.ErrLeaseLost)
-	}
-	if err != nil {
-		closeConn(conn)
-		return nil, err
-	}
-	return conn, nil
-}
+func (c *copier) target(ctx context.Context) (*pgx.Conn, error) { return c.blank.Connect(ctx) }
 
 // schema takes the snapshot, and makes the target's empty tables of what it holds.
 func (c *copier) schema(ctx context.Context) error {
@@ -201,7 +150,7 @@ func (c *copier) schema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tools, err := s.tools.For(ctx, pg.Major(c.src), pg.Major(c.dst))
+	tools, err := s.tools.For(ctx, pg.Major(c.src), pg.Major(c.blank.Admin))
 	if err != nil {
 		return err
 	}
@@ -220,7 +169,7 @@ func (c *copier) schema(ctx context.Context) error {
 		copied[t.OID] = true
 	}
 	c.byTable, c.rest = c.archive.ByTable(keys.Index, keys.Constraint, copied)
-	if err := shard.Blank(ctx, c.src, c.dst, c.from.Database, r.Data.Database, ""); err != nil {
+	if err := shard.Blank(ctx, c.src, c.blank.Admin, c.from.Database, r.Data.Database, ""); err != nil {
 		return err
 	}
 	return c.restore(ctx, c.archive.Pre, 1)
@@ -236,7 +185,7 @@ func (c *copier) restore(ctx context.Context, entries []schema.Entry, jobs int) 
 	if as.Admin, err = c.s.fleet.ToolEnv(ctx, c.r.Data.Shard, c.r.Data.Database, applicationName, settings...); err != nil {
 		return err
 	}
-	if as.Owner, err = c.fills.Env(ctx, applicationName, settings...); err != nil {
+	if as.Owner, err = c.blank.Login.Env(ctx, applicationName, settings...); err != nil {
 		return err
 	}
 	return c.archive.Restore(ctx, as, entries, jobs)

@@ -13,9 +13,11 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/catalog/catalogtest"
 	"github.com/freehold-db/freehold/controlplane/operation"
+	"github.com/freehold-db/freehold/controlplane/provision"
 	"github.com/freehold-db/freehold/controlplane/shard"
 	"github.com/freehold-db/freehold/controlplane/shard/shardtest"
 	"github.com/freehold-db/freehold/controlplane/worldtest"
+	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -200,13 +202,26 @@ func TestCancelledFailedAndOvertaken(t *testing.T) {
 	w.requireNoMark("a", erased)
 
 	// The zombie: the database was made anew under its feet.
-	w.during = func(string) error { return nil }
-	fills, err := w.Fleet.Mover(t.Context(), "a", db)
+	source, err := w.Fleet.Session(t.Context(), "a", maintenance, applicationName)
 	require.NoError(t, err)
-	defer fills.Close()
-	c := &copier{s: w.Service, fills: fills, r: &run{Data: Doc{Request: Request{Source: "source", Tenant: "copy"}, Shard: "a", Database: db}}, token: "clone_of_another"}
-	_, err = c.target(t.Context())
+	defer closeConn(source)
+	name := provision.NewDatabaseName()
+	anew := func() *provision.Blank {
+		b, err := w.Tenants.Blank(t.Context(), provision.BlankSpec{Shard: "a", Database: name, Application: applicationName,
+			Held: func(context.Context) error { return nil },
+			Create: func(ctx context.Context, conn *pgx.Conn, document secret.Login) ([]string, error) {
+				return shard.CloneTarget(ctx, source, conn, db, name, document, w.Tenants.Limits())
+			}})
+		require.NoError(t, err)
+		t.Cleanup(b.Close)
+		return b
+	}
+	zombie, worker := anew(), anew()
+	_, err = zombie.Connect(t.Context())
 	require.ErrorIs(t, err, operation.ErrLeaseLost)
+	conn, err := worker.Connect(t.Context())
+	require.NoError(t, err)
+	closeConn(conn)
 }
 
 // A clone to a newer version is equal, too; one to an older is refused.

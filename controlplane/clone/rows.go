@@ -138,7 +138,7 @@ func (c *copier) values(ctx context.Context) error {
 			batch.Queue("SELECT pg_catalog.setval($1::pg_catalog.regclass, $2, $3)", p.name, p.last, p.called)
 		}
 	}
-	if err := c.dst.SendBatch(ctx, batch).Close(); err != nil {
+	if err := c.blank.Admin.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("set sequences: %w", err)
 	}
 	if len(c.views) == 0 {

@@ -11,7 +11,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
-	"github.com/freehold-db/freehold/internal/pg"
 )
 
 // look begins the snapshot and reads in it what the copy needs to know.
@@ -108,6 +107,5 @@ func (c *copier) check(ctx context.Context) error {
 	if yes {
 		return errChanged
 	}
-	_, err = c.dst.Exec(ctx, "DROP TABLE freehold."+pg.Ident(c.token))
-	return err
+	return c.blank.Filled(ctx)
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/shard"
-	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -32,12 +31,6 @@ func (s *Service) Limits() shard.Limits { return s.opt.Limits }
 
 // NewDatabaseName is opaque and unique in the fleet: names leak, and a move keeps them.
 func NewDatabaseName() string { return newDatabaseName() }
-
-// MakeLogin makes sure that there is the database's secret, which all of its
-// logins follow from, and returns it.
-func (s *Service) MakeLogin(ctx context.Context, database string) (secret.Login, error) {
-	return s.makeLogin(ctx, database)
-}
 
 // Abandon drops what there is of a database under construction: database,
 // roles, secret and row. A row that is gone is no error.
