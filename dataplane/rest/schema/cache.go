@@ -53,12 +53,13 @@ func def[T int | int64 | time.Duration](p *T, v T) {
 //
 // Databases with the same mark share what was read of one of them, so that the
 // first request of a new tenant reads no schema. A refusal under a schema that was
-// found like that has the database's own read.
+// found like that has the database's own read. Should that be another one, the
+// mark says nothing any more.
 type Cache struct {
 	opts      Options
 	databases *lru.Cache[key, *entry]
 	schemas   *kept
-	marks     *lru.Cache[markKey, marked]
+	marks     *lru.Cache[markKey, *marked]
 
 	born    time.Time          // all times are since then
 	reading turns[markKey]     // of schemas with that mark
@@ -73,6 +74,9 @@ type markKey struct{ mark, exposed string }
 type marked struct {
 	fingerprint Fingerprint
 	stamp       []byte
+	// disputed says that another database with the mark turned out to have another
+	// schema: whatever brought that about, each has its own read from then on.
+	disputed atomic.Bool
 }
 
 // key is a database and what of it is exposed.
@@ -109,7 +113,7 @@ type seen struct {
 	fingerprint Fingerprint
 	stamp       []byte
 	at          time.Duration // when the read began: what was committed before is in it
-	shared      bool          // found by the mark
+	by          *marked       // nil unless found by the mark
 }
 
 // NewCache makes an empty cache.
@@ -119,7 +123,7 @@ func NewCache(opts Options) *Cache {
 	if err != nil { // sizes are positive
 		panic("schema: " + err.Error())
 	}
-	known, err := lru.New[markKey, marked](marks)
+	known, err := lru.New[markKey, *marked](marks)
 	if err != nil {
 		panic("schema: " + err.Error())
 	}
@@ -159,7 +163,7 @@ func (c *Cache) Lookup(database string, of *Exposed) Known {
 
 func (c *Cache) lookup(e *entry) Known {
 	s := e.seen.Load()
-	if s == nil || int64(s.at) < e.doubted.Load() || s.stamp == nil && c.now()-s.at > c.opts.TTL {
+	if s == nil || int64(s.at) < e.doubted.Load() || s.stamp == nil && c.now()-s.at > c.opts.TTL || s.by != nil && s.by.disputed.Load() {
 		return Known{}
 	}
 	schema := c.schemas.get(s.fingerprint)

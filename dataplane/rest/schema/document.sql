@@ -177,7 +177,7 @@ SELECT coalesce(json_agg(json_build_object(
 SELECT n.nspname
   FROM pg_catalog.pg_proc p
   JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
- WHERE p.proname = 'st_asgeojson' AND p.prokind = 'f' AND p.proargtypes[0] = 'pg_catalog.record'::pg_catalog.regtype
+ WHERE p.proname = 'st_asgeojson' AND n.nspname !~ '^pg_temp_' AND p.prokind = 'f' AND p.proargtypes[0] = 'pg_catalog.record'::pg_catalog.regtype
    AND p.pronargs - p.pronargdefaults <= 1
  ORDER BY n.nspname LIMIT 1)
 )::text AS doc

@@ -24,8 +24,12 @@ var documentSQL string
 var digestSQL = `SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(d.doc, 'UTF8')), 'hex') FROM (` + documentSQL + `) d`
 
 // qualified makes Postgres name types with their schemas, for the rest of the
-// transaction: what finds them later has another search path.
-const qualified = "SELECT pg_catalog.set_config('search_path', '', true)"
+// transaction: what finds them later has another search path. Whoever may change
+// the schema may also change the settings of its login, and leave temporary
+// objects in a session; none of that is noted, so none may colour what is read.
+// Unless pg_temp is named it comes before pg_catalog.
+const qualified = "SELECT pg_catalog.set_config('search_path', 'pg_temp', true), pg_catalog.set_config('quote_all_identifiers', 'off', true)," +
+	" pg_catalog.set_config('standard_conforming_strings', 'on', true), pg_catalog.set_config('client_encoding', 'UTF8', true)"
 
 // digest reads the fingerprint of the exposed schemas; literal is them as an array.
 func digest(ctx context.Context, conn *pgconn.PgConn, literal []byte) (Fingerprint, error) {

@@ -19,7 +19,7 @@ func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgcon
 	}
 	now.stamp = stamp
 	if before != nil && bytes.Equal(stamp, before.stamp) {
-		if before.shared { // and doubted since
+		if before.by != nil { // and doubted since
 			return c.lookBy(ctx, now, markKey{mark, of.key}, of, conn)
 		}
 		if schema := c.schemas.get(before.fingerprint); schema != nil {
@@ -31,6 +31,9 @@ func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgcon
 		return c.lookInside(ctx, now, of, conn)
 	}
 	key := markKey{mark, of.key}
+	if known, ok := c.marks.Get(key); ok && known.disputed.Load() {
+		return c.lookInside(ctx, now, of, conn)
+	}
 	if schema := c.byMark(now, key); schema != nil {
 		return now, schema, nil
 	}
@@ -48,12 +51,12 @@ func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgcon
 // byMark finds the schema of a database with a known mark.
 func (c *Cache) byMark(now *seen, key markKey) *Schema {
 	known, ok := c.marks.Get(key)
-	if !ok {
+	if !ok || known.disputed.Load() {
 		return nil
 	}
 	schema := c.schemas.get(known.fingerprint)
 	if schema != nil {
-		now.fingerprint, now.stamp, now.shared = known.fingerprint, known.stamp, true
+		now.fingerprint, now.stamp, now.by = known.fingerprint, known.stamp, known
 		c.shared.Add(1)
 	}
 	return schema
@@ -73,7 +76,10 @@ func (c *Cache) lookBy(ctx context.Context, now *seen, key markKey, of *Exposed,
 		return nil, nil, err
 	}
 	if mark != "" && mark == key.mark {
-		c.marks.Add(key, marked{now.fingerprint, now.stamp})
+		known, there, _ := c.marks.PeekOrAdd(key, &marked{fingerprint: now.fingerprint, stamp: now.stamp})
+		if there && known.fingerprint != now.fingerprint {
+			known.disputed.Store(true)
+		}
 	}
 	return now, schema, nil
 }

@@ -90,10 +90,33 @@ func TestDoubtOfASharedSchemaReadsTheDatabasesOwn(t *testing.T) {
 	look(t, cache, "second", second)
 	require.True(t, extra(t, cache, "second"))
 	require.False(t, extra(t, cache, "first"))
+	look(t, cache, "third", noted(t, one, 42))
+	require.False(t, extra(t, cache, "third"), "what was doubted stands for nobody else")
 	digests := cache.Stats().Digests
 	cache.Doubt("second", public)
 	look(t, cache, "second", second)
 	require.Equal(t, digests, cache.Stats().Digests, "its own by now: the stamp tells")
+}
+
+// Once two databases with one mark are found to differ, nobody goes by it, not
+// even who did before.
+func TestADisputedMarkSaysNothing(t *testing.T) {
+	first, second, third := noted(t, one, 42), noted(t, one, 42), noted(t, one, 42)
+	exec(t, first, "BEGIN; "+schemachange.Unnoted+"; ALTER TABLE t ADD extra int; COMMIT")
+	cache := NewCache(Options{})
+	look(t, cache, "first", first)
+	look(t, cache, "second", second)
+	look(t, cache, "third", third)
+	require.True(t, extra(t, cache, "third"))
+	cache.Doubt("second", public)
+	look(t, cache, "second", second)
+	require.False(t, extra(t, cache, "second"))
+	require.Nil(t, cache.Lookup("third", public).Schema)
+	look(t, cache, "third", third)
+	look(t, cache, "fourth", third)
+	require.False(t, extra(t, cache, "third"))
+	require.False(t, extra(t, cache, "fourth"))
+	require.True(t, extra(t, cache, "first"))
 }
 
 // What was read while the schema changed is not taken for that of the mark before.
