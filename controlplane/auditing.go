@@ -85,6 +85,9 @@ func (a *auditing) run(life context.Context, s *Server) {
 func (a *auditing) state(ctx context.Context) doctor.Audit {
 	b, err := a.outbox.Look(ctx)
 	d := doctor.Audit{Err: err, Waiting: b.Records, Max: b.Max, Oldest: b.Oldest, Why: b.Why}
+	if a.stream.State() == nil { // this replica was started a moment ago, or NATS is away
+		_ = a.stream.Look(ctx) // the doctor says that nobody has seen it
+	}
 	if now := a.stream.State(); now != nil {
 		d.StreamSeen, d.StreamBytes, d.StreamMax, d.StreamNearlyFull = true, now.Bytes, now.MaxBytes, now.NearlyFull()
 	}

@@ -111,6 +111,9 @@ func TestAFullStreamTakesNoMore(t *testing.T) {
 	w.write(10)
 	stream, err := anchor.NewStream(w.nc, anchor.StreamOptions{Bounds: access.AuditLogBounds{MaxBytes: 4 << 10}, Logger: quiet})
 	require.NoError(t, err)
+	require.Nil(t, stream.State())
+	require.NoError(t, stream.Look(w.ctx))
+	require.NotNil(t, stream.State())
 	require.NoError(t, w.js.DeleteStream(w.ctx, access.AuditLogStream))
 	err = stream.Copy(w.ctx, w.log)
 	var refused *jetstream.APIError

@@ -26,6 +26,14 @@ func (s StreamState) NearlyFull() bool {
 // State is as of the last look; nil: nobody has seen the stream yet.
 func (s *Stream) State() *StreamState { return s.seen.Load() }
 
+// Look looks now, and makes the stream if there is none. Errors: what NATS has against it.
+func (s *Stream) Look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, streamCall)
+	defer cancel()
+	_, err := s.make(ctx)
+	return err
+}
+
 // look notes how full the stream is, and says once when it gets near its bound.
 func (s *Stream) look(ctx context.Context, info *jetstream.StreamInfo) {
 	now := &StreamState{Bytes: int64(info.State.Bytes), MaxBytes: max(info.Config.MaxBytes, 0)} //nolint:gosec // of a disk
