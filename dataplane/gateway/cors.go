@@ -72,6 +72,9 @@ func (g *Gateway) cors(c *gin.Context) {
 	}
 	origin := c.Request.Header["Origin"]
 	if len(origin) != 1 {
+		if g.origins.all && c.Request.Method == http.MethodOptions { // as PostgREST tells whoever asks what there is
+			h["Access-Control-Allow-Origin"] = anyOrigin
+		}
 		return
 	}
 	switch {

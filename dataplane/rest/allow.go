@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
+	"github.com/freehold-db/freehold/dataplane/rest/plan"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
 
@@ -13,16 +14,14 @@ func allow(s *schema.Schema, req *request) (string, error) {
 		return "OPTIONS,GET,HEAD", nil
 	}
 	if req.Args != nil {
-		functions := s.Functions(req.Relation)
-		if len(functions) == 0 {
-			return "", pgrst.UnknownFunction(req.Relation.Schema, req.Relation.Name, nil, "", false, "")
+		f, err := plan.Called(s, &req.Request) // as PostgREST has it, by a call without arguments
+		switch {
+		case err != nil:
+			return "", err //nolint:wrapcheck // a fault
+		case f.Volatile:
+			return "OPTIONS,POST", nil
 		}
-		for _, f := range functions {
-			if !f.Volatile {
-				return "OPTIONS,GET,HEAD,POST", nil
-			}
-		}
-		return "OPTIONS,POST", nil
+		return "OPTIONS,GET,HEAD,POST", nil
 	}
 	r := s.Relation(req.Relation)
 	if r == nil {

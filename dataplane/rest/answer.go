@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -233,7 +233,7 @@ func location(req *request, in *plan.Insert, key []byte) string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("/" + url.PathEscape(req.Relation.Name))
+	b.WriteString("/" + req.Relation.Name)
 	for i, name := range in.Into.PrimaryKey {
 		b.WriteByte("?&"[min(i, 1)])
 		b.WriteString(encode(name) + "=")
@@ -252,14 +252,14 @@ func location(req *request, in *plan.Insert, key []byte) string {
 
 // contentLocation is the request in a canonical form: parameters sorted by name.
 func contentLocation(req *request) string {
-	b := append(append(make([]byte, 0, 256), '/'), url.PathEscape(req.Relation.Name)...)
+	b := append(append(make([]byte, 0, 256), '/'), req.Relation.Name...)
 	if req.rawQuery == "" {
 		return string(b)
 	}
 	pairs := make([][2]string, 0, 8)
 	for param := range strings.SplitSeq(req.rawQuery, "&") {
 		key, value, _ := strings.Cut(param, "=")
-		pairs = append(pairs, [2]string{query.Unescape(key), query.Unescape(value)})
+		pairs = append(pairs, [2]string{widened(query.Unescape(key)), widened(query.Unescape(value))})
 	}
 	slices.SortStableFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	for i, pair := range pairs {
@@ -273,6 +273,21 @@ func contentLocation(req *request) string {
 		b = appendEncoded(b, pair[1])
 	}
 	return string(b)
+}
+
+// widened takes each byte of s for a character: that is how PostgREST names what is beyond ASCII
+// in the Content-Location.
+func widened(s string) string {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			wide := make([]rune, len(s))
+			for i := range len(s) {
+				wide[i] = rune(s[i])
+			}
+			return string(wide)
+		}
+	}
+	return s
 }
 
 func encode(s string) string { return string(appendEncoded(nil, s)) }

@@ -34,7 +34,7 @@ const openAPI = "application/openapi+json"
 func documentType(accept []string) string {
 	for _, m := range accepted(accept) {
 		switch m.Type {
-		case openAPI, "application/*", "*/*", "application/json":
+		case openAPI, "*/*", "application/json":
 			return openAPI
 		}
 	}
@@ -57,9 +57,9 @@ func (h *Handler) readDocument(c *gin.Context, exposed *exposure) (*request, err
 	}
 	contentType := documentType(r.Header.Values("Accept"))
 	if contentType == "" {
-		return nil, pgrst.NotAcceptable(clip(r.Header.Get("Accept")))
+		return nil, plan.NotAcceptable(accepted(r.Header["Accept"]))
 	}
-	req.documentType = contentType + utf8
+	req.documentType = contentType + inUTF8
 	req.document = &plan.Statement{SQL: openapi.AccessSQL, Params: [][]byte{[]byte(req.profile), []byte(strconv.FormatBool(h.opts.OpenAPI == OpenAPIIgnore))}}
 	return req, nil
 }

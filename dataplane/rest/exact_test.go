@@ -91,6 +91,39 @@ func TestOutOfRange(t *testing.T) {
 	require.Equal(t, "PostgREST; error=PGRST205", a.get("/nope").Header().Get("Proxy-Status"))
 }
 
+// What a refusal of a representation names, and the last choice.
+func TestNamesOfMediaTypes(t *testing.T) {
+	a := fixture(t, rest.Options{})
+	none := func(names string) string {
+		return `{"code":"PGRST107","details":null,"hint":null,"message":"None of these media types are available: ` + names + `"}`
+	}
+	for accept, want := range map[string]string{
+		"text/plain; charset=utf-8, Image/PNG": none("text/plain, Image/PNG"), // the more parameters, the sooner
+		"application/*":                        none("application/*"),
+		"application/vnd.pgrst.plan":           none(`application/vnd.pgrst.plan+text; for=\"application/json\"`),
+		"image/png, text/csv;q=0":              "\n", // no rows
+	} {
+		require.Equal(t, want, a.get("/projects?id=eq.0", "Accept: "+accept).Body.String(), accept)
+	}
+	require.Equal(t, none("text/html, application/*"), a.get("/", "Accept: text/html, application/*").Body.String())
+	for contentType, named := range map[string]string{"Multipart/form-data; boundary=x": "Multipart/form-data; boundary=x", "text/plain; charset=utf-8": "text/plain", "application/vnd.pgrst.object": "application/vnd.pgrst.object+json"} {
+		require.Equal(t, `{"code":"PGRST102","details":null,"hint":null,"message":"Content-Type not acceptable: `+named+`"}`,
+			a.do(http.MethodPost, "/projects", "x", "Content-Type: "+contentType).Body.String())
+	}
+}
+
+// A semicolon separates parameters, and what names a resource has its name as it is.
+func TestLocations(t *testing.T) {
+	a := fixture(t, rest.Options{})
+	a.exec(`CREATE TABLE "Tag der Ä" (w int, v int, PRIMARY KEY (w, v)); GRANT ALL ON "Tag der Ä" TO "` + a.router.database + `_rw"`)
+	w := a.do(http.MethodPost, "/Tag%20der%20%C3%84", `[{"v":1,"w":2}]`, "Prefer: return=headers-only")
+	require.Equal(t, "/Tag der Ä?w=eq.2&v=eq.1", w.Header().Get("Location"), w.Body)
+	w = a.get("/Tag%20der%20%C3%84?v=eq.1;w=in.(2,3);select=w&")
+	require.Equal(t, `[{"w":2}]`, w.Body.String())
+	require.Equal(t, "/Tag der Ä?select=w&v=eq.1&w=in.%282%2C3%29", w.Header().Get("Content-Location"))
+	require.Equal(t, "/projects?name=eq.%C3%83%C2%A4", a.get("/projects?name=eq.%C3%A4").Header().Get("Content-Location"))
+}
+
 // Paths and verbs that there are none of.
 func TestNoSuchPath(t *testing.T) {
 	a := fixture(t, rest.Options{})

@@ -52,10 +52,10 @@ func TestCSV(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	a := functions(t, rest.Options{})
-	a.exec("CREATE VIEW grouped AS SELECT year, count(*) FROM films GROUP BY year")
+	a.exec("CREATE VIEW grouped AS SELECT year, count(*) FROM films GROUP BY year; CREATE FUNCTION nullary() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION busy(n int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT n'")
 	for path, want := range map[string]string{
 		"/films": "OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE", "/grouped": "OPTIONS,GET,HEAD", "/nokey": "OPTIONS,GET,HEAD,POST,PATCH,DELETE",
-		"/rpc/add_them": "OPTIONS,GET,HEAD,POST", "/rpc/hire": "OPTIONS,POST",
+		"/rpc/nullary": "OPTIONS,GET,HEAD,POST", "/rpc/busy": "OPTIONS,POST",
 	} {
 		w := a.do(http.MethodOptions, path, "")
 		require.Equal(t, 200, w.Code, "%s: %s", path, w.Body)
@@ -63,6 +63,7 @@ func TestOptions(t *testing.T) {
 	}
 	require.Equal(t, 404, a.do(http.MethodOptions, "/nothing_at_all", "").Code)
 	require.Equal(t, 404, a.do(http.MethodOptions, "/rpc/nothing_at_all", "").Code)
+	require.Equal(t, 404, a.do(http.MethodOptions, "/rpc/add_them", "").Code, "it can't be called without arguments")
 }
 
 func TestRollback(t *testing.T) {

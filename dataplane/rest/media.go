@@ -10,7 +10,10 @@ import (
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
 )
 
-const utf8 = "; charset=utf-8"
+const (
+	inUTF8        = "; charset=utf-8"
+	nullsStripped = ";nulls=stripped"
+)
 
 // anything is what a client accepts that doesn't say what it accepts.
 var (
@@ -48,7 +51,7 @@ func accepted(headers []string) []plan.Media {
 					w.quality = q
 				}
 			}
-			if text != "" && w.quality > 0 {
+			if text != "" { // as with PostgREST, a quality of 0 is the last choice
 				all = append(all, w)
 			}
 		}
@@ -74,18 +77,24 @@ func media(text string) plan.Media {
 	n := 0
 	for part := range splitOutside(text, ';') {
 		if n++; n == 1 {
-			m.Type = strings.ToLower(part)
+			m.Type = strings.ToLower(strings.TrimSpace(part))
 			continue
 		}
-		name, value, _ := strings.Cut(part, "=")
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		params[strings.ToLower(name)] = strings.Trim(value, `"`)
 	}
 	stripped := params["nulls"] == "stripped"
 	switch m.Type {
 	case "application/vnd.pgrst.object", plan.MediaObject:
 		m.Type, m.StripNulls, m.Text = plan.MediaObject, stripped, plan.MediaObject
+		if stripped {
+			m.Text += nullsStripped
+		}
 	case "application/vnd.pgrst.array", plan.MediaArray:
-		m.Type, m.StripNulls, m.Text = plan.MediaArray, stripped, plan.MediaArray
+		m.Type, m.StripNulls, m.Text = plan.MediaArray, stripped, typeJSON
+		if stripped {
+			m.Text = plan.MediaArray + nullsStripped
+		}
 	case plan.MediaPlan, plan.MediaPlan + "+text", plan.MediaPlan + "+json":
 		m.Explain = &plan.Explain{For: onlyJSON[0], JSON: strings.HasSuffix(m.Type, "+json")}
 		if of := params["for"]; of != "" {
@@ -97,7 +106,9 @@ func media(text string) plan.Media {
 				m.Explain.Options = append(m.Explain.Options, option)
 			}
 		}
-		m.Type = plan.MediaPlan
+		m.Type, m.Text = plan.MediaPlan, m.Explain.MediaType()
+	case typeJSON, typeCSV, typeForm, openAPI, schema.AnyMedia, "application/geo+json", "text/plain", "text/xml", "application/octet-stream":
+		m.Text = m.Type // whatever its parameters are
 	}
 	return m
 }

@@ -55,7 +55,7 @@ func (h *Handler) readBody(c *gin.Context, req *request) error {
 		return pgrst.InvalidBody("The body could not be read").WithCause(err) // cut off, or badly chunked
 	}
 	if req.Action == plan.ActionCall {
-		return req.readArgs(mediaType, text, csvGrows*h.maxBody(id))
+		return req.readArgs(mediaType, c.GetHeader("Content-Type"), text, csvGrows*h.maxBody(id))
 	}
 	switch mediaType {
 	case typeJSON:
@@ -65,17 +65,17 @@ func (h *Handler) readBody(c *gin.Context, req *request) error {
 	case typeForm:
 		req.Body, _, err = body.ParseForm(text)
 	default:
-		return notReadable(mediaType)
+		return notReadable(c.GetHeader("Content-Type"))
 	}
 	return invalid(err, mediaType)
 }
 
 func notReadable(contentType string) error {
-	return pgrst.InvalidBody("Content-Type not acceptable: " + clip(contentType))
+	return pgrst.InvalidBody("Content-Type not acceptable: " + clip(media(contentType).Text))
 }
 
 // readArgs takes a function's arguments from its body; mostCSV bounds what becomes of CSV.
-func (req *request) readArgs(mediaType string, text []byte, mostCSV int64) error {
+func (req *request) readArgs(mediaType, contentType string, text []byte, mostCSV int64) error {
 	var err error
 	switch mediaType {
 	case typeJSON:
@@ -95,7 +95,7 @@ func (req *request) readArgs(mediaType string, text []byte, mostCSV int64) error
 	default:
 		rawType, ok := rawTypes[mediaType]
 		if !ok {
-			return notReadable(mediaType)
+			return notReadable(contentType)
 		}
 		req.Args.RawType, req.Args.Raw = rawType, append([]byte{}, text...)
 	}

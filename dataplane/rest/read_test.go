@@ -25,7 +25,7 @@ func TestRead(t *testing.T) {
 		{"/projects?id=eq.1&select=first:tags->>0", `[{"first":"a"}]`},
 		{"/projects?id=eq.1&select=raw->a,n:meta->>n::int", `[{"a":2,"n":7}]`},
 		{"/projects?id=eq.1&select=a%22b%3B--:id", ""},
-		{"/projects?id=eq.1&select=%22a%5C%22b;--%22:id", `[{"a\"b;--":1}]`},
+		{"/projects?id=eq.1&select=%22a%5C%22b%3B--%22:id", `[{"a\"b;--":1}]`},
 		{"/odd%20name?select=*", `[{"a \"b":1,"select":"x","ünï":"y"}]`},
 		{`/odd%20name?%22a%20%5C%22b%22=eq.1&select=ünï`, `[{"ünï":"y"}]`},
 		// names that the statement uses itself

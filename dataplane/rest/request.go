@@ -3,6 +3,7 @@ package rest
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -34,7 +35,7 @@ type request struct {
 
 func (h *Handler) read(c *gin.Context, exposed *exposure) (*request, error) {
 	r := c.Request
-	req := &request{method: r.Method, head: r.Method == http.MethodHead, rawQuery: r.URL.RawQuery, header: r.Header, path: c.Param("table"), exposed: exposed}
+	req := &request{method: r.Method, head: r.Method == http.MethodHead, rawQuery: separated(r.URL.RawQuery), header: r.Header, path: c.Param("table"), exposed: exposed}
 	function, called := c.Params.Get("function")
 	if err := req.chooseSchema(); err != nil {
 		return nil, err
@@ -48,11 +49,11 @@ func (h *Handler) read(c *gin.Context, exposed *exposure) (*request, error) {
 	if called {
 		req.path, req.Relation.Name = "rpc/"+function, function
 		req.Args = &plan.CallArgs{ReadOnly: reads(r.Method)}
-		if req.Args.ReadOnly {
+		if req.Action == plan.ActionCall && req.Args.ReadOnly {
 			parse = query.ParseCall
 		}
 	}
-	if req.Query, err = parse(r.URL.RawQuery); err != nil {
+	if req.Query, err = parse(req.rawQuery); err != nil {
 		return nil, syntax(err)
 	}
 	req.Accept, req.Plans = accepted(r.Header["Accept"]), h.opts.Plans
@@ -70,6 +71,11 @@ func (h *Handler) read(c *gin.Context, exposed *exposure) (*request, error) {
 	}
 	h.fill(req)
 	return req, nil
+}
+
+// separated has an ampersand between any two parameters: as with PostgREST, a semicolon is one, too.
+func separated(rawQuery string) string {
+	return strings.TrimSuffix(strings.ReplaceAll(rawQuery, ";", "&"), "&")
 }
 
 func reads(method string) bool {

@@ -85,6 +85,12 @@ func (t *tree) call() (*Plan, error) {
 	return p, t.missing
 }
 
+// Called is the function that a request calls.
+func Called(s *schema.Schema, req *Request) (*schema.Function, error) {
+	f, _, err := (&tree{schema: s, req: req}).function()
+	return f, err
+}
+
 // function chooses among those of the name by what they are called with.
 func (t *tree) function() (f *schema.Function, whole bool, err error) {
 	args, name := t.req.Args, t.req.Relation

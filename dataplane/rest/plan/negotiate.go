@@ -19,7 +19,7 @@ const (
 type Media struct {
 	// Type is in lower case and without parameters; that of [MediaPlan] has no suffix.
 	Type string
-	// Text is how the client wrote it, for messages.
+	// Text is how messages name it: one that is known by its usual name, else as the client wrote it.
 	Text string
 	// StripNulls leaves out what is null, of [MediaArray] and [MediaObject].
 	StripNulls bool
@@ -77,8 +77,13 @@ func (p *Plan) negotiate(s *schema.Schema, req *Request) error {
 		}
 		return nil
 	}
-	texts := make([]string, len(req.Accept))
-	for i, m := range req.Accept {
+	return NotAcceptable(req.Accept)
+}
+
+// NotAcceptable refuses a client that accepts nothing that there is.
+func NotAcceptable(accept []Media) error {
+	texts := make([]string, len(accept))
+	for i, m := range accept {
 		texts[i] = m.Text
 	}
 	return pgrst.NotAcceptable(clip(strings.Join(texts, ", ")))
@@ -111,7 +116,7 @@ func (p *Plan) form(s *schema.Schema, m *Media) (form, bool) {
 		return form{format: Custom, handler: h, contentType: h.ContentType}, true
 	}
 	switch m.Type {
-	case "application/json", schema.AnyMedia, "application/*":
+	case "application/json", schema.AnyMedia:
 		return jsonForm, true
 	case "text/csv":
 		return form{format: CSV, contentType: m.Type + utf8}, true
@@ -151,6 +156,9 @@ func (p *Plan) rawForm(media string) (form, bool) {
 	f := p.Call.Function
 	return form{format: Raw, contentType: schema.ContentType(media)}, f.Rows == nil && !f.SetOf && f.Domain == "" && f.Base == base
 }
+
+// MediaType names what e asks for.
+func (e *Explain) MediaType() string { return strings.TrimSuffix(e.contentType(e.For.Text), utf8) }
 
 func (e *Explain) contentType(of string) string {
 	t := MediaPlan + "+text"

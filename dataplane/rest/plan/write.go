@@ -3,6 +3,7 @@ package plan
 import (
 	"slices"
 
+	"github.com/freehold-db/freehold/dataplane/rest/body"
 	"github.com/freehold-db/freehold/dataplane/rest/pgrst"
 	"github.com/freehold-db/freehold/dataplane/rest/query"
 	"github.com/freehold-db/freehold/dataplane/rest/schema"
@@ -99,18 +100,17 @@ func (b *builder) put(where []Predicate) (*Insert, error) {
 
 func (b *builder) update(where []Predicate) (*Update, error) {
 	u := &Update{Of: b.relation, Where: where, Values: b.req.Body}
-	switch len(b.req.Body.Rows) {
-	case 0:
+	if len(b.req.Body.Rows) == 0 {
 		return u, nil
-	case 1:
-	default:
-		return nil, pgrst.InvalidBody("An update takes one object").
-			WithHint("To change rows to different values, insert them with Prefer: resolution=merge-duplicates.")
 	}
-	keys := b.req.Body.Keys[0]
-	names := b.req.Query.Columns
+	keys, names := b.req.Body.Keys[0], b.req.Query.Columns
 	if names == nil {
-		names = keys
+		if names = keys; !b.req.Body.Uniform() {
+			return nil, pgrst.InvalidBody("All object keys must match")
+		}
+	}
+	if len(b.req.Body.Rows) > 1 { // to join several, as PostgREST does, is to take the first
+		u.Values = &body.Body{Text: b.req.Body.Rows[0], Rows: b.req.Body.Rows[:1], Keys: b.req.Body.Keys[:1]}
 	}
 	if err := b.known(names); err != nil {
 		return nil, err
