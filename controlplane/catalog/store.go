@@ -31,7 +31,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 	}
 	cfg.ConnConfig.ConnectTimeout = connectTimeout
 	params := cfg.ConnConfig.RuntimeParams
-	setDefault(params, "application_name", "freehold")
+	setDefault(params, "application_name", "freehold-catalog") // none of those who are served on a server that it shares
 	setDefault(params, "statement_timeout", fmt.Sprint(statementTimeout.Milliseconds()))
 	setDefault(params, "idle_in_transaction_session_timeout", fmt.Sprint((2 * statementTimeout).Milliseconds()))
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

@@ -58,7 +58,8 @@ func (b Bounds) Strain(server string, l Load) string {
 }
 
 // loadSQL asks a server; $1 is the move's own slot, $2 the application name of
-// the move's own sessions. Inactive slots are left out: nobody would come to
+// the move's own sessions. The platform's own are named freehold-something;
+// nodes serve tenants as plain freehold (pg.ApplicationName). Inactive slots are left out: nobody would come to
 // take what they keep, however long a copy waits.
 const loadSQL = `
 SELECT
@@ -66,7 +67,7 @@ SELECT
 	pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), (SELECT redo_lsn FROM pg_catalog.pg_control_checkpoint()))::float8
 		/ pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_wal_size')),
 	coalesce(behind.bytes, 0), coalesce(behind.who, ''),
-	(SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND application_name NOT LIKE 'freehold%'
+	(SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND application_name NOT LIKE 'freehold-%'
 		AND (state = 'active' OR state_change > pg_catalog.clock_timestamp() - '1 second'::pg_catalog.interval))
 FROM (SELECT) one LEFT JOIN LATERAL (
 	SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), coalesce(r.replay_lsn, s.confirmed_flush_lsn, s.restart_lsn))::bigint AS bytes,

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
+	"github.com/freehold-db/freehold/internal/pg"
 	"github.com/freehold-db/freehold/internal/pgtest"
 )
 
@@ -150,6 +151,37 @@ func follower(t *testing.T, dsn, slot string) {
 	require.NoError(t, conn.Frontend().Flush())
 	_, err = conn.ReceiveMessage(t.Context())
 	require.NoError(t, err)
+}
+
+// A tenant's requests by way of a node are others' work: the node's sessions are
+// named as the platform is, PgBouncer's behind them too. The platform's own are
+// not. It is not parallel, so that nobody else is there.
+func TestOthersAreThoseWhoAreServed(t *testing.T) {
+	dsn := pgtest.Database(t)
+	open := func(application string) *pgx.Conn {
+		t.Helper()
+		cfg, err := pgx.ParseConfig(dsn)
+		require.NoError(t, err)
+		cfg.RuntimeParams["application_name"] = application
+		conn, err := pgx.ConnectConfig(t.Context(), cfg)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		return conn
+	}
+	own := open("freehold-admin")
+	others := func() int {
+		l, err := Read(t.Context(), own, "own", "freehold-move", 0)
+		require.NoError(t, err)
+		return l.Others
+	}
+	open("freehold-catalog")
+	pgtest.Eventually(t, "nobody else is there", func() bool { return others() == 0 })
+	node := open(pg.ApplicationName)
+	pgtest.Eventually(t, "a request by way of a node is seen", func() bool {
+		_, err := node.Exec(t.Context(), "SELECT 1")
+		require.NoError(t, err)
+		return others() == 1
+	})
 }
 
 // What a real server shows, and that a copy waits for its slowest follower and nobody else's.
