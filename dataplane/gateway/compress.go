@@ -75,6 +75,7 @@ type compressed struct {
 	decided bool
 	encoder encoder // nil: the answer goes out as it is
 	missing int     // bytes that the answer still has to have
+	failed  bool    // something could not be written
 }
 
 // decide looks at the answer's header when it is about to be sent. Only what
@@ -111,7 +112,9 @@ func (w *compressed) Write(p []byte) (int, error) {
 		return w.ResponseWriter.Write(p)
 	}
 	w.missing -= len(p)
-	return w.encoder.Write(p)
+	n, err := w.encoder.Write(p)
+	w.failed = w.failed || err != nil
+	return n, err
 }
 
 func (w *compressed) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
@@ -119,7 +122,7 @@ func (w *compressed) WriteString(s string) (int, error) { return w.Write([]byte(
 func (w *compressed) Flush() {
 	w.WriteHeaderNow()
 	if w.encoder != nil {
-		_ = w.encoder.Flush() // a client that is gone is nobody to tell
+		w.failed = w.encoder.Flush() != nil || w.failed // a client that is gone is nobody to tell
 	}
 	w.ResponseWriter.Flush()
 }
@@ -128,17 +131,21 @@ func (w *compressed) Flush() {
 func (w *compressed) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // end completes the answer. One that was cut short stays incomplete, so that it
-// cannot pass for a whole one.
+// cannot pass for a whole one. An encoder whose output could not be written is
+// for nobody else: on a stream of HTTP/2 that was reset, the connection's own
+// goroutine may look at it still.
 func (w *compressed) end(whole bool) {
 	if w.encoder == nil {
 		return
 	}
 	short := whole && w.missing > 0
 	if whole && !short {
-		_ = w.encoder.Close()
+		w.failed = w.encoder.Close() != nil || w.failed
 	}
-	w.encoder.Reset(nil)
-	w.coding.spare.Put(w.encoder)
+	if !w.failed {
+		w.encoder.Reset(nil)
+		w.coding.spare.Put(w.encoder)
+	}
 	w.encoder = nil
 	if short { // uncompressed, net/http would see it by the length
 		panic(http.ErrAbortHandler)

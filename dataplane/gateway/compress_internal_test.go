@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gin-gonic/gin"
@@ -64,4 +66,26 @@ func TestShortAnswerIsCutOff(t *testing.T) {
 	}
 	require.NotPanics(t, answer("0123456789"))
 	require.PanicsWithError(t, http.ErrAbortHandler.Error(), answer("01234"))
+}
+
+// gone is a client that left.
+type gone struct{ gin.ResponseWriter }
+
+func (gone) Write([]byte) (int, error) { return 0, errors.New("gone") }
+
+// An encoder that could not write what it holds is for no other answer: HTTP/2 may read that still.
+func TestEncoderThatCouldNotWriteIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	for _, whole := range []bool{true, false} {
+		for range 20 { // a pool may forget, with the race detector on
+			c, _ := gin.CreateTestContext(httptest.NewRecorder())
+			used := &coding{name: []string{"gzip"}}
+			w := &compressed{ResponseWriter: gone{c.Writer}, coding: used, from: 1, decided: true}
+			w.encoder = gzip.NewWriter(w.ResponseWriter)
+			_, _ = w.Write([]byte("some"))
+			w.Flush()
+			w.end(whole)
+			require.Nil(t, used.spare.Get())
+		}
+	}
 }
