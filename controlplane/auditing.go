@@ -75,7 +75,7 @@ func (s *Server) newAuditing(ctx context.Context, secrets secret.Store, fleet *s
 func (a *auditing) run(life context.Context, s *Server) {
 	s.run(life, "audit relay", func(ctx context.Context) error { return audit.Relay(ctx, s.store, s.audit, s.log) })
 	s.run(life, "audit events", func(ctx context.Context) error {
-		return audit.Events(ctx, s.store, s.nats, audit.EventsOptions{Replicas: s.cfg.NATSReplicas, Logger: s.log, Room: a.outbox.Room})
+		return audit.Events(ctx, s.store, s.nats, audit.EventsOptions{Replicas: s.cfg.NATSReplicas, Logger: s.log, Room: a.outbox.RoomForRefusals})
 	})
 	s.run(life, "audit checkpoints", a.keeper.Run)
 	s.run(life, "audit stream", func(ctx context.Context) error { return a.stream.Run(ctx, s.audit) })

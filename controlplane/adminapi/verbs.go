@@ -416,7 +416,7 @@ func (a *API) recordRefusal(ctx context.Context, action string, c *call, p *prob
 	if p.Status >= http.StatusInternalServerError {
 		outcome = "failed"
 	}
-	if a.Outbox != nil && errors.Is(a.Outbox.Room(ctx), audit.ErrBacklog) {
+	if a.Outbox != nil && errors.Is(a.Outbox.RoomForRefusals(ctx), audit.ErrBacklog) {
 		a.Log.WarnContext(ctx, "a refusal is not in the audit log, for too many records wait to be", "action", action, "actor", c.actor.Name,
 			"address", c.actor.Address, "object", c.object, "code", p.Code, "request_id", c.actor.RequestID)
 		return

@@ -64,10 +64,17 @@ func (o *Outbox) Look(ctx context.Context) (Backlog, error) {
 
 // Room refuses a change while the outbox is at its bound: what can't be shown
 // to have been recorded does not happen. Errors: [ErrBacklog], the catalog's.
-func (o *Outbox) Room(ctx context.Context) error {
+func (o *Outbox) Room(ctx context.Context) error { return o.below(ctx, o.most) }
+
+// RoomForRefusals is for what anybody can have recorded, being refused: it has half
+// of the outbox, so that who may change nothing can't keep those from it who may.
+// Errors: as Room's.
+func (o *Outbox) RoomForRefusals(ctx context.Context) error { return o.below(ctx, (o.most+1)/2) }
+
+func (o *Outbox) below(ctx context.Context, bound int64) error {
 	b, err := o.Look(ctx)
-	if err == nil && b.Full() {
-		err = fmt.Errorf("%w: %d or more, the oldest for %s", ErrBacklog, b.Max, b.Oldest.Round(time.Second))
+	if err == nil && b.Records >= bound {
+		err = fmt.Errorf("%w: %d or more, the oldest for %s", ErrBacklog, bound, b.Oldest.Round(time.Second))
 	}
 	return err
 }
