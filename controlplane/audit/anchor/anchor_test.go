@@ -220,3 +220,25 @@ func TestKeysChange(t *testing.T) {
 	require.Equal(t, proof.Tampered, verify(keys[:1]))
 	require.Equal(t, proof.Tampered, verify(keys[1:]))
 }
+
+// Of two replicas the one that signed first may be the later one at a place. In
+// the stream, which keeps the order in which things came, too: that is no reason to doubt it.
+func TestAPlaceIsHandedCheckpointsOutOfTurn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.write(10)
+	w.write(10)
+	var notes []string
+	for note, err := range w.stream.Held(w.ctx, 20) {
+		require.NoError(t, err)
+		notes = append(notes, note)
+	}
+	require.Len(t, notes, 2)
+	for _, note := range notes {
+		_, err := w.js.Publish(w.ctx, access.AuditLogCheckpoints, []byte(note))
+		require.NoError(t, err)
+	}
+	r := w.verify(w.keeper)
+	require.Equal(t, proof.Sound, r.Verdict, "%+v", r)
+	require.Equal(t, map[string]int{"stream": 5, "directory": 2}, r.Anchored)
+}

@@ -1,10 +1,12 @@
 package anchor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"time"
 
@@ -69,23 +71,45 @@ func (s *Stream) witnesses(c jetstream.StreamConfig) error {
 	return nil
 }
 
+// turns is how far checkpoints may be out of turn in the stream, which has them in
+// the order in which they came: of two replicas the slower one's come late.
+const turns = 500
+
 // Held implements [Place]: the stream's checkpoints.
 func (s *Stream) Held(ctx context.Context, size int64) iter.Seq2[string, error] {
+	type held struct {
+		size int64
+		note string
+	}
 	return func(yield func(string, error) bool) {
 		stream, _, err := s.open(ctx)
 		if err != nil {
 			yield("", err)
 			return
 		}
+		var wait []held // by size
 		for m, err := range s.messages(ctx, stream, access.AuditLogCheckpoints) {
 			if err != nil {
 				yield("", err)
 				return
 			}
-			if c, err := proof.Peek(m.Data()); err == nil && c.Size > size {
+			h := held{note: string(m.Data())}
+			if c, err := proof.Peek(m.Data()); err == nil {
+				h.size = c.Size
+			}
+			if h.size > size {
 				continue // of records that came since the export began
 			}
-			if !yield(string(m.Data()), nil) {
+			at, _ := slices.BinarySearchFunc(wait, h.size+1, func(w held, size int64) int { return cmp.Compare(w.size, size) })
+			if wait = slices.Insert(wait, at, h); len(wait) > turns {
+				if !yield(wait[0].note, nil) {
+					return
+				}
+				wait = slices.Delete(wait, 0, 1)
+			}
+		}
+		for _, h := range wait {
+			if !yield(h.note, nil) {
 				return
 			}
 		}
