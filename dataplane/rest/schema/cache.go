@@ -215,7 +215,9 @@ func (c *Cache) Refresh(ctx context.Context, database string, of *Exposed, conn 
 	if known := c.lookup(e); known.Schema != nil {
 		return known, nil
 	}
-	now, schema, err := c.look(ctx, e.seen.Load(), of, conn)
+	before := e.seen.Load()
+	doubted := before != nil && int64(before.at) < e.doubted.Load()
+	now, schema, err := c.look(ctx, before, doubted, of, conn)
 	if err != nil {
 		return Known{}, err
 	}

@@ -7,8 +7,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// look reads what there is now; before is what was seen last, or nil.
-func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgconn.PgConn) (*seen, *Schema, error) {
+// look reads what there is now; before is what was seen last, or nil, and
+// doubted whether it has been doubted since.
+func (c *Cache) look(ctx context.Context, before *seen, doubted bool, of *Exposed, conn *pgconn.PgConn) (*seen, *Schema, error) {
 	now := &seen{at: c.now()}
 	if before != nil && before.stamp == nil {
 		return c.lookInside(ctx, now, of, conn)
@@ -19,10 +20,10 @@ func (c *Cache) look(ctx context.Context, before *seen, of *Exposed, conn *pgcon
 	}
 	now.stamp = stamp
 	if before != nil && bytes.Equal(stamp, before.stamp) {
-		if before.by != nil { // and doubted since
+		if before.by != nil && doubted {
 			return c.lookBy(ctx, now, markKey{mark, of.key}, of, conn)
 		}
-		if schema := c.schemas.get(before.fingerprint); schema != nil {
+		if schema := c.schemas.get(before.fingerprint); schema != nil && before.by == nil {
 			now.fingerprint = before.fingerprint
 			return now, schema, nil
 		}

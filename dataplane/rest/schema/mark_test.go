@@ -98,6 +98,30 @@ func TestDoubtOfASharedSchemaReadsTheDatabasesOwn(t *testing.T) {
 	require.Equal(t, digests, cache.Stats().Digests, "its own by now: the stamp tells")
 }
 
+// A schema that was thrown out is read once more, not by each who went by its mark.
+func TestWhatWasThrownOutIsReadOnceMore(t *testing.T) {
+	cache := NewCache(Options{Bytes: 1})
+	cache.reading.patience = time.Hour
+	conns := make([]*pgconn.PgConn, 4)
+	for i := range conns {
+		conns[i] = noted(t, one, 42)
+		look(t, cache, strconv.Itoa(i), conns[i])
+	}
+	look(t, cache, "other", noted(t, two, 43))
+	require.Nil(t, cache.Lookup("1", public).Schema)
+	digests := cache.Stats().Digests
+	var all sync.WaitGroup
+	for i, conn := range conns[1:] { // the first one's was its own
+		all.Go(func() {
+			if _, err := cache.Refresh(t.Context(), strconv.Itoa(i+1), public, conn); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, digests+1, cache.Stats().Digests)
+}
+
 // Once two databases with one mark are found to differ, nobody goes by it, not
 // even who did before.
 func TestADisputedMarkSaysNothing(t *testing.T) {
