@@ -138,14 +138,20 @@ func (g *Gate) Enter(ctx context.Context, s *Slot, f *Flow, terms Terms) error {
 	if passed || err != nil {
 		return err
 	}
-	patience := time.NewTimer(g.cfg.QueueFor)
+	patience, look := time.NewTimer(g.cfg.QueueFor), time.NewTicker(lookEvery)
 	defer patience.Stop()
-	select {
-	case err := <-s.granted:
-		return err
-	case <-patience.C:
-	case <-ctx.Done():
-		err = ctx.Err()
+	defer look.Stop()
+	for waits := true; waits; {
+		select {
+		case err := <-s.granted:
+			return err
+		case <-look.C:
+			g.look(s)
+		case <-patience.C:
+			waits = false
+		case <-ctx.Done():
+			err, waits = ctx.Err(), false
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -200,6 +206,20 @@ func (s *Slot) Yield() {
 	g.mu.Unlock()
 }
 
+// lookEvery is how often who waits longest of its tenant looks whether time
+// alone has made room: that others were there is over, or what is under way takes long.
+const lookEvery = 250 * time.Millisecond
+
+func (g *Gate) look(s *Slot) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := s.flow; f.queue.front == s {
+		now := g.now()
+		g.enlist(f, now)
+		g.serve(now)
+	}
+}
+
 func (g *Gate) now() time.Duration { return time.Since(g.born) }
 
 // arrive lets s pass or queues it; passed is false and err nil when it has to wait.
@@ -233,6 +253,7 @@ func (g *Gate) arrive(s *Slot, terms Terms, now time.Duration) (passed bool, err
 func (g *Gate) pass(s *Slot, start float64, now time.Duration) {
 	f := s.flow
 	f.note(now)
+	f.moved = now
 	s.held, s.began = true, now
 	s.charged = max(f.mean, leastCharge)
 	f.finish = start + s.charged/f.weight()
@@ -249,6 +270,10 @@ func (g *Gate) pass(s *Slot, start float64, now time.Duration) {
 func (g *Gate) leave(s *Slot, now time.Duration) {
 	f, took := s.flow, now-s.began
 	f.note(now)
+	f.moved = now
+	if f.aside > 0 && s.began < f.asideAt {
+		f.aside--
+	}
 	s.held = false
 	f.underWay--
 	g.underWay--
@@ -319,7 +344,10 @@ func (g *Gate) mayPass(f *Flow, now time.Duration) bool {
 	if g.othersThere(f, now) {
 		bound := g.half(f)
 		if g.pressed(f, now) {
-			bound = min(bound, f.room.now())
+			if f.underWay >= f.aside+f.room.now() && now-f.moved >= asideAfter {
+				f.aside, f.asideAt, f.moved = f.underWay, now, now
+			}
+			bound = min(bound, f.aside+f.room.now())
 			f.room.hit = f.room.hit || f.underWay >= bound
 		}
 		return f.underWay < bound

@@ -113,7 +113,9 @@ func TestBoundsHold(t *testing.T) {
 				s, err := m.arrive(t, f, terms[i])
 				require.False(t, free && !s.held, "who has nothing under way finds a place that is free")
 				if s.pressed {
-					require.LessOrEqual(t, f.underWay, f.room.now(), "greed is bounded")
+					require.LessOrEqual(t, f.underWay-f.aside, f.room.now(), "greed is bounded")
+					require.LessOrEqual(t, f.aside, f.underWay)
+					require.GreaterOrEqual(t, f.aside, 0)
 				}
 				switch {
 				case err != nil:

@@ -14,9 +14,13 @@ import "time"
 type greed struct {
 	greedy bool
 	asOf   time.Duration
-	area   float64 // place-seconds that it had
+	area   float64 // place-seconds that it had, but for what is aside
 	excess float64 // of these, what was beyond one place, of late
 	room   *room   // nil: it never was greedy while others were there
+
+	moved   time.Duration // when a request of its was let pass or left last
+	aside   int           // its requests under way that take long: those that began before asideAt
+	asideAt time.Duration
 }
 
 const (
@@ -28,6 +32,10 @@ const (
 	// begin with a rush.
 	forgive    = 0.25
 	mostExcess = 5
+	// asideAfter is how long nothing may come or go at a tenant that is held back
+	// until what it has under way is not counted any more: a report of half a minute
+	// is no reason to let a page wait for as long, and nothing is learnt from it.
+	asideAfter = 500 * time.Millisecond
 )
 
 // see notes that f is there.
@@ -82,12 +90,13 @@ func (s *sight) other(f *Flow, now time.Duration) bool {
 func (f *Flow) note(now time.Duration) {
 	took := (now - f.asOf).Seconds()
 	f.asOf = now
-	f.area += took * float64(f.underWay)
+	f.area += took * float64(f.underWay-f.aside)
 	switch {
 	case f.underWay > 1:
 		f.excess += took * float64(f.underWay-1)
-	case f.queue.len > 0: // it would have more if it could
+	case f.queue.len > 0 && f.underWay == 1: // it would have more if it could
 		f.excess += took
+	case f.queue.len > 0: // it has nothing, and waits for others
 	default:
 		f.excess -= took * forgive
 	}
@@ -205,7 +214,8 @@ func (r *room) left(area float64, most int, now time.Duration) {
 	r.next(probe)
 }
 
-func (r *room) become(bound float64, most int) { r.bound = max(1, min(bound, float64(most))) }
+// become leaves something to be tried out: who had all that it may could never be found to have too much.
+func (r *room) become(bound float64, most int) { r.bound = max(1, min(bound, roomPart*float64(most))) }
 
 func (r *room) next(probing bool) {
 	r.probing, r.begun, r.done, r.hit = probing, false, 0, false
