@@ -97,7 +97,7 @@ func (s *Service) see(ctx context.Context, last *ended) (sight, error) {
 	}
 	fleet := expected(shards.without(at.Fleet), nil, keysOf(resting))
 	plan, err := balance.Make(fleet, &at.Policy, balance.Ask{Now: now, Partial: true})
-	return sight{now: now, fleet: fleet, policy: &at.Policy, plan: plan, last: last, resting: resting}, err
+	return sight{now: now, fleet: at.Fleet, policy: &at.Policy, plan: plan, last: last, resting: resting}, err // a lost shard that is back was not added
 }
 
 // note keeps what a look found, and begins the run that it decided on.

@@ -1,6 +1,7 @@
 package rebalance
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -49,7 +50,7 @@ func (sc *scene) choose() (choice, error) {
 		}
 	}
 	kept := map[shardmap.ShardID]bool{}   // shards that an earlier move waits to arrive at
-	leaves := map[shardmap.ShardID]bool{} // shards that somebody leaves, or is about to
+	leaves := map[shardmap.ShardID]bool{} // shards that somebody leaves
 	for _, m := range sc.running {
 		leaves[m.From] = true
 	}
@@ -66,32 +67,60 @@ func (sc *scene) choose() (choice, error) {
 		case source.blind:
 			pass(balance.Wait{Until: sc.now.Add(strainFor), Why: fmt.Sprintf("shard %s is strained: %s", m.From, source.strain)})
 		case source.strain != "" && leaves[m.From]:
-			pass(balance.Wait{Until: sc.now.Add(strainFor), Why: fmt.Sprintf("tenants leave shard %s one at a time while it is strained: %s", m.From, source.strain)})
+			pass(sc.oneAtATime(m.From))
 		default:
-			leaves[m.From] = true
 			open = append(open, m)
 		}
 	}
 	sc.putBack()
-	moves, wait, err := balance.Next(sc.fleet, sc.policy, balance.Work{Left: planned(open), Running: planned(sc.running), Begun: sc.begun}, sc.now)
-	if err != nil {
-		return choice{}, err
-	}
-	c := choice{wait: wait}
-	if wait.Why == "" {
-		c.wait = passed
-	}
-	next := make(map[shardmap.TenantID]bool, len(moves))
-	for _, m := range moves {
-		next[m.Tenant] = true
-	}
-	for _, m := range open {
-		if next[m.Tenant] {
-			c.begin = append(c.begin, m)
+	var c choice
+	for {
+		moves, wait, err := balance.Next(sc.fleet, sc.policy, balance.Work{Left: planned(open), Running: planned(sc.running), Begun: sc.begun}, sc.now)
+		if err != nil {
+			return choice{}, err
 		}
+		if c.wait = wait; wait.Why == "" {
+			c.wait = passed
+		}
+		next := make(map[shardmap.TenantID]bool, len(moves))
+		for _, m := range moves {
+			next[m.Tenant] = true
+		}
+		var one shardmap.ShardID
+		if c.begin, open, one = sc.alone(open, next); one == "" {
+			break
+		}
+		pass(sc.oneAtATime(one)) // others may begin in the place of those that don't
 	}
 	c.stuck = len(c.begin) == 0 && len(sc.running) == 0 && c.wait.Until.IsZero() && passed.Why == ""
 	return c, nil
+}
+
+// alone is what begins of those that are open. Of those off a strained shard it is the first that
+// may, so that one that can't begin keeps nobody there, and the others are not left open;
+// one is the first shard where that is so, "" if there is none.
+func (sc *scene) alone(open []catalog.RebalanceMove, next map[shardmap.TenantID]bool) (begin, left []catalog.RebalanceMove, one shardmap.ShardID) {
+	first := map[shardmap.ShardID]shardmap.TenantID{}
+	for _, m := range open {
+		if _, has := first[m.From]; next[m.Tenant] && !has && sc.shards[m.From].strain != "" {
+			first[m.From] = m.Tenant
+		}
+	}
+	for _, m := range open {
+		if t, has := first[m.From]; has && t != m.Tenant {
+			one = cmp.Or(one, m.From)
+			continue
+		}
+		left = append(left, m)
+		if next[m.Tenant] {
+			begin = append(begin, m)
+		}
+	}
+	return begin, left, one
+}
+
+func (sc *scene) oneAtATime(id shardmap.ShardID) balance.Wait {
+	return balance.Wait{Until: sc.now.Add(strainFor), Why: fmt.Sprintf("tenants leave shard %s one at a time while it is strained: %s", id, sc.shards[id].strain)}
 }
 
 // putBack has tenants under way live where they come from, also those that have

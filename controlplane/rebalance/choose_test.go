@@ -78,6 +78,17 @@ func TestStrainedShardsAreRelieved(t *testing.T) {
 	ids, c = begins(t, sc)
 	require.Empty(t, ids)
 	require.False(t, c.stuck)
+
+	// One that can't begin keeps nobody else from leaving, nor the run from planning anew.
+	sc = lined(p, "s2", "s3", "s3")
+	sc.fleet.Shards[1].Capacity = balance.Vector{balance.Bytes: 5}
+	sc.shards["s1"] = condition{strain: "requests of tenants on s1 take 3s"}
+	ids, _ = begins(t, sc)
+	require.Equal(t, []shardmap.TenantID{"t2"}, ids)
+	sc.left = append(sc.left[:0:0], sc.left[0], catalog.RebalanceMove{N: 2, Tenant: "t2", From: "s1", To: "s2", Bytes: 10})
+	ids, c = begins(t, sc)
+	require.Empty(t, ids)
+	require.True(t, c.stuck)
 }
 
 func TestHeldTenantsKeepNobodyElse(t *testing.T) {

@@ -2,6 +2,7 @@ package rebalance
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,6 +67,20 @@ func (s *Service) join(ctx context.Context, tx pgx.Tx, id shardmap.ShardID, acto
 		return nil, err
 	case op.CancelRequested || op.State == operation.Undoing || doc.Ending:
 		return nil, fmt.Errorf("run %s is winding down, ask again once it has ended: %w", op.ID, ErrRunning)
+	}
+	op, err = s.engine.AskTx(ctx, tx, op.ID, func(op *operation.Operation) (json.RawMessage, error) {
+		w, err := readWish(op.Asked)
+		if err != nil || slices.Contains(w.Drain, id) {
+			return op.Asked, err
+		}
+		w.Drain = append(w.Drain, id)
+		return json.Marshal(w)
+	})
+	if errors.Is(err, operation.ErrFinal) {
+		return nil, fmt.Errorf("%w: %w", ErrRunning, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return op, s.engine.WakeTx(ctx, tx, op.ID)
 }

@@ -95,5 +95,57 @@ func TestRunsDoWithoutLostShards(t *testing.T) {
 	_, err := w.store.Pool().Exec(t.Context(), `delete from shard_usage`)
 	require.NoError(t, err)
 	st := w.lookNow()
-	require.NotContains(t, st.Says, "nothing to do")
+	require.Contains(t, st.Says, "shard s1 carries too much since", "s3 is back, and was not added")
+}
+
+// A drain that a person asks for while auto mode has a run is the run's, and minds no rest either.
+func TestDrainThatARunTakesOverMindsNoRest(t *testing.T) {
+	t.Parallel()
+	c := &clock{at: time.Now()}
+	w := newWorld(t, Options{Now: c.now}, "s1", "s2")
+	w.add("s1", 2)
+	w.refuse["t001"] = "it has no place to go back to"
+	w.works()
+	op, err := w.Drain(t.Context(), "s1", ann, "")
+	require.NoError(t, err)
+	op, _ = w.ended(op.ID)
+	require.Equal(t, operation.Failed, op.State)
+	_, err = w.Undrain(t.Context(), "s1", ann)
+	require.NoError(t, err)
+	resting, err := w.resting(t.Context(), w.now())
+	require.NoError(t, err)
+	require.Contains(t, resting, shardmap.TenantID("t001"))
+	fails := func(in time.Duration) {
+		_, err := w.store.Pool().Exec(t.Context(), `update rebalance_moves set ended_at = clock_timestamp() + make_interval(secs => $1) where state = 'failed'`, in.Seconds())
+		require.NoError(t, err)
+	}
+	fails(365 * 24 * time.Hour) // by the clock of a replica that was far ahead
+	resting, err = w.resting(t.Context(), w.now())
+	require.NoError(t, err)
+	require.Empty(t, resting, "it would rest for a year")
+	fails(0)
+
+	w.mu.Lock()
+	delete(w.refuse, "t001")
+	gate := make(chan struct{})
+	w.gate = gate
+	w.mu.Unlock()
+	// Auto mode has a run that another shard's tenant keeps under way.
+	catalogtest.AddShard(t, w.store, "s3")
+	w.add("s3", 1)
+	_, err = w.store.Pool().Exec(t.Context(), `update shards set state = 'draining', version = version + 1 where id = 's3'`)
+	require.NoError(t, err)
+	require.NoError(t, w.SetAuto(t.Context(), true, ann))
+	c.pass(2 * mustRest) // of auto mode, after the run that failed
+	st := w.lookNow()
+	require.NotNil(t, st.Run, st.Says)
+	require.NotEmpty(t, st.Run.Trigger)
+	w.until(func() bool { return w.status(st.Run.Operation.ID).Counts[catalog.MoveRunning].Moves > 0 }, "it moves somebody")
+	op, err = w.Drain(t.Context(), "s1", ann, "")
+	require.NoError(t, err)
+	require.Equal(t, st.Run.Operation.ID, op.ID)
+	close(gate)
+	op, _ = w.ended(op.ID)
+	require.Equal(t, operation.Done, op.State, op.Error)
+	require.Equal(t, map[shardmap.ShardID]int{"s2": 3}, w.on())
 }

@@ -36,6 +36,15 @@ func (s *Service) replan(ctx context.Context, r *run, at *placement.Snapshot, sh
 		if err != nil {
 			return nil, err
 		}
+		asked, err := r.Asked(ctx)
+		if err != nil {
+			return nil, err
+		}
+		w, err := readWish(asked)
+		if err != nil {
+			return nil, err
+		}
+		w.wanted(at.Fleet, resting)
 		for id := range resting {
 			stay[id] = true
 		}
