@@ -336,3 +336,45 @@ func TestAnEndFindsTheLoginWhereverItIs(t *testing.T) {
 	_, _, err = s.Open(w.ctx(), b.ID, alice)
 	require.ErrorIs(t, err, catalog.ErrConflict)
 }
+
+// stuck is a server that does not answer who drops some logins.
+type stuck struct {
+	breakglass.Servers
+	logins map[string]bool
+}
+
+func (s stuck) Drop(ctx context.Context, on shardmap.ShardID, database, user string) error {
+	if s.logins[user] {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.Servers.Drop(ctx, on, database, user)
+}
+
+// An access at a server that does not answer keeps no other from being ended.
+func TestWhatCannotBeEndedKeepsNothingOpen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	servers := stuck{breakglass.AtShards(w.fleet.Fleet), map[string]bool{}}
+	s := breakglass.New(w.store, servers, breakglass.Options{Every: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	ask := func() breakglass.Session {
+		b, _, err := s.Ask(w.ctx(), breakglass.Spec{Tenant: "acme"}, alice, alice.Name)
+		require.NoError(t, err)
+		return b
+	}
+	for range 20 {
+		servers.logins[ask().Login] = true
+	}
+	_, err := w.store.Pool().Exec(w.ctx(), `update break_glass set state = 'ending', ended_by = 'bob', end_cause = 'ended', expires_at = clock_timestamp()`)
+	require.NoError(t, err)
+	b := ask()
+	_, err = w.store.Pool().Exec(w.ctx(), `update break_glass set token = 'gone' where id = $1`, b.ID)
+	require.NoError(t, err)
+	w.run(s)
+	pgtest.Eventually(t, "it has ended", func() bool {
+		got, err := s.Get(w.ctx(), b.ID)
+		require.NoError(t, err)
+		return got.State == breakglass.Ended
+	})
+	require.Zero(t, w.onServer("a", roles, b.Login))
+}

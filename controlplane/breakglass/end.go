@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/freehold-db/freehold/controlplane/catalog"
 	"github.com/freehold-db/freehold/controlplane/shard"
+	"github.com/freehold-db/freehold/internal/sleep"
 	"github.com/freehold-db/freehold/shardmap"
 )
 
@@ -20,6 +23,8 @@ const (
 	lookFor = 10 * time.Second
 	// maxRecorded bounds the sessions of one access that get a record each.
 	maxRecorded = 100
+	// endAtOnce are ended at the same time, and againAtOnce more whose server had no answer.
+	endAtOnce, againAtOnce = 32, 4
 )
 
 // Wake has what is open looked at now.
@@ -32,8 +37,13 @@ func (s *Service) Wake() {
 
 // Run ends what is over and records what is used, until ctx ends; then it
 // returns nil. Several replicas may do so at once: each record is written once.
+// A server that does not answer keeps nothing open at others: no round waits for one.
 func (s *Service) Run(ctx context.Context) error {
 	k := keeper{Service: s, seen: map[string]map[sessionKey]bool{}}
+	k.first.SetLimit(endAtOnce)
+	k.again.SetLimit(againAtOnce)
+	k.looking.SetLimit(1)
+	defer func() { _, _, _ = k.first.Wait(), k.again.Wait(), k.looking.Wait() }() // they log what goes wrong
 	for {
 		next := s.opt.Every
 		if err := k.round(ctx); err != nil && ctx.Err() == nil {
@@ -51,8 +61,12 @@ func (s *Service) Run(ctx context.Context) error {
 
 type keeper struct {
 	*Service
-	// seen are the sessions whose rows were written, by access.
-	seen map[string]map[sessionKey]bool
+	// first and again end accesses, those apart whose server had no answer before; under has the IDs.
+	first, again errgroup.Group
+	under        sync.Map
+	// looking records sessions; seen, which is its own, are those whose rows were written, by access.
+	looking errgroup.Group
+	seen    map[string]map[sessionKey]bool
 }
 
 type sessionKey struct {
@@ -61,39 +75,63 @@ type sessionKey struct {
 }
 
 func (k *keeper) round(ctx context.Context) error {
-	live, err := many(ctx, k.store.Pool(), `select `+columns+` from break_glass b where b.state <> 'ended' order by b.expires_at limit 1000`)
+	live, err := many(ctx, k.store.Pool(), `select `+columns+` from break_glass b where b.state <> 'ended'
+		order by array_position('{open,approved,waiting,ending}', b.state), b.expires_at limit 1000`)
 	if err != nil {
 		return err
 	}
-	var failed []error
+	// Of those that were tried before each has its turn some time.
+	rand.Shuffle(len(live), func(i, j int) { live[i], live[j] = live[j], live[i] })
 	open := map[string]Session{}
 	for _, b := range live {
 		switch {
 		case b.baseless && b.State != Ending:
-			ctx, cancel := context.WithTimeout(ctx, endFor)
-			_, err := k.finish(ctx, b.ID, "revoked", system("what it was asked for with was taken back or is over"))
-			cancel()
-			failed = append(failed, err)
+			k.end(ctx, b, "revoked", "what it was asked for with was taken back or is over")
 		case b.State == Open && !b.lapsed:
 			open[b.Login] = b
+		case b.State == Waiting && b.lapsed, b.State == Approved && b.lapsed:
+			k.end(ctx, b, "lapsed", "its time is over")
 		case b.lapsed || b.State == Ending:
-			cause := "expired"
-			if b.State == Waiting || b.State == Approved {
-				cause = "lapsed"
+			k.end(ctx, b, "expired", "its time is over")
+		}
+	}
+	k.looking.TryGo(func() error {
+		for id := range k.seen {
+			if !anyOf(live, id) {
+				delete(k.seen, id)
 			}
-			ctx, cancel := context.WithTimeout(ctx, endFor)
-			_, err := k.finish(ctx, b.ID, cause, system("its time is over"))
-			cancel()
-			failed = append(failed, err)
 		}
-	}
-	for id := range k.seen {
-		if !anyOf(live, id) {
-			delete(k.seen, id)
+		if err := k.look(ctx, open); err != nil && ctx.Err() == nil {
+			k.opt.Logger.WarnContext(ctx, "sessions of break-glass accesses", "error", err)
+			_ = sleep.For(ctx, 4*k.opt.Every)
 		}
+		return nil
+	})
+	return nil
+}
+
+// end begins to end an access, unless that is under way or too many others are:
+// there is another round.
+func (k *keeper) end(ctx context.Context, b Session, cause, why string) {
+	lane := &k.first
+	if b.State == Ending {
+		lane = &k.again
 	}
-	failed = append(failed, k.look(ctx, open))
-	return errors.Join(failed...)
+	if _, under := k.under.LoadOrStore(b.ID, true); under {
+		return
+	}
+	began := lane.TryGo(func() error {
+		defer k.under.Delete(b.ID)
+		ctx, cancel := context.WithTimeout(ctx, endFor)
+		defer cancel()
+		if _, err := k.finish(ctx, b.ID, cause, system(why)); err != nil && ctx.Err() == nil {
+			k.opt.Logger.WarnContext(ctx, "break-glass access is not ended yet", "access", b.ID, "error", err)
+		}
+		return nil
+	})
+	if !began {
+		k.under.Delete(b.ID)
+	}
 }
 
 func anyOf(live []Session, id string) bool {
@@ -127,7 +165,6 @@ func (s *Service) finish(ctx context.Context, id, cause string, actor catalog.Ac
 	}
 	if b.Login != "" {
 		if err := s.drop(ctx, b); err != nil {
-			s.Wake()
 			s.opt.Logger.WarnContext(ctx, "login of an ended break-glass access is not dropped yet", "access", id, "login", b.Login, "error", err)
 			return b, nil // it is known to be ending, and who looks at it goes on
 		}
