@@ -161,3 +161,28 @@ func TestFollow(t *testing.T) {
 		unfollow()
 	})
 }
+
+// A rate that is changed while a copy takes its bytes never fails it, nor does
+// one so low that what it takes at once is more than a moment's.
+func TestTheRateChangesUnderWay(t *testing.T) {
+	t.Parallel()
+	p := New()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		for ctx.Err() == nil {
+			p.SetMax(1 << 40)
+			p.SetMax(1 << 50)
+			p.SetMax(64 << 10)
+			p.SetMax(0)
+		}
+	}()
+	until := time.Now().Add(200 * time.Millisecond)
+	for time.Now().Before(until) {
+		require.NoError(t, p.Take(t.Context(), 32<<10))
+	}
+	stop()
+	<-changed
+}

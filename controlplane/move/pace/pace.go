@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/freehold-db/freehold/internal/sleep"
 )
 
 const (
@@ -83,14 +85,20 @@ func (p *Pace) Look(ctx context.Context, n int64) error {
 
 // wait takes n from the limiter, and notes in last when it had to wait.
 func (p *Pace) wait(ctx context.Context, from *rate.Limiter, n int, last *time.Time) error {
-	for n > 0 {
+	for n > 0 && ctx.Err() == nil {
 		some := min(n, from.Burst())
+		turn := from.ReserveN(time.Now(), some)
+		if !turn.OK() {
+			continue // it became more than may pass at once: somebody wants the copy slower
+		}
 		n -= some
-		if from.AllowN(time.Now(), some) {
+		wait := turn.Delay()
+		if wait == 0 {
 			continue
 		}
 		p.note(last)
-		if err := from.WaitN(ctx, some); err != nil {
+		if err := sleep.For(ctx, wait); err != nil {
+			turn.Cancel()
 			return fmt.Errorf("wait for the copy's turn: %w", err)
 		}
 		p.note(last)
