@@ -101,6 +101,9 @@ func (h *Handler) door(id Identity) Router {
 // the router may repeat it.
 func (t *turn) refresh(ctx context.Context, c *router.Conn) (err error) {
 	t.fresh, err = t.h.schemas.Refresh(ctx, c.Placement.Database, t.req.exposed.of, c.PG)
+	if errors.Is(err, schema.ErrTooLarge) {
+		return pgrst.SchemaTooLarge().WithCause(err)
+	}
 	return err //nolint:wrapcheck // the router judges it as it is
 }
 

@@ -175,3 +175,15 @@ func TestEveryRequestSeesTheCommittedSchema(t *testing.T) {
 		require.Equal(t, `[{"books":[{"shelf": 1}]}]`, a.get("/shelves?select=books(*)").Body.String())
 	}
 }
+
+// How large a schema is, is the tenant's to choose; the node's memory is everybody's.
+func TestSchemaTooLarge(t *testing.T) {
+	t.Parallel()
+	a := fixture(t, rest.Options{Cache: schema.Options{Document: 1000}})
+	for range 2 {
+		w := a.get("/tasks")
+		require.Equal(t, http.StatusBadRequest, w.Code)
+		require.Contains(t, w.Body.String(), `"schema_too_large"`)
+		require.Equal(t, byte('I'), a.router.conn.TxStatus())
+	}
+}

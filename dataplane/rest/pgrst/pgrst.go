@@ -92,6 +92,12 @@ func AnswerTooLarge(bytes, most int64) *fault.Fault {
 		WithHint("Nothing was changed. Ask for fewer rows (limit, offset) or columns (select); when writing, send fewer rows or leave return=representation out.")
 }
 
+// SchemaTooLarge is a request to a database whose exposed schemas take more memory than a tenant's may.
+func SchemaTooLarge() *fault.Fault {
+	return fault.New(http.StatusBadRequest, "schema_too_large", "The exposed schemas are too large").
+		WithHint("Expose fewer schemas, or move what no client uses to one that is not exposed.")
+}
+
 // NoDocument is a request for the description of the API where that is switched off.
 func NoDocument() *fault.Fault {
 	return fault.New(http.StatusNotFound, "PGRST126", "Root endpoint metadata is disabled")

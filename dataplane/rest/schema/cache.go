@@ -17,6 +17,7 @@ import (
 type Options struct {
 	Databases int           // databases remembered; default 20,000 (about 400 bytes each)
 	Bytes     int64         // of all schemas kept, in memory and roughly; default 128 MiB
+	Document  int64         // that describe one schema as Postgres sends it, at most; default 64 MiB
 	TTL       time.Duration // of a database without stamps, a fingerprint older than this is read again; default 30 s
 	Pause     time.Duration // least time between two reads of such a database's fingerprint; default 250 ms
 }
@@ -31,6 +32,7 @@ const marks = 4096
 func (o Options) withDefaults() Options {
 	def(&o.Databases, 20_000)
 	def(&o.Bytes, DefaultBytes)
+	def(&o.Document, 64<<20)
 	def(&o.TTL, 30*time.Second)
 	def(&o.Pause, 250*time.Millisecond)
 	return o

@@ -63,11 +63,18 @@ func (f *Fingerprint) parse(text []byte) error {
 	return nil
 }
 
-// load reads the exposed schemas.
-func load(ctx context.Context, conn *pgconn.PgConn, literal []byte) (*Schema, error) {
-	document, err := value(ctx, conn, documentSQL, literal)
+// ErrTooLarge is a schema of more than [Options.Document] bytes.
+var ErrTooLarge = errors.New("the schema is too large")
+
+// load reads the exposed schemas, up to most bytes of them: how large a tenant's
+// are is his to choose, and the memory is everybody's.
+func load(ctx context.Context, conn *pgconn.PgConn, literal []byte, most int64) (*Schema, error) {
+	document, err := value(ctx, conn, fmt.Sprintf("SELECT CASE WHEN pg_catalog.octet_length(d.doc) <= %d THEN d.doc END FROM (%s) d", most, documentSQL), literal)
 	if err != nil {
 		return nil, fmt.Errorf("introspect the schema: %w", err)
+	}
+	if document == nil {
+		return nil, fmt.Errorf("introspect the schema: %w: more than %d bytes describe it", ErrTooLarge, most)
 	}
 	return Parse(document)
 }

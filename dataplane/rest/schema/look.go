@@ -104,7 +104,7 @@ func (c *Cache) lookInside(ctx context.Context, now *seen, of *Exposed, conn *pg
 		return now, schema, nil
 	}
 	c.documents.Add(1)
-	schema, err := load(ctx, conn, of.literal)
+	schema, err := load(ctx, conn, of.literal, c.opts.Document)
 	if err != nil {
 		return nil, nil, err
 	}

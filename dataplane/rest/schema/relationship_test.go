@@ -28,7 +28,7 @@ CREATE FUNCTION f(p int, VARIADIC q text[] DEFAULT '{}', OUT r int, OUT s text) 
 func TestRelationships(t *testing.T) {
 	c := connect(t)
 	exec(t, c, related)
-	s, err := load(t.Context(), c, arrayLiteral([]string{"public"}))
+	s, err := load(t.Context(), c, arrayLiteral([]string{"public"}), 1<<20)
 	require.NoError(t, err)
 	rel := func(name string) *Relation { return s.Relation(Name{"public", name}) }
 	one := func(from, target, hint string) *Relationship {

@@ -51,7 +51,7 @@ func TestLoad(t *testing.T) {
 	c := connect(t)
 	exec(t, c, tables)
 	literal := arrayLiteral([]string{"public"})
-	s, err := load(t.Context(), c, literal)
+	s, err := load(t.Context(), c, literal, 1<<20)
 	require.NoError(t, err)
 	f, err := digest(t.Context(), c, literal)
 	require.NoError(t, err)
