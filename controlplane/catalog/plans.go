@@ -62,11 +62,12 @@ func (s *Store) InsertRebalancePlan(ctx context.Context, tx pgx.Tx, p RebalanceP
 }
 
 func forgetPlans(ctx context.Context, tx pgx.Tx, now time.Time, most, fewest, bytes int) error {
-	_, err := tx.Exec(ctx, `delete from rebalance_plans where id in (select id from (
+	// Who keeps another plan at the same moment forgets the same ones: neither waits for the other.
+	_, err := tx.Exec(ctx, `delete from rebalance_plans where id in (select id from rebalance_plans where id in (select id from (
 			select id, expires_at, row_number() over newest as n,
 				sum(coalesce(pg_column_size(packed), 0) + coalesce(pg_column_size(plan), 0)) over newest as bytes
 			from rebalance_plans window newest as (order by id desc)) kept
-		where expires_at < $1 or n > $2 or n > $3 and bytes > $4 order by id limit $5)`,
+		where expires_at < $1 or n > $2 or n > $3 and bytes > $4 order by id limit $5) for update skip locked)`,
 		now.Add(-forgetPlansAfter), most, fewest, bytes, forgetAtOnce)
 	return err
 }

@@ -80,6 +80,17 @@ func TestPlansAreForgotten(t *testing.T) {
 	keep(now.Add(-40*24*time.Hour), 2)
 	keep(now, 8)
 	require.Equal(t, ids[2:], left(), "too old")
+	catalogtest.Tx(t, store, func(ctx context.Context, tx pgx.Tx) error { // somebody else is about to forget one
+		_, err := tx.Exec(ctx, `select from rebalance_plans where id = $1 for update`, ids[2])
+		require.NoError(t, err)
+		catalogtest.Tx(t, store, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `set local lock_timeout = '1s'`)
+			require.NoError(t, err)
+			return catalog.ForgetPlans(ctx, tx, now, 6, 2, 1<<20)
+		})
+		return nil
+	})
+	require.Equal(t, append([]string{ids[2]}, ids[4:]...), left(), "who is locked is left")
 	forget(6, 2, 1<<20)
 	require.Equal(t, ids[4:], left(), "too many")
 	forget(6, 2, 0)
