@@ -153,8 +153,8 @@ func (s *Server) assemble(ctx context.Context) error {
 			return placement.MayMove(ctx, s.store, tx, tenant, to)
 		}})
 	tenantAccess := access.New(s.store, engine, fleet, s.log)
-	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Logger: s.log})
-	held, erasures := s.newCopies(engine, fleet, tenants, tenantAccess, auditing, bin)
+	clones := clone.New(s.store, engine, fleet, tenants, tenantAccess, clone.Options{PGBinDir: bin, Bearable: bearable, Logger: s.log})
+	held, erasures := s.newCopies(engine, fleet, tenants, tenantAccess, auditing, bin, bearable)
 	balancing := rebalance.New(s.store, engine, moves, rebalance.Options{
 		Bearable: usage.Bounds{Bounds: bearable, P95: s.cfg.RebalanceMaxP95}, Registry: registry, Logger: s.log})
 	credentials := rotation.New(s.store, engine, fleet, secrets, publisher, rotation.Options{Every: s.cfg.RotateEvery, Registry: registry, Logger: s.log})

@@ -52,6 +52,7 @@ const Kind = provision.KindClone
 type Options struct {
 	PGBinDir string       // directories with pg_dump and pg_restore, as a PATH; one for each major version [required]
 	Streams  int          // tables or parts of tables copied at once [CPUs, 2 to 4]
+	Bearable pace.Bounds  // what a server may show before a copy slows down
 	Logger   *slog.Logger // [slog.Default()]
 }
 

@@ -37,7 +37,7 @@ func (c *copier) rows(ctx context.Context) error {
 func (c *copier) paced(ctx context.Context) (stop func()) {
 	c.pace = pace.New()
 	unfollow := c.pace.Follow(ctx, pace.Wish{MaxRate: &c.r.Data.MaxRate, Mode: c.r.Data.Pace}, c.r.Asked)
-	unwatch := c.pace.Watching(ctx, c.servers(), "", applicationName, pace.Bounds{})
+	unwatch := c.pace.Watching(ctx, c.servers(), "", applicationName, c.s.opt.Bearable)
 	return func() { unwatch(); unfollow() }
 }
 

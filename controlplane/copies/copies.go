@@ -34,6 +34,7 @@ import (
 
 	"github.com/freehold-db/freehold/controlplane/access"
 	"github.com/freehold-db/freehold/controlplane/catalog"
+	"github.com/freehold-db/freehold/controlplane/move/pace"
 	"github.com/freehold-db/freehold/controlplane/move/schema"
 	"github.com/freehold-db/freehold/controlplane/move/survey"
 	"github.com/freehold-db/freehold/controlplane/operation"
@@ -56,6 +57,7 @@ type Options struct {
 	Dir      string
 	Keep     time.Duration // how long a copy is held, unless its maker says otherwise [7 days]
 	PGBinDir string        // directories with pg_dump and pg_restore, as a PATH; one for each major version [required]
+	Bearable pace.Bounds   // what a server may show before an export slows down
 	Logger   *slog.Logger  // [slog.Default()]
 }
 

@@ -303,7 +303,7 @@ func (d *dump) tables(ctx context.Context) error {
 	p := pace.New()
 	defer p.Watching(ctx, []pace.Server{{Name: string(d.from.Shard), Connect: func(ctx context.Context) (*pgx.Conn, error) {
 		return d.s.fleet.Session(ctx, d.from.Shard, maintenance, applicationName)
-	}}}, "", applicationName, pace.Bounds{})()
+	}}}, "", applicationName, d.s.opt.Bearable)()
 	stream := p.Stream()
 	out := &progress{w: d.w, take: func(n int) error { return stream.Take(ctx, n) }}
 	for i, t := range d.manifest.Tables {
