@@ -49,7 +49,7 @@ func (s *Service) insisting(ctx context.Context, r *run, fn func() error) error 
 				return err
 			}
 			if r.Data.Reverses != "" {
-				return operation.Permanent(fmt.Errorf("the tenant can't be taken back, only moved: %w", err))
+				return cantTakeBack(err)
 			}
 			if r.Data.Copies >= maxCopies {
 				return operation.Permanent(fmt.Errorf("%w, %d times; move when no migration is under way", err, r.Data.Copies))
@@ -64,6 +64,10 @@ func (s *Service) insisting(ctx context.Context, r *run, fn func() error) error 
 			return err
 		}
 	}
+}
+
+func cantTakeBack(reason error) error {
+	return operation.Permanent(fmt.Errorf("the tenant can't be taken back, only moved: %w", reason))
 }
 
 func (s *Service) copyAgain(ctx context.Context, r *run) error {

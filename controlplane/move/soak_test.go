@@ -389,6 +389,43 @@ func TestKeeperBoundsTheLogOfAWaitingReverse(t *testing.T) {
 	w.requireEnded(db, op, "slot is gone")
 }
 
+// A reverse that waits for somebody's word ends at once when it can't come true any
+// more: it would keep its tenant's schema, and everybody, waiting for nothing.
+func TestWaitingReverseGivesUpWhatCanNotBe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	db, _ := w.tenant("undecided", "a")
+	op, _ := w.soaked("undecided", "b")
+	fails := func(why string, happens func()) {
+		t.Helper()
+		back, err := w.Reverse(t.Context(), ReverseRequest{Operation: op.ID, MaxPause: w.budget, Manual: true}, tester, "")
+		require.NoError(t, err)
+		w.waits(back.ID, "the word")
+		happens()
+		catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error { return w.engine.WakeTx(ctx, tx, back.ID) })
+		back, _ = w.ended(back)
+		require.Equal(t, operation.Failed, back.State, back.Error)
+		require.Contains(t, back.Error, why)
+		require.Equal(t, catalog.Soaking, w.soakState(op.ID))
+		p, err := w.store.GetPlacement(t.Context(), "undecided")
+		require.NoError(t, err)
+		require.EqualValues(t, "b", p.Shard)
+	}
+	becomes := func(from, to catalog.ShardState) {
+		catalogtest.Tx(t, w.store, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := w.store.SetShardState(ctx, tx, "a", []catalog.ShardState{from}, to)
+			return err
+		})
+	}
+	fails("shard a is being emptied", func() { becomes(catalog.ShardActive, catalog.ShardDraining) })
+	becomes(catalog.ShardDraining, catalog.ShardActive)
+	fails("slot is gone", func() {
+		script(t, w.conn("a", db), `ALTER SUBSCRIPTION "`+backName(op)+`" DISABLE`)
+		home := w.conn("b", db)
+		pgtest.Eventually(t, "the slot is dropped", func() bool { return stream.DropSlot(t.Context(), home, backName(op)) == nil })
+	})
+}
+
 // So it is between the flip and the soak, where a comparison may take hours.
 func TestKeeperBoundsTheLogOfASoakToCome(t *testing.T) {
 	t.Parallel()

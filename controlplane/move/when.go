@@ -61,12 +61,42 @@ func (s *Service) awaitWord(ctx context.Context, r *run) error {
 	if err != nil || told || !r.Data.Manual && !now.Before(r.Data.NotBefore) {
 		return err
 	}
+	if err := s.inVain(ctx, r); err != nil {
+		return err
+	}
 	left, until := lookEvery, "the word: tenant-ops op cutover "+r.Op.ID
 	if !r.Data.Manual {
 		left = min(left, r.Data.NotBefore.Sub(now))
 		until = r.Data.NotBefore.UTC().Format(time.RFC3339) + " to cut over (now: tenant-ops op cutover " + r.Op.ID + ")"
 	}
 	return operation.Wait(left, until+"; "+s.standing(ctx, r))
+}
+
+// inVain refuses to wait for a cutover back that can't be: what was kept for it is
+// gone, and nothing can be copied again, or the tenant would not stay where it went.
+func (s *Service) inVain(ctx context.Context, r *run) error {
+	if r.Data.Reverses == "" {
+		return nil
+	}
+	k, err := s.store.GetSoak(ctx, r.Data.Reverses)
+	if err == nil {
+		err = s.takesBack(ctx, k)
+	}
+	if errors.Is(err, catalog.ErrConflict) {
+		return operation.Permanent(err)
+	}
+	src, err := s.connect(ctx, r.Data.From.Shard, r.Data.database())
+	if err != nil {
+		return nil //nolint:nilerr // it waits on, and says so
+	}
+	defer closeConn(src)
+	if _, _, err = stream.Lag(ctx, src, r.Data.Link); err == nil {
+		err = s.sameSchema(ctx, r, src)
+	}
+	if errors.Is(err, stream.ErrNoSlot) || errors.Is(err, errSchemaChanged) {
+		return cantTakeBack(err)
+	}
+	return nil
 }
 
 // standing says how far the target is behind.
