@@ -132,7 +132,7 @@ func (s *Service) takesBack(ctx context.Context, k catalog.Soak) error {
 	case old.State == catalog.ShardDown:
 		return fmt.Errorf("shard %s is down: %w", k.Old, catalog.ErrConflict)
 	case old.State == catalog.ShardDraining:
-		return fmt.Errorf("shard %s is being emptied, and the tenant would be moved away again; uncordon it first (tenant-ops shard uncordon %s), or let the tenant stay: %w", k.Old, k.Old, catalog.ErrConflict)
+		return fmt.Errorf("shard %s is being emptied, and the tenant would be moved away again; take the drain back first (tenant-ops shard undrain %s), or let the tenant stay: %w", k.Old, k.Old, catalog.ErrConflict)
 	}
 	return nil
 }

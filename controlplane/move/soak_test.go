@@ -202,7 +202,7 @@ func TestCancelledReverseLeavesTheSoak(t *testing.T) {
 	byHand := ReverseRequest{Operation: op.ID, MaxPause: w.budget, Soak: time.Hour, Manual: true}
 	_, err := w.Reverse(t.Context(), byHand, tester, "")
 	require.ErrorIs(t, err, catalog.ErrConflict)
-	require.ErrorContains(t, err, "tenant-ops shard uncordon a")
+	require.ErrorContains(t, err, "tenant-ops shard undrain a")
 	becomes(catalog.ShardDraining, catalog.ShardCordoned) // the place is the tenant's all the same
 	back, err := w.Reverse(t.Context(), byHand, tester, "")
 	require.NoError(t, err)
