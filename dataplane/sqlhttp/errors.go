@@ -28,8 +28,7 @@ func plainly(err error) string {
 	return text
 }
 
-// sqlError is Postgres' refusal as the driver reads it, at status 400. Names of
-// the server's source files are left out.
+// sqlError is Postgres' refusal as the driver reads it, at status 400.
 type sqlError struct {
 	Message          string  `json:"message"`
 	Code             string  `json:"code"`
@@ -45,6 +44,9 @@ type sqlError struct {
 	Column           *string `json:"column"`
 	DataType         *string `json:"dataType"`
 	Constraint       *string `json:"constraint"`
+	File             *string `json:"file"`
+	Line             *string `json:"line"`
+	Routine          *string `json:"routine"`
 }
 
 // refuse answers with err. Whatever Postgres says of a statement is the
@@ -55,7 +57,7 @@ func refuse(c *gin.Context, err error) {
 	switch {
 	case f.Status == http.StatusBadRequest && (!errors.As(err, &e) || f.Code != e.Code): // ours
 		e = &pgconn.PgError{Message: f.Message, Code: f.Code, Severity: "ERROR", Detail: f.Details, Hint: f.Hint}
-	case e == nil && !errors.As(err, &e), f.Code != e.Code:
+	case e == nil && !errors.As(err, &e), f.Code != e.Code && e.Code != raised:
 		fault.Write(c, f) // the gateway's or router's, or about the server itself
 		return
 	}
@@ -65,9 +67,10 @@ func refuse(c *gin.Context, err error) {
 	}
 	body, merr := json.Marshal(sqlError{
 		Message: e.Message, Code: e.Code, Severity: e.Severity, Detail: text(e.Detail), Hint: text(hint),
-		Position: position(e.Position), InternalPosition: position(e.InternalPosition), InternalQuery: text(e.InternalQuery),
+		Position: number(e.Position), InternalPosition: number(e.InternalPosition), InternalQuery: text(e.InternalQuery),
 		Where: text(e.Where), Schema: text(e.SchemaName), Table: text(e.TableName), Column: text(e.ColumnName),
 		DataType: text(e.DataTypeName), Constraint: text(e.ConstraintName),
+		File: text(e.File), Line: number(e.Line), Routine: text(e.Routine),
 	}, jsontext.AllowInvalidUTF8(true))
 	if merr != nil {
 		fault.Write(c, merr)
@@ -77,6 +80,10 @@ func refuse(c *gin.Context, err error) {
 	c.Data(http.StatusBadRequest, "application/json", body)
 	c.Abort()
 }
+
+// raised is the state of an error that makes REST's answer: here it is one as any other, and has no say
+// in status and headers, which would be taken for the driver's.
+const raised = "PGRST"
 
 // hints are for refusals that follow from how requests are run.
 var hints = map[string]string{
@@ -92,7 +99,7 @@ func text(s string) *string {
 	return &s
 }
 
-func position(n int32) *string {
+func number(n int32) *string {
 	if n == 0 {
 		return nil
 	}

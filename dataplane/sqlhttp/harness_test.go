@@ -82,8 +82,10 @@ type answer struct {
 	Code    string
 	Hint    string
 	Details string
-	Position,
+	Position, InternalPosition, InternalQuery, Where,
+	File, Line, Routine,
 	Severity string
+	header http.Header
 }
 
 type result struct {
@@ -117,7 +119,7 @@ func (w *world) post(ctx context.Context, role string, body any, headers ...stri
 	}
 	rec := httptest.NewRecorder()
 	w.engine.ServeHTTP(rec, r)
-	a := answer{status: rec.Code, text: rec.Body.String()}
+	a := answer{status: rec.Code, text: rec.Body.String(), header: rec.Header()}
 	require.NotContains(w.t, a.text, "secret-word")
 	require.NoError(w.t, json.Unmarshal(rec.Body.Bytes(), &a), a.text)
 	return a

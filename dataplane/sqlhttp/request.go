@@ -136,6 +136,18 @@ func (req *request) transaction(header http.Header) error {
 	return nil
 }
 
+// echo tells a batch's client what its transaction was, as Neon does.
+func (req *request) echo(asked, answered http.Header) {
+	if !req.batch {
+		return
+	}
+	for _, name := range []string{"Neon-Batch-Isolation-Level", "Neon-Batch-Read-Only", "Neon-Batch-Deferrable"} {
+		if value := asked.Get(name); value != "" && value != "false" {
+			answered.Set(name, value)
+		}
+	}
+}
+
 // begin is the statement that opens the transaction.
 func (req *request) begin() string {
 	sql := "BEGIN"

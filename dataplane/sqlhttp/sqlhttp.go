@@ -164,5 +164,8 @@ func (h *Handler) answer(c *gin.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if out.err == nil {
+		req.echo(c.Request.Header, c.Writer.Header())
+	}
 	return out.answer, out.err
 }

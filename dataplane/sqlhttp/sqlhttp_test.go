@@ -25,11 +25,22 @@ func TestFormatOfTheDriver(t *testing.T) {
 	require.Equal(t, 16, a.Fields[1].DataTypeID)
 	require.Equal(t, "text", a.Fields[1].Format)
 
+	for sql, want := range map[string]string{
+		"UPDATE customers SET name = name WHERE name = 'Ann'": `"UPDATE","rowCount":1`, "DELETE FROM customers WHERE name LIKE '%Hara%'": `"DELETE","rowCount":1`,
+		"SELECT 1 WHERE false": `"SELECT","rowCount":0`, "SET LOCAL work_mem = '1MB'": `"SET","rowCount":null`, "SHOW work_mem": `"SHOW","rowCount":null`, "LISTEN l": `"LISTEN","rowCount":null`,
+		"VALUES (1), (2)": `"SELECT","rowCount":2`, "EXPLAIN SELECT 1": `"EXPLAIN","rowCount":null`, "": `"","rowCount":null`, " -- nothing\n;": `"","rowCount":null`,
+		"CREATE TABLE made_as AS SELECT generate_series(1, 3)": `"SELECT","rowCount":3`, "CREATE TABLE made ()": `"CREATE","rowCount":null`,
+		"WITH a AS (INSERT INTO customers (name) VALUES ('w') RETURNING 1) SELECT FROM a": `"SELECT","rowCount":1`,
+	} {
+		a := w.sql("owner", sql)
+		require.True(t, strings.HasSuffix(a.text, `],"command":`+want+`,"rowAsArray":true}`), "%s: %s", sql, a.text)
+	}
+
 	const typed = `SELECT 7 AS i, 2.5::float8 AS f, true AS b, NULL AS n, '{"a":[1]}'::jsonb AS j, 9007199254740993::int8 AS big,
-		ARRAY[1,NULL] AS ai, ARRAY['a,"b', NULL]::text[] AS at, 'NaN'::float8 AS nan, 1 AS i`
+		ARRAY[1,NULL] AS ai, ARRAY['a,"b', NULL]::text[] AS at, '{(1\,2)}'::point[] AS ap, '{x}'::name[] AS an, 'NaN'::float8 AS nan, 1 AS i`
 	a = w.post(t.Context(), "viewer", map[string]any{"query": typed}, "Neon-Raw-Text-Output", "false", "Neon-Array-Mode", "false")
 	require.Equal(t, 200, a.status, a.text)
-	require.JSONEq(t, `{"f":2.5,"b":true,"n":null,"j":{"a":[1]},"big":"9007199254740993","ai":[1,null],"at":["a,\"b",null],"nan":"NaN","i":1}`, string(a.Rows[0]))
+	require.JSONEq(t, `{"f":2.5,"b":true,"n":null,"j":{"a":[1]},"big":"9007199254740993","ai":[1,null],"at":["a,\"b",null],"ap":["(1,2)"],"an":["x"],"nan":"NaN","i":1}`, string(a.Rows[0]))
 	require.False(t, a.RowAsArray)
 
 	a = w.sql("viewer", "SELECT $1::int[], $2::text[], $3::jsonb, $4::bool, $5::text, $6::int + 1, $7::text[]",
@@ -42,12 +53,23 @@ func TestFormatOfTheDriver(t *testing.T) {
 	require.Equal(t, "42703", a.Code)
 	require.Equal(t, "8", a.Position)
 	require.Equal(t, "ERROR", a.Severity)
+	a = w.sql("owner", "DO $$ BEGIN EXECUTE 'SELECT nope'; END $$")
+	require.Equal(t, "8", a.InternalPosition, a.text)
+	require.Equal(t, "SELECT nope", a.InternalQuery)
+	require.Contains(t, a.Where, "inline_code_block")
+	a = w.sql("viewer", "SELECT 'x'::int")
+	require.NotEmpty(t, a.File)
+	require.Regexp(t, `^\d+$`, a.Line)
+	require.NotEmpty(t, a.Routine)
 
 	a = w.post(t.Context(), "viewer", `{"queries":[{"query":"SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'), current_setting('transaction_deferrable')","params":[]},{"query":""},{"query":"SELECT 2"}]}`,
 		"Neon-Batch-Isolation-Level", "Serializable", "Neon-Batch-Read-Only", "true", "Neon-Batch-Deferrable", "true")
 	require.Equal(t, 200, a.status, a.text)
 	require.Len(t, a.Results, 3)
 	require.JSONEq(t, `["serializable","on","on"]`, string(a.Results[0].Rows[0]))
+	for name, said := range map[string]string{"Isolation-Level": "Serializable", "Read-Only": "true", "Deferrable": "true"} {
+		require.Equal(t, said, a.header.Get("Neon-Batch-"+name))
+	}
 	require.Equal(t, "SELECT", a.Results[2].Command)
 	require.JSONEq(t, `{"results":[]}`, w.batch("viewer").text)
 
@@ -77,6 +99,15 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	require.Equal(t, 200, w.sql("editor", "SELECT generate_series(1, 50)").status)
+	for sql, code := range map[string]string{"SELECT $1::int": "08P01", // there is no parameter
+		`DO $$ BEGIN RAISE SQLSTATE 'PGRST' USING MESSAGE = '{"code":"x","message":"m"}', DETAIL = '{"status":201,"headers":{"X-Mine":"y"}}'; END $$`: "PGRST",
+		"DO $$ BEGIN RAISE 'teapot' USING ERRCODE = 'PT418'; END $$":                                                                                  "PT418"} {
+		a := w.sql("owner", sql)
+		require.Equal(t, 400, a.status, "%s: %s", sql, a.text)
+		require.Equal(t, code, a.Code, sql)
+		require.Equal(t, "ERROR", a.Severity)
+		require.Empty(t, a.header.Get("X-Mine"))
+	}
 	a := w.sql("editor", "INSERT INTO customers (name) SELECT 'many' FROM generate_series(1, 60) RETURNING 1")
 	require.Contains(t, a.text, "committed")
 	require.Equal(t, `["60"]`, w.one("viewer", "SELECT count(*) FROM customers WHERE name = 'many'"))

@@ -12,9 +12,18 @@ const (
 )
 
 // elements maps array types to the types of their elements; 0: JSON strings.
-var elements = map[uint32]uint32{
-	1000: oidBool, 1005: oidInt2, 1007: oidInt4, 1021: oidFloat4, 1022: oidFloat8, 199: oidJSON, 3807: oidJSONB,
-	1001: 0, 1002: 0, 1009: 0, 1014: 0, 1015: 0, 1016: 0, 1028: 0, 1041: 0, 1115: 0, 1182: 0, 1183: 0, 1185: 0, 1187: 0, 1231: 0, 2951: 0,
+// Those of boxes are not among them, as they are separated by semicolons.
+var elements = map[uint32]uint32{1000: oidBool, 1005: oidInt2, 1007: oidInt4, 1021: oidFloat4, 1022: oidFloat8, 199: oidJSON, 3807: oidJSONB}
+
+func init() {
+	for _, oid := range []uint32{
+		143, 271, 629, 651, 719, 775, 791, 1001, 1002, 1003, 1006, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 1015, 1016, 1017, 1018, 1019,
+		1027, 1028, 1034, 1040, 1041, 1115, 1182, 1183, 1185, 1187, 1231, 1263, 1270, 1561, 1563, 2201, 2207, 2208, 2209, 2210, 2211, 2287,
+		2949, 2951, 3221, 3643, 3644, 3645, 3735, 3770, 3905, 3907, 3909, 3911, 3913, 3927, 4073, 4090, 4097, 4192,
+		5039, 6150, 6151, 6152, 6153, 6155, 6157,
+	} {
+		elements[oid] = 0
+	}
 }
 
 // typed writes a value as JSON has it: truth values, small integers, finite
