@@ -151,6 +151,9 @@ type Config struct {
 // what is asked about a tenant's schema is one row, too.
 const schemaRoom = 16 << 20
 
+// aroundMessage is more than a message has beside the one value in it.
+const aroundMessage = 1 << 10
+
 // Defaults fills what is zero.
 func (c *Config) Defaults() {
 	config.Default(&c.Name, config.InstanceName())

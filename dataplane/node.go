@@ -192,7 +192,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	api := rest.New(s.router, rest.Options{MaxRows: s.cfg.MaxRows, MaxBody: s.cfg.MaxBody, MaxAnswer: s.cfg.MaxAnswer,
 		Owner:   s.router.As(tenantdb.Owner),
 		Schemas: s.cfg.Schemas, ExtraSearchPath: s.cfg.ExtraSearchPath, Hoisted: s.cfg.HoistedSettings, OpenAPI: s.cfg.OpenAPI,
-		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback, Cache: schema.Options{Bytes: s.cfg.SchemaBytes}})
+		Aggregates: s.cfg.Aggregates, Plans: s.cfg.Plans, Rollback: s.cfg.Rollback, Cache: schema.Options{Bytes: s.cfg.SchemaBytes, Document: int64(s.cfg.Router.MaxMessage) - aroundMessage}})
 	api.Register(s.gate.API())
 	registry.MustRegister(schemaFigures{api.Schemas})
 	sqlhttp.New(sqlhttp.Options{Limits: s.cfg.SQL, Domain: s.cfg.Domain, Identify: sqlIdentity, Crossed: s.gate.Crossed,

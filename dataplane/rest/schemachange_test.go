@@ -176,7 +176,7 @@ func TestEveryRequestSeesTheCommittedSchema(t *testing.T) {
 	}
 }
 
-// How large a schema is, is the tenant's to choose; the node's memory is everybody's.
+// How large a schema is, is the tenant's to choose, but not that a connection breaks by it.
 func TestSchemaTooLarge(t *testing.T) {
 	t.Parallel()
 	a := fixture(t, rest.Options{Cache: schema.Options{Document: 1000}})

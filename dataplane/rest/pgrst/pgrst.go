@@ -92,7 +92,7 @@ func AnswerTooLarge(bytes, most int64) *fault.Fault {
 		WithHint("Nothing was changed. Ask for fewer rows (limit, offset) or columns (select); when writing, send fewer rows or leave return=representation out.")
 }
 
-// SchemaTooLarge is a request to a database whose exposed schemas take more memory than a tenant's may.
+// SchemaTooLarge is a request to a database whose exposed schemas are more than a node takes in.
 func SchemaTooLarge() *fault.Fault {
 	return fault.New(http.StatusBadRequest, "schema_too_large", "The exposed schemas are too large").
 		WithHint("Expose fewer schemas, or move what no client uses to one that is not exposed.")

@@ -67,7 +67,7 @@ func (f *Fingerprint) parse(text []byte) error {
 var ErrTooLarge = errors.New("the schema is too large")
 
 // load reads the exposed schemas, up to most bytes of them: how large a tenant's
-// are is his to choose, and the memory is everybody's.
+// are is his to choose, and what the connection can't take in would break it.
 func load(ctx context.Context, conn *pgconn.PgConn, literal []byte, most int64) (*Schema, error) {
 	document, err := value(ctx, conn, fmt.Sprintf("SELECT CASE WHEN pg_catalog.octet_length(d.doc) <= %d THEN d.doc END FROM (%s) d", most, documentSQL), literal)
 	if err != nil {
