@@ -102,9 +102,12 @@ func TestNamesOfMediaTypes(t *testing.T) {
 		"application/*":                        none("application/*"),
 		"application/vnd.pgrst.plan":           none(`application/vnd.pgrst.plan+text; for=\"application/json\"`),
 		"image/png, text/csv;q=0":              "\n", // no rows
+		"":                                     none(""),
+		"image/png,":                           none("image/png, "),
 	} {
 		require.Equal(t, want, a.get("/projects?id=eq.0", "Accept: "+accept).Body.String(), accept)
 	}
+	require.Equal(t, none("image/png"), a.get("/projects", "Accept: image/png", "Accept: text/csv").Body.String(), "the first header counts")
 	require.Equal(t, none("text/html, application/*"), a.get("/", "Accept: text/html, application/*").Body.String())
 	for contentType, named := range map[string]string{"Multipart/form-data; boundary=x": "Multipart/form-data; boundary=x", "text/plain; charset=utf-8": "text/plain", "application/vnd.pgrst.object": "application/vnd.pgrst.object+json"} {
 		require.Equal(t, `{"code":"PGRST102","details":null,"hint":null,"message":"Content-Type not acceptable: `+named+`"}`,

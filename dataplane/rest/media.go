@@ -18,21 +18,23 @@ const (
 // anything is what a client accepts that doesn't say what it accepts.
 var (
 	anything = []plan.Media{{Type: schema.AnyMedia, Text: schema.AnyMedia}}
+	nothing  = []plan.Media{{}}
 	onlyJSON = []plan.Media{{Type: "application/json", Text: "application/json"}}
 )
 
-// accepted reads Accept headers: the media types in the order of preference.
+// accepted reads the Accept header, as PostgREST does the first if there are several: the media types in the
+// order of preference. One that is empty accepts nothing.
 func accepted(headers []string) []plan.Media {
 	if len(headers) == 0 {
 		return anything
 	}
-	if len(headers) == 1 {
-		switch headers[0] {
-		case "", schema.AnyMedia:
-			return anything
-		case "application/json":
-			return onlyJSON
-		}
+	switch headers[0] {
+	case "":
+		return nothing
+	case schema.AnyMedia:
+		return anything
+	case "application/json":
+		return onlyJSON
 	}
 	type weighed struct {
 		plan.Media
@@ -40,28 +42,21 @@ func accepted(headers []string) []plan.Media {
 		specific int
 	}
 	var all []weighed
-	for _, header := range headers {
-		for part := range splitOutside(header, ',') {
-			part = strings.ReplaceAll(part, " ", "")
-			text, after, weighted := strings.Cut(part, ";q=")
-			w := weighed{media(text), 1, strings.Count(text, ";") - strings.Count(text, "*")}
-			if weighted {
-				number, _, _ := strings.Cut(after, ";")
-				if q, err := strconv.ParseFloat(number, 64); err == nil {
-					w.quality = q
-				}
-			}
-			if text != "" { // as with PostgREST, a quality of 0 is the last choice
-				all = append(all, w)
+	for part := range splitOutside(headers[0], ',') {
+		part = strings.ReplaceAll(part, " ", "")
+		text, after, weighted := strings.Cut(part, ";q=")
+		w := weighed{media(text), 1, strings.Count(text, ";") - strings.Count(text, "*")}
+		if weighted {
+			number, _, _ := strings.Cut(after, ";")
+			if q, err := strconv.ParseFloat(number, 64); err == nil {
+				w.quality = q
 			}
 		}
+		all = append(all, w) // as with PostgREST, a quality of 0 is the last choice
 	}
 	slices.SortStableFunc(all, func(a, b weighed) int {
 		return cmp.Or(cmp.Compare(b.quality, a.quality), cmp.Compare(b.specific, a.specific))
 	})
-	if len(all) == 0 {
-		return []plan.Media{{Text: strings.Join(headers, ", ")}}
-	}
 	types := make([]plan.Media, len(all))
 	for i := range all {
 		types[i] = all[i].Media
@@ -109,6 +104,8 @@ func media(text string) plan.Media {
 		m.Type, m.Text = plan.MediaPlan, m.Explain.MediaType()
 	case typeJSON, typeCSV, typeForm, openAPI, schema.AnyMedia, "application/geo+json", "text/plain", "text/xml", "application/octet-stream":
 		m.Text = m.Type // whatever its parameters are
+	default: // of one that only a handler can make, its parameters are a part
+		m.Type = strings.ToLower(text)
 	}
 	return m
 }

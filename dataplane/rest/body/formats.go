@@ -75,9 +75,10 @@ func ParseCSV(text []byte, most int64) (*Body, error) {
 	return Parse(append(out, ']'))
 }
 
-// ParseForm reads the fields of a form as one row of text. Its error is an [*Error].
+// ParseForm reads the fields of a form, which ampersands and semicolons separate, as one row of text.
+// Its error is an [*Error].
 func ParseForm(text []byte) (*Body, url.Values, error) {
-	values, err := url.ParseQuery(string(text))
+	values, err := url.ParseQuery(strings.ReplaceAll(string(text), ";", "&"))
 	if err != nil {
 		return nil, nil, &Error{Reason: "malformed form"}
 	}

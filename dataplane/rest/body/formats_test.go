@@ -25,7 +25,7 @@ func TestFormats(t *testing.T) {
 		b, err := body.ParseCSV([]byte(text), 1<<20)
 		require.ErrorIs(t, err, body.ErrInvalid, "%q: %v", text, b)
 	}
-	b, values, err := body.ParseForm([]byte("a=1&b=x+y&a=2"))
+	b, values, err := body.ParseForm([]byte("a=1&b=x+y;a=2"))
 	require.NoError(t, err)
 	require.JSONEq(t, `{"a":"2","b":"x y"}`, string(b.Text))
 	require.Equal(t, []string{"1", "2"}, values["a"])
