@@ -44,7 +44,8 @@ type Fault struct {
 	// ID names the log record of an opaque fault; empty otherwise.
 	ID string
 
-	cause error
+	cause     error
+	emptyHint bool // a hint without words, where SQL gave one
 }
 
 // New makes a fault without details and hint.
@@ -79,12 +80,16 @@ func (f *Fault) MarshalJSON() ([]byte, error) {
 	if f.DetailsJSON != nil {
 		details = f.DetailsJSON
 	}
+	hint := orNull(f.Hint)
+	if f.emptyHint {
+		hint = &f.Hint
+	}
 	return plainJSON(struct {
 		Code    string  `json:"code"`
 		Details any     `json:"details"`
 		Hint    *string `json:"hint"`
 		Message string  `json:"message"`
-	}{f.Code, details, orNull(f.Hint), f.Message})
+	}{f.Code, details, hint, f.Message})
 }
 
 // plainJSON encodes v without the escapes that only HTML needs: operators are

@@ -91,8 +91,7 @@ func fromPostgres(e *pgconn.PgError) *Fault {
 // whole answer: the message holds the body, the detail status and headers.
 func fromRaised(e *pgconn.PgError) *Fault {
 	var body struct {
-		Code, Message *string
-		Details, Hint string
+		Code, Message, Details, Hint *string
 	}
 	var answer struct {
 		Status  int
@@ -111,7 +110,16 @@ func fromRaised(e *pgconn.PgError) *Fault {
 		return malformed.WithDetails("Invalid JSON value for DETAIL: '" + e.Detail + "'").
 			WithHint("DETAIL must be a JSON object with obligatory keys: 'status', 'headers' and optional key: 'status_text'.")
 	}
-	f := New(answer.Status, *body.Code, *body.Message).WithDetails(body.Details).WithHint(body.Hint)
+	f := New(answer.Status, *body.Code, *body.Message)
+	if body.Details != nil {
+		f.Details = *body.Details
+		if f.Details == "" {
+			f.DetailsJSON = json.RawMessage(`""`)
+		}
+	}
+	if body.Hint != nil {
+		f.Hint, f.emptyHint = *body.Hint, *body.Hint == ""
+	}
 	f.Header = http.Header{}
 	for name, value := range answer.Headers {
 		if !Framing(name) {
