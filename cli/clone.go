@@ -42,7 +42,7 @@ steps, changes nothing, and says what each would do or why it would be refused.`
 					return err
 				}
 			}
-			if err := checkPace(cmd, in.Pace); err != nil {
+			if err := checkPace(cmd, &in.Pace); err != nil {
 				return err
 			}
 			in.ID = args[1]

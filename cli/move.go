@@ -57,7 +57,7 @@ Ctrl-C ends the watching; the move goes on.`,
 			if in.Cutover, err = checkCutover(cmd, in.Cutover); err != nil {
 				return err
 			}
-			if err := checkPace(cmd, in.Pace); err != nil {
+			if err := checkPace(cmd, &in.Pace); err != nil {
 				return err
 			}
 			if in.DryRun {

@@ -15,10 +15,14 @@ func paceFlag(cmd *cobra.Command, pace *string) {
 	cmd.Flags().StringVar(pace, "pace", api.PaceConsiderate, "how to copy while others work on the servers: considerate (one thing at a time, with rests), or full")
 }
 
-// checkPace takes the flag --pace.
-func checkPace(cmd *cobra.Command, pace string) error {
-	if pace != api.PaceConsiderate && pace != api.PaceFull {
-		return &usageError{cmd.CommandPath(), fmt.Errorf("--pace %q: want considerate or full", pace)}
+// checkPace takes the flag --pace. Who did not give it says nothing of it, also
+// to a control plane that is older and would not know it.
+func checkPace(cmd *cobra.Command, pace *string) error {
+	switch {
+	case !cmd.Flags().Changed("pace"):
+		*pace = ""
+	case *pace != api.PaceConsiderate && *pace != api.PaceFull:
+		return &usageError{cmd.CommandPath(), fmt.Errorf("--pace %q: want considerate or full", *pace)}
 	}
 	return nil
 }
@@ -36,14 +40,11 @@ goes on with it. What is not given stays as it was; "op show" says what was aske
 		Args:              oneArg("operation's ID"),
 		ValidArgsFunction: completeOperations,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkPace(cmd, in.Pace); err != nil {
+			if err := checkPace(cmd, &in.Pace); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("max-rate") {
 				in.MaxBytesPerS = &rate
-			}
-			if !cmd.Flags().Changed("pace") {
-				in.Pace = ""
 			}
 			if in == (api.Pace{}) {
 				return &usageError{cmd.CommandPath(), errors.New("give --max-rate, --pace, or both")}

@@ -110,6 +110,9 @@ and --max-pause and --cutover say the same of it; the soak does not end while it
 			if in.Cutover, err = checkCutover(cmd, in.Cutover); err != nil {
 				return err
 			}
+			if !cmd.Flags().Changed("cutover") {
+				in.Cutover = "" // a control plane that is older would not know it
+			}
 			c, err := connectFor(cmd, checkOperation, args[0])
 			if err != nil {
 				return err
