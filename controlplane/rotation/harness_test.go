@@ -22,13 +22,18 @@ type world struct {
 	*worldtest.World
 	nodes *nodes
 	opt   Options
+	held  secret.Store // instead of the world's, for replicas to come
 	*Service
 }
 
 func (w *world) complete(b worldtest.Base) error {
 	opt := w.opt
 	opt.Logger = b.Log
-	w.Service = New(b.Store, b.Engine, b.Fleet, b.Secrets, w.nodes, opt)
+	var secrets secret.Store = b.Secrets
+	if w.held != nil {
+		secrets = w.held
+	}
+	w.Service = New(b.Store, b.Engine, b.Fleet, secrets, w.nodes, opt)
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package rotation
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +12,8 @@ import (
 	"github.com/freehold-db/freehold/controlplane/operation"
 	"github.com/freehold-db/freehold/controlplane/publish"
 	"github.com/freehold-db/freehold/controlplane/worldtest"
+	"github.com/freehold-db/freehold/internal/pg"
+	"github.com/freehold-db/freehold/internal/pgtest"
 	"github.com/freehold-db/freehold/internal/secret"
 	"github.com/freehold-db/freehold/shardmap"
 )
@@ -83,29 +87,30 @@ func TestRevokeWaitsForNoNode(t *testing.T) {
 // sessions, also in the middle of a rotation, and operations go on.
 func TestRevokeShard(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Options{SettleFor: time.Millisecond}, "c")
-	path := secret.ShardAdmin("c")
+	// No other test changes admin logins of this server.
+	w := newWorld(t, Options{SettleFor: time.Millisecond}, "d", "b", "f")
+	path := secret.ShardAdmin("d")
 	get := func() secret.Login {
 		login, _, err := w.Secrets.Get(t.Context(), path)
 		require.NoError(t, err)
 		return login
 	}
-	op, err := w.RotateShard(t.Context(), "c", worldtest.Tester, "") // away from the deployment's own
+	op, err := w.RotateShard(t.Context(), "d", worldtest.Tester, "") // away from the deployment's own
 	require.NoError(t, err)
 	w.Done(op, &ShardReceipt{})
 	for _, point := range []string{"", "rotation/admin-opened", KindShard + "/links/end"} {
 		leaked := []secret.Login{get()}
-		session, err := w.Fleet.AdminAs(t.Context(), "c", leaked[0])
+		session, err := w.Fleet.AdminAs(t.Context(), "d", leaked[0])
 		require.NoError(t, err)
 		var rotating *operation.Operation
 		if point != "" {
 			w.Stop()
-			rotating, err = w.RotateShard(t.Context(), "c", worldtest.Tester, "")
+			rotating, err = w.RotateShard(t.Context(), "d", worldtest.Tester, "")
 			require.NoError(t, err)
 			w.KilledAt(point)
 			leaked = append(leaked, get())
 		}
-		op, err := w.RevokeShard(t.Context(), "c", worldtest.Tester, "")
+		op, err := w.RevokeShard(t.Context(), "d", worldtest.Tester, "")
 		require.NoError(t, err, point)
 		if point != "" {
 			w.Work()
@@ -119,11 +124,78 @@ func TestRevokeShard(t *testing.T) {
 		require.Error(t, session.Ping(t.Context()), point)
 		closeConn(t.Context(), session)
 		for _, old := range leaked {
-			_, err := w.Fleet.AdminAs(t.Context(), "c", old)
+			_, err := w.Fleet.AdminAs(t.Context(), "d", old)
 			require.Error(t, err, point)
 		}
 		require.NotContains(t, leaked, get())
-		require.Contains(t, w.audited("shard/c", leaked[0].Password, get().Password), "secret.kill")
+		require.Contains(t, w.audited("shard/d", leaked[0].Password, get().Password), "secret.kill")
 	}
 	w.tenant("later")
+
+	// It leaks again while the revocation before hands the new one to subscriptions, which
+	// a shard that does not answer keeps from ending; those at the others have it all the same.
+	reach := func(port uint16) {
+		_, err := w.Store.Pool().Exec(t.Context(), `update shards set postgres_port = $1 where id = 'b'`, port)
+		require.NoError(t, err)
+	}
+	linking := func(op *operation.Operation, err error) *operation.Operation {
+		t.Helper()
+		require.NoError(t, err)
+		pgtest.Eventually(t, "it waits for the shard that is away", func() bool {
+			now, err := w.Engine.Get(t.Context(), op.ID)
+			require.NoError(t, err)
+			return now.Step == "links" && now.Attempt > 1
+		})
+		return op
+	}
+	info, err := w.Fleet.AdminConninfo(t.Context(), "f", "d", "postgres")
+	require.NoError(t, err)
+	lit, err := pg.Literal(info)
+	require.NoError(t, err)
+	conn := w.Conn("f", "postgres")
+	w.Script(conn, "CREATE SUBSCRIPTION linked CONNECTION "+lit+" PUBLICATION p WITH (connect = false, slot_name = NONE, enabled = false, create_slot = false)")
+	t.Cleanup(func() { // the test's own context has ended
+		_, err := conn.Exec(context.Background(), "DROP SUBSCRIPTION linked")
+		require.NoError(t, err)
+	})
+	b, err := w.Store.GetShard(t.Context(), "b")
+	require.NoError(t, err)
+	reach(1)
+	one := linking(w.RevokeShard(t.Context(), "d", worldtest.Tester, ""))
+	leaked := get()
+	another := linking(w.RevokeShard(t.Context(), "d", worldtest.Tester, ""))
+	require.Contains(t, w.Ended(one).Error, "a revocation by")
+	_, err = w.Fleet.AdminAs(t.Context(), "d", leaked)
+	require.Error(t, err)
+	var links string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT subconninfo FROM pg_subscription WHERE subname = 'linked'").Scan(&links))
+	require.Contains(t, links, "user='"+get().User+"' ")
+	reach(b.PostgresPort)
+	w.Done(another, &ShardReceipt{})
+
+	// A secret that somebody wrote at the very moment, as a try of before whose answer was lost, is what the server has.
+	w.Stop()
+	w.held = &overtaken{Store: w.Secrets}
+	op, err = w.RotateShard(t.Context(), "d", worldtest.Tester, "")
+	require.NoError(t, err)
+	w.Work()
+	w.Done(op, &ShardReceipt{})
+	last, err := w.Fleet.AdminAs(t.Context(), "d", get())
+	require.NoError(t, err)
+	closeConn(t.Context(), last)
+}
+
+// overtaken is a secret store in which what is written first was written with another password a moment before.
+type overtaken struct {
+	secret.Store
+	once sync.Once
+}
+
+func (o *overtaken) Put(ctx context.Context, path string, l secret.Login, version int64) (int64, error) {
+	o.once.Do(func() {
+		before := l
+		before.Password = pg.NewPassword()
+		_, _ = o.Store.Put(ctx, path, before, version) // without it the test sees nothing, and fails nowhere
+	})
+	return o.Store.Put(ctx, path, l, version)
 }

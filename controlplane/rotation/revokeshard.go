@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,13 +27,14 @@ func (s *Service) killKind() operation.Kind[ShardDoc] {
 
 // RevokeShard starts to give a shard another admin login and to close all
 // others of its turns at once, with their sessions. What works by them is cut
-// off and goes on by the new one. A rotation of the login that is under way ends where it stands.
-// Errors: catalog.ErrNotFound, ErrBusy (a revocation is under way), ErrConflict (the shard is down), ErrKeyReused.
+// off and goes on by the new one. A rotation of the login that is under way ends where it stands,
+// and so does a revocation that has done all but handing the new one to subscriptions.
+// Errors: catalog.ErrNotFound, ErrBusy (another revocation is under way), ErrConflict (the shard is down), ErrKeyReused.
 func (s *Service) RevokeShard(ctx context.Context, id shardmap.ShardID, actor catalog.Actor, requestKey string) (*operation.Operation, error) {
 	spec := shardSpec(id, actor, requestKey)
 	spec.Kind, spec.Data = KindKill, ShardDoc{Shard: id, Leaked: true, Receipt: ShardReceipt{Shard: id}}
 	return s.begin(ctx, spec, "secret.revoke", "shard/"+string(id), func(ctx context.Context, tx pgx.Tx) error {
-		if err := s.makeWay(ctx, tx, actor, `kind = $1 and data->>'shard' = $2`, KindShard, id); err != nil {
+		if err := s.makeWay(ctx, tx, actor, `(kind = $1 or kind = $2 and step = 'links') and data->>'shard' = $3`, KindShard, KindKill, id); err != nil {
 			return err
 		}
 		return s.alone(id)(ctx, tx)
@@ -65,10 +67,12 @@ func (s *Service) killShard(ctx context.Context, r *shardRun) error {
 }
 
 func (s *Service) relinkAll(ctx context.Context, r *shardRun) error {
+	var failed []error
 	for _, user := range r.Data.others() {
-		if err := s.relinkFrom(ctx, r, user); err != nil {
-			return err
-		}
+		failed = append(failed, s.relinkFrom(ctx, r, user))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
 	}
 	return r.SetReceipt(r.Data.Receipt)
 }

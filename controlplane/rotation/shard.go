@@ -118,28 +118,8 @@ func (s *Service) prepareShard(ctx context.Context, r *shardRun) error {
 // issueShard lets the new login in, logs in by it, and writes the secret: all
 // that begins from then on uses it.
 func (s *Service) issueShard(ctx context.Context, r *shardRun) error {
-	path := secret.ShardAdmin(string(r.Data.Shard))
-	for {
-		if err := r.Held(ctx); err != nil {
-			return err
-		}
-		login, version, err := s.secrets.Get(ctx, path)
-		if err != nil {
-			return fmt.Errorf("admin login of shard %s: %w", r.Data.Shard, err)
-		}
-		if login.Generation == r.Data.Generation && login.User == r.Data.To {
-			break // it was written before
-		}
-		if login.User != r.Data.From {
-			return operation.Permanent(errAhead)
-		}
-		err = s.openAdmin(ctx, r, login, version)
-		if errors.Is(err, secret.ErrConflict) {
-			continue // an earlier try of ours, whose answer was lost
-		}
-		if err != nil {
-			return err
-		}
+	if err := s.openAdmin(ctx, r); err != nil {
+		return err
 	}
 	return r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		d := r.Data.Receipt
@@ -151,7 +131,10 @@ func (s *Service) issueShard(ctx context.Context, r *shardRun) error {
 	})
 }
 
-func (s *Service) openAdmin(ctx context.Context, r *shardRun, was secret.Login, version int64) error {
+// openAdmin reads the secret with the logins locked: whoever was before us, a rotation
+// whose place we take perhaps, has written it or never will. What is written all the
+// same, by an earlier try of ours whose answer was lost, is what the server gets.
+func (s *Service) openAdmin(ctx context.Context, r *shardRun) error {
 	conn, err := s.fleet.Admin(ctx, r.Data.Shard, maintenance)
 	if err != nil {
 		return err
@@ -162,32 +145,53 @@ func (s *Service) openAdmin(ctx context.Context, r *shardRun, was secret.Login, 
 		return err
 	}
 	defer release()
-	if err := r.Held(ctx); err != nil { // whoever had the lock before us may have been the one after us
-		return err
+	path := secret.ShardAdmin(string(r.Data.Shard))
+	for {
+		if err := r.Held(ctx); err != nil { // whoever had the lock before us may have been the one after us
+			return err
+		}
+		next, version, err := s.secrets.Get(ctx, path)
+		if err != nil {
+			return fmt.Errorf("admin login of shard %s: %w", r.Data.Shard, err)
+		}
+		written := next.Generation == r.Data.Generation && next.User == r.Data.To
+		if !written {
+			if next.User != r.Data.From {
+				return operation.Permanent(errAhead)
+			}
+			next = secret.Login{User: r.Data.To, Password: pg.NewPassword(), Generation: r.Data.Generation}
+		}
+		if err := s.letIn(ctx, r, conn, next); err != nil || written {
+			return err
+		}
+		_, err = s.secrets.Put(ctx, path, next, version)
+		if errors.Is(err, secret.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("admin login of shard %s: %w", r.Data.Shard, err)
+		}
+		return failpoint.Hit("rotation/admin-written")
 	}
-	next := secret.Login{User: r.Data.To, Password: pg.NewPassword(), Generation: r.Data.Generation}
-	if err := shard.OpenAdmin(ctx, conn, was.User, next); err != nil {
+}
+
+func (s *Service) letIn(ctx context.Context, r *shardRun, conn *pgx.Conn, login secret.Login) error {
+	if err := shard.OpenAdmin(ctx, conn, r.Data.From, login); err != nil {
 		return err
 	}
 	if r.Data.Leaked { // sessions of when this turn was in use before
-		n, err := shard.EndAdmin(ctx, conn, next.User)
+		n, err := shard.EndAdmin(ctx, conn, login.User)
 		if err != nil {
 			return err
 		}
 		r.Data.Receipt.Ended += n
 	}
-	proof, err := s.fleet.AdminAs(ctx, r.Data.Shard, next)
+	proof, err := s.fleet.AdminAs(ctx, r.Data.Shard, login)
 	if err != nil {
 		return fmt.Errorf("the new admin login is not let in, as the old one is (see pg_hba.conf): %w", err)
 	}
 	closeConn(ctx, proof)
-	if err := failpoint.Hit("rotation/admin-opened"); err != nil {
-		return err
-	}
-	if _, err := s.secrets.Put(ctx, secret.ShardAdmin(string(r.Data.Shard)), next, version); err != nil {
-		return fmt.Errorf("admin login of shard %s: %w", r.Data.Shard, err)
-	}
-	return failpoint.Hit("rotation/admin-written")
+	return failpoint.Hit("rotation/admin-opened")
 }
 
 // undoShard closes the login that nobody was given.
@@ -256,17 +260,16 @@ func (s *Service) relinkFrom(ctx context.Context, r *shardRun, user string) erro
 	if err != nil {
 		return err
 	}
+	var failed []error // one that does not answer keeps no other's from going on
 	for _, u := range shards {
 		if u.ID == r.Data.Shard || u.State == catalog.ShardDown {
 			continue
 		}
 		n, err := s.fleet.Relink(ctx, u.ID, r.Data.Shard, user)
 		r.Data.Receipt.Links += n
-		if err != nil {
-			return err
-		}
+		failed = append(failed, err)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // beganBefore names an operation that may have read the old login and not logged in yet; empty: none.
