@@ -37,8 +37,8 @@ func (s *Stream) Newest(ctx context.Context) ([]proof.Anchor, error) {
 		return nil, err
 	}
 	copied := proof.Anchor{}
-	if info.Config.MaxAge > 0 {
-		copied.Since = time.Now().Add(-info.Config.MaxAge)
+	if info.Config.MaxAge > 0 { // a stream that keeps more may do so since a moment ago
+		copied.Since = time.Now().Add(-s.bounds.Keep)
 	}
 	var records proof.Frontier
 	for m, err := range s.messages(ctx, stream, access.AuditLogRecords) {
