@@ -95,9 +95,12 @@ func TestRevokeShard(t *testing.T) {
 		require.NoError(t, err)
 		return login
 	}
-	op, err := w.RotateShard(t.Context(), "d", worldtest.Tester, "") // away from the deployment's own
+	op, err := w.RevokeShard(t.Context(), "d", worldtest.Tester, "") // the deployment's own, which is the deployment's to close
 	require.NoError(t, err)
-	w.Done(op, &ShardReceipt{})
+	var own ShardReceipt
+	w.Done(op, &own)
+	require.Empty(t, own.Closed)
+	require.Contains(t, own.Note, "is still let in")
 	for _, point := range []string{"", "rotation/admin-opened", KindShard + "/links/end"} {
 		leaked := []secret.Login{get()}
 		session, err := w.Fleet.AdminAs(t.Context(), "d", leaked[0])

@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -53,16 +54,24 @@ func (d ShardDoc) others() (names []string) {
 }
 
 func (s *Service) killShard(ctx context.Context, r *shardRun) error {
+	var closed []string
 	for _, user := range r.Data.others() {
+		r.Data.Receipt.Closed = ""
 		if err := s.closeAdmin(ctx, r, user); err != nil {
 			return err
 		}
+		if r.Data.Receipt.Closed == user {
+			closed = append(closed, user)
+		}
 	}
-	r.Data.Receipt.Closed = r.Data.From
+	r.Data.Receipt.Closed = ""
+	if slices.Contains(closed, r.Data.From) {
+		r.Data.Receipt.Closed = r.Data.From
+	}
 	return r.Commit(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		d := r.Data.Receipt
 		return s.record(ctx, tx, r.Op.Actor, "secret.kill", "shard/"+string(d.Shard), "", "ok",
-			map[string]any{"operation": r.Op.ID, "logins": r.Data.others(), "ended_sessions": d.Ended, "note": d.Note})
+			map[string]any{"operation": r.Op.ID, "logins": closed, "ended_sessions": d.Ended, "note": d.Note})
 	})
 }
 
