@@ -282,7 +282,10 @@ func (s *Service) Open(ctx context.Context, id string, actor catalog.Actor) (Ses
 	access, err := s.make(ctx, b, at)
 	if err == nil {
 		var now Session
-		if now, err = s.Get(ctx, id); err == nil && now.State != Open {
+		if now, err = s.Get(ctx, id); err == nil && now.baseless {
+			now, err = s.finish(ctx, id, "revoked", system("what it was asked for with was taken back or is over"))
+		}
+		if err == nil && now.State != Open {
 			s.undo(ctx, b)
 			return now, nil, now.not(Open)
 		}

@@ -287,6 +287,25 @@ func TestAnEndOvertakesTheOpening(t *testing.T) {
 	require.Zero(t, w.onServer("a", roles, ended.Login))
 }
 
+// Nor is one handed out if the token that it is asked with is revoked meanwhile, whoever looks after what is open.
+func TestARevocationOvertakesTheOpening(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	exec := func(sql string) {
+		_, err := w.store.Pool().Exec(w.ctx(), sql)
+		require.NoError(t, err)
+	}
+	exec(`insert into access_tokens (id, name, digest, grants, made_by, root, expires_at)
+		values ('0000000000aa', 'ci', sha256('x'), '[]', 'alice', 'alice', clock_timestamp() + interval '1 day')`)
+	servers := endFirst{breakglass.AtShards(w.fleet.Fleet), func() { exec(`update access_tokens set revoked_at = clock_timestamp(), revoked_by = 'bob'`) }}
+	s := breakglass.New(w.store, servers, breakglass.Options{Logger: slog.New(slog.DiscardHandler)})
+	b, access, err := s.Ask(w.ctx(), breakglass.Spec{Tenant: "acme", Token: "0000000000aa"}, alice, alice.Name)
+	require.ErrorIs(t, err, catalog.ErrConflict)
+	require.Nil(t, access)
+	require.Equal(t, "revoked", b.Cause)
+	require.Zero(t, w.onServer("a", roles, b.Login))
+}
+
 // A move in between takes nothing out of reach: the login goes wherever it is.
 func TestAnEndFindsTheLoginWhereverItIs(t *testing.T) {
 	t.Parallel()
