@@ -202,7 +202,10 @@ func (r *room) left(area float64, most int, now time.Duration) {
 		}
 	case r.probing:
 		useful := min(under, rate/r.alone)
-		found := useful < mostOfIt*under || !r.hit
+		found := useful < mostOfIt*under
+		if !found && !r.hit { // it had all that it wanted, and nothing is known of what is beyond
+			useful = max(useful, float64(r.now()))
+		}
 		if tooMany := r.bound > 1 && useful < noMore*r.bound; found && !tooMany {
 			r.rest = now + roomEvery
 		}

@@ -77,3 +77,32 @@ func TestSlowRequestsEarnNoPlacesForQuickOnes(t *testing.T) {
 	_, under, _ := m.crowded(t, s, flows, rates, 5*time.Second)
 	require.Less(t, under[1], 2.0)
 }
+
+// A probe in which the tenant had all that it wanted says nothing of what there
+// is: the next one does not wait for half a minute. One that found the server
+// at its end does.
+func TestWhoHadAllItWantedIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		hit   bool
+		done  int // in a second, with four at once on average; one at a time 10 would have been
+		bound float64
+		rests bool
+	}{
+		{name: "it had all it wanted", done: 40, bound: 3.75},
+		{name: "it had all it wanted, and the server no more", done: 26, bound: 1.95, rests: true},
+		{name: "it wants more", hit: true, done: 40, bound: 3},
+		{name: "it wants more than there is", hit: true, done: 26, bound: 1.95, rests: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := room{bound: 2, probing: true, alone: 10}
+			r.pass(0, 0)
+			r.hit, r.done = c.hit, c.done-1
+			r.left(4, 16, time.Second)
+			require.InDelta(t, c.bound, r.bound, 1e-9)
+			require.Equal(t, c.rests, r.rest > 0)
+			require.False(t, r.probing)
+		})
+	}
+}
