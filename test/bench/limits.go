@@ -39,6 +39,7 @@ func (b *bench) limits(ctx context.Context, _ *fleet) error {
 		fmt.Sprintf("%.1f ms, quiet %.1f; %.0f requests/s of the flood answered; median %.2f ×", flood["flooded-p99-ms"], flood["quiet-p99-ms"], flood["flood/s"], flood["×p50"]))
 	r.plain("  of it spent in the node's queues", figure(flood["queued-p99-ms"], "ms"), "99th percentile, by Server-Timing: the rest is a matter of processors")
 	r.atMost("  of their requests refused", "", flood["quiet-refused"], 0, "")
+	r.plain("  while it sends 120 a second, one at a time", figure(flood["×p99-modest"], "×"), "the same requests from the same tenant as no flood")
 	for _, times := range []int{1, 2, 4, 8} {
 		r.atLeast(fmt.Sprintf("goodput at %d × saturation", times), "×", busy["Saturation"][fmt.Sprintf("×goodput@%d", times)], 0.9,
 			fmt.Sprintf("of %.0f requests/s", busy["Saturation"]["peak/s"]))
