@@ -30,6 +30,9 @@ var migrations embed.FS
 // schemaVersion is that of the newest file of migrations.
 const schemaVersion = 2
 
+// stoppedAfter is how long a writer may do nothing in the middle of its work before the others go on without it.
+const stoppedAfter = "10s"
+
 // WriterRole is what a login needs to be a member of to add records, and all that it needs.
 const WriterRole = "freehold_audit_writer"
 
@@ -63,6 +66,10 @@ func fill(ctx context.Context, dsn string) error {
 		return err
 	}
 	defer l.Close()
+	// Who has nothing to put in waits for no writer, which may be slow.
+	if whole, err := l.grown(ctx); err != nil || whole {
+		return err
+	}
 	return l.write(ctx, func(tx pgx.Tx) error {
 		size, err := treeSize(ctx, tx)
 		if err != nil {
@@ -78,6 +85,18 @@ func fill(ctx context.Context, dsn string) error {
 		}
 		return grow(ctx, tx, size, texts)
 	})
+}
+
+// grown tells whether every record is in the tree.
+func (l *Log) grown(ctx context.Context) (whole bool, err error) {
+	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		size, err := treeSize(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `select not exists (select from audit_log where position > $1)`, size).Scan(&whole)
+	})
+	return whole, err
 }
 
 // Log is the audit database. All methods are safe for concurrent use.
@@ -179,8 +198,9 @@ func (l *Log) write(ctx context.Context, fn func(pgx.Tx) error) error {
 		defer cancel()
 		_ = tx.Rollback(ctx) // nothing to do after a commit
 	}()
-	// The lock goes with the transaction.
-	_, err = tx.Exec(ctx, `select pg_advisory_xact_lock(hashtext('freehold audit log')), set_config('role', $1, true)`, WriterRole)
+	// The lock goes with the transaction, and that with a writer which was stopped in the middle.
+	_, err = tx.Exec(ctx, `select pg_advisory_xact_lock(hashtext('freehold audit log')), set_config('role', $1, true),
+		set_config('idle_in_transaction_session_timeout', $2, true)`, WriterRole, stoppedAfter)
 	if err != nil {
 		return err
 	}
