@@ -165,6 +165,24 @@ func TestRoutesAreChangedByManyAtOnce(t *testing.T) {
 	require.NoError(t, f.Among(g).DropRoute(ctx, "a", names[0]))
 }
 
+// A replica that was stopped in the middle of a change, with the lock, keeps the
+// others waiting for a bounded time, and changes nothing when it goes on.
+func TestAStoppedReplicaLosesTheRoutes(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	f := shardtest.New(t, sample, "a", "b")
+	stopped, err := f.Routes(ctx, "a")
+	require.NoError(t, err)
+	defer stopped.Close()
+	require.NoError(t, stopped.Enter(ctx))
+	db := newName(t)
+	require.NoError(t, f.SetRoute(ctx, "a", db, "b"))
+	require.Error(t, stopped.Drop(ctx, db))
+	text, err := os.ReadFile(f.Rows["a"].RoutesFile)
+	require.NoError(t, err)
+	require.Contains(t, string(text), db)
+}
+
 // A database that is opened again serves at once, though PgBouncer was refused
 // there a moment ago and nobody told it to forget that.
 func TestARefusalIsSoonForgotten(t *testing.T) {

@@ -116,10 +116,10 @@ func (r *Routes) change(ctx context.Context, database string, edit func(map[stri
 }
 
 func (r *Routes) rewrite(ctx context.Context, edit func(map[string]route) (bool, error), done func(map[string]Entry) bool) error {
-	if err := lockSession(ctx, r.lock, lockRoutes); err != nil {
+	if err := r.enter(ctx); err != nil {
 		return fmt.Errorf("routes of %s: %w", r.on.ID, err)
 	}
-	defer unlockSession(ctx, r.lock, lockRoutes)
+	defer r.leave(ctx)
 	entries, err := readRoutes(r.on.RoutesFile)
 	if err != nil {
 		return fmt.Errorf("routes of %s: %w", r.on.ID, err)
@@ -129,6 +129,9 @@ func (r *Routes) rewrite(ctx context.Context, edit func(map[string]route) (bool,
 		return fmt.Errorf("routes of %s: %w", r.on.ID, err)
 	}
 	if changed {
+		if err := r.lock.Ping(ctx); err != nil { // whoever was stopped meanwhile has lost the lock, and what it read is old
+			return fmt.Errorf("routes of %s: lock lost: %w", r.on.ID, err)
+		}
 		if err := writeRoutes(r.on.RoutesFile, entries); err != nil {
 			return fmt.Errorf("routes of %s: %w", r.on.ID, err)
 		}
@@ -145,6 +148,29 @@ func (r *Routes) rewrite(ctx context.Context, edit func(map[string]route) (bool,
 		return fmt.Errorf("routes of %s: pgbouncer does not show what was written: %w", r.on.ID, err)
 	}
 	return nil
+}
+
+// stoppedAfter is how long a process may hold the lock without a word to
+// Postgres. A replica that is stopped in the middle keeps requests waiting no longer.
+const stoppedAfter = "10s"
+
+// enter takes the lock.
+func (r *Routes) enter(ctx context.Context) error {
+	_, err := r.lock.Exec(ctx, "SELECT pg_advisory_lock($1), set_config('idle_session_timeout', $2, false)", int64(lockRoutes), stoppedAfter)
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	return nil
+}
+
+// leave lets go; if it can't, it closes the connection, which does as well.
+func (r *Routes) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeFor)
+	defer cancel()
+	_, err := r.lock.Exec(ctx, "SELECT set_config('idle_session_timeout', '0', false), pg_advisory_unlock($1)", int64(lockRoutes))
+	if err != nil {
+		closeConn(ctx, r.lock)
+	}
 }
 
 // Home tells which shard serves a database now; false: leave its entry as it
