@@ -40,7 +40,9 @@ func TestControlPlaneKilledInATenantsLife(t *testing.T) {
 				id += string(rune('a' + i))
 			}
 			if life.verb != "create" && i > 0 { // back to where the verb begins
-				f.Wait(t, start(t, f, opposite[life.verb], id), settleFor)
+				op, err := start(t, f, opposite[life.verb], id, client.Change{})
+				require.NoError(t, err)
+				f.Wait(t, op, settleFor)
 			}
 			ok := t.Run(point, func(t *testing.T) { killIn(t, f, life.verb, id, point, life.state) })
 			if !ok {
@@ -63,24 +65,22 @@ func TestControlPlaneKilledInATenantsLife(t *testing.T) {
 var opposite = map[string]string{"suspend": "resume", "resume": "suspend", "delete": "restore", "restore": "delete"}
 
 // start begins a verb and returns its operation.
-func start(t *testing.T, f *fleet.Fleet, verb, id string) string {
+func start(t *testing.T, f *fleet.Fleet, verb, id string, change client.Change) (operation string, err error) {
 	t.Helper()
 	var op api.Operation
-	var err error
 	switch verb {
 	case "create":
-		op, err = f.Admin.CreateTenant(t.Context(), api.CreateTenant{ID: id}, client.Change{})
+		op, err = f.Admin.CreateTenant(t.Context(), api.CreateTenant{ID: id}, change)
 	case "suspend":
-		op, err = f.Admin.SuspendTenant(t.Context(), id, client.Change{})
+		op, err = f.Admin.SuspendTenant(t.Context(), id, change)
 	case "resume":
-		op, err = f.Admin.ResumeTenant(t.Context(), id, client.Change{})
+		op, err = f.Admin.ResumeTenant(t.Context(), id, change)
 	case "delete":
-		op, err = f.Admin.DeleteTenant(t.Context(), id, client.Change{})
+		op, err = f.Admin.DeleteTenant(t.Context(), id, change)
 	case "restore":
-		op, err = f.Admin.RestoreTenant(t.Context(), id, client.Change{})
+		op, err = f.Admin.RestoreTenant(t.Context(), id, change)
 	}
-	require.NoError(t, err)
-	return op.ID
+	return op.ID, err
 }
 
 func killIn(t *testing.T, f *fleet.Fleet, verb, id, point, state string) {
@@ -89,13 +89,19 @@ func killIn(t *testing.T, f *fleet.Fleet, verb, id, point, state string) {
 	require.NoError(t, f.Halt(ctx, controlPlane))
 	require.NoError(t, f.Launch(ctx, controlPlane, "FREEHOLD_FAILPOINTS="+point+"=kill"))
 	died := f.Ended(controlPlane)
-	op := start(t, f, verb, id)
+	// The answer may be lost with the process: whoever asks again with the same key is told of the same operation.
+	change := client.Change{Key: point}
+	if _, err := start(t, f, verb, id, change); err != nil {
+		require.ErrorIs(t, err, client.ErrUnreachable)
+	}
 	select {
 	case <-died:
 	case <-ctx.Done():
 		t.Fatalf("the control plane did not come by %s", point)
 	}
 	require.NoError(t, f.Launch(ctx, controlPlane))
+	op, err := start(t, f, verb, id, change)
+	require.NoError(t, err)
 	f.Wait(t, op, settleFor)
 	tenant, err := f.Admin.Tenant(ctx, id)
 	require.NoError(t, err)
